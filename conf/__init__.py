@@ -1,0 +1,1 @@
+"""The configuration of a run, as Hydra groups; importable as `pkg://lightning_seg.conf`."""

@@ -1,0 +1,81 @@
+"""Random changes of training images and their masks, made of torchvision.transforms.v2."""
+
+from collections.abc import Sequence
+
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+
+def training_augmentation(
+    *,
+    crop_size: int | Sequence[int] | None,
+    scale: Sequence[float],
+    rotation: float,
+    horizontal_flip: float,
+    vertical_flip: float,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+    blur: float,
+    ignore_index: int | None,
+) -> v2.Compose:
+    """Zoom and rotation, crop, flips, colours and blur, in this order; what is zero or None is left out.
+
+    The result takes a mapping with a `tv_tensors.Image`, float in [0, 1], and a `tv_tensors.Mask`, and gives one.
+    Without `crop_size` the size stays. Pixels that a rotation, a zoom or a crop brings in from outside are black in
+    the image and `ignore_index` in the mask.
+
+    Args:
+        crop_size: side, or height and width, of a random crop; smaller images are padded.
+        scale: smallest and largest zoom, for example (0.75, 1.5).
+        rotation: largest angle, in degrees, either way.
+        horizontal_flip: probability of mirroring left and right.
+        vertical_flip: probability of mirroring top and bottom.
+        brightness: largest change, as a share of the image's own; likewise `contrast` and `saturation`.
+        contrast: see `brightness`.
+        saturation: see `brightness`.
+        hue: largest change, at most 0.5, where 1 is once round the colour circle.
+        blur: probability of a Gaussian blur.
+        ignore_index: the mask value of void pixels. None allows neither rotation nor zooming out, whose empty corners
+            need it; a crop larger than the image then repeats the image's last row and column.
+
+    Raises:
+        ValueError: an option is outside its range, or needs an `ignore_index`.
+    """
+    smallest, largest = (float(factor) for factor in scale)
+    if not 0 < smallest <= largest:
+        raise ValueError(f"augment.scale=[{smallest}, {largest}] must be two factors above 0, the smaller one first.")
+    for name, probability in (("horizontal_flip", horizontal_flip), ("vertical_flip", vertical_flip), ("blur", blur)):
+        if not 0 <= probability <= 1:
+            raise ValueError(f"augment.{name}={probability} is a probability: give 0 to 1.")
+    if ignore_index is None and (rotation or smallest < 1):
+        raise ValueError(
+            f"augment.rotation={rotation} and augment.scale=[{smallest}, {largest}] leave empty corners, which have no "
+            "class: set data.ignore_index to a value that is no class (255 for instance), or rotation=0 and no scale "
+            "below 1."
+        )
+    fill = {tv_tensors.Image: 0.0, tv_tensors.Mask: 0 if ignore_index is None else ignore_index}
+    steps: list[torch.nn.Module] = []
+    if rotation or (smallest, largest) != (1, 1):
+        steps.append(
+            v2.RandomAffine(
+                float(rotation), scale=(smallest, largest), interpolation=v2.InterpolationMode.BILINEAR, fill=fill
+            )
+        )
+    if crop_size is not None:
+        size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(int(length) for length in crop_size)
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"augment.crop_size={crop_size} must be a number of pixels, or height and width.")
+        padding = "edge" if ignore_index is None else "constant"
+        steps.append(v2.RandomCrop(size, pad_if_needed=True, fill=fill, padding_mode=padding))
+    if horizontal_flip:
+        steps.append(v2.RandomHorizontalFlip(horizontal_flip))
+    if vertical_flip:
+        steps.append(v2.RandomVerticalFlip(vertical_flip))
+    if brightness or contrast or saturation or hue:
+        steps.append(v2.ColorJitter(brightness, contrast, saturation, hue))
+    if blur:
+        steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], blur))
+    return v2.Compose(steps or [v2.Identity()])

@@ -1,0 +1,187 @@
+"""What all data modules share: the classes, the loaders, and the checks of both."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+import lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+
+from lightning_seg.data.palette import default_palette
+
+
+class Sample(TypedDict):
+    """An image, its mask and its name.
+
+    `image`: float32 `(3, H, W)` in [0, 1]; `mask`: int64 `(H, W)`; in a batch both begin with N and `name` is a list.
+    """
+
+    image: Tensor
+    mask: Tensor
+    name: str
+
+
+Augment = Callable[[Any], Any]
+
+
+class SegmentationDataModule(lightning.LightningDataModule):
+    """Loaders of training, validation and test images, whose batches are mappings as in `Sample`.
+
+    A subclass implements `setup(stage)`, which sets `train_set`, `val_set` and `test_set`, as far as the stage needs
+    them.
+
+    Args:
+        num_classes: channels of the logits; 1 for the binary task, whose masks hold 0 and 1.
+        class_names: one for each class. Default: "0", "1", ...
+        ignore_index: the mask value of void pixels; any that is no class.
+        batch_size: images of a training step on each device.
+        eval_batch_size: images of a validation or test step. With 1, images may differ in size.
+        num_workers: processes that load images; 0 loads them in the training process.
+        augment: applied to training samples, a mapping whose image and mask are `torchvision.tv_tensors`; see
+            `training_augmentation`. Its random numbers are torch's, so that `lightning.seed_everything` fixes them.
+        mean: per channel, what `SegmentationModule` subtracts from an image; kept as an attribute for it.
+        std: per channel, what it divides by.
+        palette: one (red, green, blue) for each mask value. Default: PASCAL VOC's colours.
+
+    Raises:
+        ValueError: arguments that contradict each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        batch_size: int,
+        class_names: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        eval_batch_size: int = 1,
+        num_workers: int = 0,
+        augment: Augment | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}, but at least 1 is needed.")
+        self.num_classes = num_classes
+        self.num_values = max(num_classes, 2)  # Of the masks: the binary task has one class and two values.
+        names = range(num_classes) if class_names is None else class_names
+        self.class_names = [str(name) for name in names]
+        self.ignore_index = ignore_index
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.augment = augment
+        self.mean = None if mean is None else [float(value) for value in mean]
+        self.std = None if std is None else [float(value) for value in std]
+        colours = default_palette(self.num_values) if palette is None else palette
+        self.palette = [(int(red), int(green), int(blue)) for red, green, blue in colours]
+        self._check_arguments()
+        self.train_set: Dataset[Sample] | None = None
+        self.val_set: Dataset[Sample] | None = None
+        self.test_set: Dataset[Sample] | None = None
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled and augmented batches; a last, smaller one is left out unless it is the only one."""
+        dataset = _ready(self.train_set, "fit")
+        processes = self.trainer.world_size if self.trainer is not None else 1
+        images = len(dataset) // processes  # type: ignore[arg-type]
+        return self._loader(dataset, self.batch_size, shuffle=True, drop_last=images >= self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Validation images in their order."""
+        return self._loader(_ready(self.val_set, "validate"), self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Test images in their order."""
+        return self._loader(_ready(self.test_set, "test"), self.eval_batch_size)
+
+    def _loader(
+        self, dataset: Dataset[Sample], batch_size: int, shuffle: bool = False, drop_last: bool = False
+    ) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=collate,
+        )
+
+    def _check_arguments(self) -> None:
+        if len(self.class_names) != self.num_classes:
+            raise ValueError(
+                f"{len(self.class_names)} class_names were given for num_classes={self.num_classes}: "
+                "give one for each class."
+            )
+        if self.ignore_index is not None and 0 <= self.ignore_index < self.num_values:
+            if self.num_classes == 1:
+                known = f"the mask value {self.ignore_index} of the binary task"
+            else:
+                known = f'class_names[{self.ignore_index}] "{self.class_names[self.ignore_index]}"'
+            raise ValueError(
+                f"ignore_index={self.ignore_index} is also {known}; a class cannot be both scored and ignored."
+            )
+        for name in ("batch_size", "eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name}={getattr(self, name)}, but at least 1 is needed.")
+        if self.num_workers < 0:
+            raise ValueError(f"data.num_workers={self.num_workers}, but it must be 0 or more.")
+        if len(self.palette) < self.num_values:
+            raise ValueError(
+                f"the palette has {len(self.palette)} colours, but masks hold {self.num_values} values: "
+                "give a colour for each."
+            )
+
+
+def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+    """A batch of samples.
+
+    Raises:
+        ValueError: images or masks differ in size.
+    """
+    for part in ("image", "mask"):
+        sizes: dict[tuple[int, ...], str] = {}
+        for sample in samples:
+            sizes.setdefault(tuple(sample[part].shape[-2:]), sample["name"])  # type: ignore[literal-required]
+        if len(sizes) > 1:
+            (one, its_name), (other, other_name) = list(sizes.items())[:2]
+            raise ValueError(
+                f"the {part}s of a batch differ in size: {its_name} is {_by(one)} and {other_name} is {_by(other)} "
+                "(height by width); set augment.crop_size for training, and data.eval_batch_size=1 for evaluation."
+            )
+    return {
+        "image": torch.stack([sample["image"] for sample in samples]),
+        "mask": torch.stack([sample["mask"] for sample in samples]),
+        "name": [sample["name"] for sample in samples],
+    }
+
+
+def augmented(sample: Sample, augment: Augment | None) -> Sample:
+    """The sample after `augment`, with plain tensors."""
+    if augment is None:
+        return sample
+    changed = augment(
+        {"image": tv_tensors.Image(sample["image"]), "mask": tv_tensors.Mask(sample["mask"]), "name": sample["name"]}
+    )
+    # A tv_tensor calls Python code in each operation, which only augmentation needs.
+    return {
+        "image": changed["image"].as_subclass(Tensor),
+        "mask": changed["mask"].as_subclass(Tensor),
+        "name": sample["name"],
+    }
+
+
+def _ready(dataset: Dataset[Sample] | None, stage: str) -> Dataset[Sample]:
+    if dataset is None:
+        raise RuntimeError(f'this data module is not set up: call setup("{stage}") first.')
+    return dataset
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "×".join(str(length) for length in size)

@@ -1,0 +1,48 @@
+"""The networks of segmentation-models-pytorch, for images of any size."""
+
+from typing import Any
+
+import segmentation_models_pytorch as smp
+
+from lightning_seg.backbones.stride import PadToStride
+
+
+def segmentation_model(
+    architecture: str,
+    *,
+    encoder_name: str,
+    encoder_weights: str | None,
+    in_channels: int,
+    classes: int,
+    **options: Any,
+) -> PadToStride:
+    """A network of segmentation-models-pytorch that takes images of any size.
+
+    Args:
+        architecture: for example `Unet`, `FPN`, `DeepLabV3Plus`, `Segformer`.
+        encoder_name: one of its encoders, for example `resnet34`, or `tu-<name>` for any timm model.
+        encoder_weights: the name of pretrained weights, for example `imagenet`, or None.
+        in_channels: channels of the image.
+        classes: channels of the logits.
+        **options: passed to the architecture, for example `decoder_channels`.
+
+    Raises:
+        ValueError: the architecture or the encoder does not exist; the message lists what does.
+    """
+    architectures = sorted(network.__name__ for network in smp.MODEL_ARCHITECTURES_MAPPING.values())
+    if architecture not in architectures:
+        raise ValueError(f"architecture={architecture!r} does not exist; there are {', '.join(architectures)}.")
+    if not encoder_name.startswith("tu-") and encoder_name not in smp.encoders.encoders:
+        raise ValueError(
+            f"encoder_name={encoder_name!r} does not exist; there are {', '.join(sorted(smp.encoders.encoders))}, "
+            "and tu-<name> for every timm model."
+        )
+    network = smp.create_model(
+        architecture,
+        encoder_name=encoder_name,
+        encoder_weights=encoder_weights,
+        in_channels=in_channels,
+        classes=classes,
+        **options,
+    )
+    return PadToStride(network, stride=2 ** options.get("encoder_depth", 5))

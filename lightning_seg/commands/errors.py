@@ -1,0 +1,77 @@
+"""One clear line for a mistake, and the whole traceback for a defect of ours."""
+
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import OmegaConfBaseException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+PACKAGE = Path(__file__).parents[1]
+# These report a choice that cannot be met; whoever raises them, the traceback says nothing more.
+_ABOUT_THE_CHOICE = (HydraException, OmegaConfBaseException, MisconfigurationException)
+
+
+def run_command(task: Callable[[Any], Any], config_name: str) -> None:
+    """Runs a command: Hydra composes `config_name`, and `task` is called with it.
+
+    A mistake in the configuration or in the data ends it with one line and exit status 1. `HYDRA_FULL_ERROR=1` shows
+    the whole traceback, as does an error that is nobody's mistake but ours.
+    """
+    quiet_lightning()
+    wants_all = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them its own way.
+    try:
+        hydra.main(config_path="pkg://lightning_seg.conf", config_name=config_name, version_base="1.3")(task)()
+    except Exception as error:
+        line = one_line(error)
+        if wants_all or line is None:
+            raise
+        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        if not wants_all:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def one_line(error: BaseException) -> str | None:
+    """What a person should read of an error, in one line; None if it is no mistake of theirs."""
+    if isinstance(error, ChildFailedError):
+        return _of_a_process(error)
+    while isinstance(error, HydraException) and error.__cause__ is not None:
+        error = error.__cause__  # Hydra wraps what a constructor raised.
+    message = str(error)
+    from_worker = re.search(r"^Caught \w+ in DataLoader worker.*\n(?:.*\n)*(\w[\w.]*): (.*)$", message.strip())
+    if from_worker and f'File "{PACKAGE}' in message.rsplit("\n  File ", 1)[-1].join(['  File ', '']):
+        return from_worker.group(2)
+    if isinstance(error, _ABOUT_THE_CHOICE) or _raised_by_us(error):
+        return " ".join(message.split())
+    return None
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)
+
+
+def _of_a_process(error: ChildFailedError) -> str | None:
+    return None
+
+
+def quiet_lightning() -> None:
+    """Silences advice of Lightning that does not hold here."""
+    for message in (
+        r".*recommended to use `self.log\(.*sync_dist=True.*",  # our metrics have synchronised already
+        r".*it is recommended to use `Trainer\(devices=1.*",  # our module counts each image once
+        r".*does not have many workers.*",  # measured: the embedded data set needs none
+        r".*The `srun` command is available.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

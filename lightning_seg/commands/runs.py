@@ -1,0 +1,134 @@
+"""The folders of runs: each is made once, found again, and never written over."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+CONFIG = "config.yaml"
+RESULT = "result.json"
+LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
+
+# Where and how a run goes on, which may change from one day to the next; all else makes it another run.
+_MAY_CHANGE = ("resume", "run", "runs", "folder", "callbacks", "logger", "data.num_workers", "data.root")
+
+
+def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
+    """The folder of a run, and whether the run was begun before.
+
+    Named by the user (`run=NAME`), or by what was chosen on the command line, with a number after it if that is taken.
+    `resume=auto` goes on in the folder of the same name, the one with the highest number, if there is one.
+
+    Raises:
+        FileExistsError: `run=NAME` exists, and `resume` is not auto.
+        ValueError: `resume` is neither never nor auto, or the run that exists was made with another configuration.
+    """
+    if config["resume"] not in ("never", "auto"):
+        raise ValueError(f"resume={config['resume']} is not one of never, auto.")
+    runs = Path(config["runs"]).expanduser().absolute()
+    name = config["run"]
+    if name is None:
+        names = _numbered(run_name(overrides))
+    elif Path(str(name)).name != str(name):
+        raise ValueError(f"run={name} must be a plain name; the folder of all runs is runs={config['runs']}.")
+    else:
+        names = [str(name)]
+
+    if config["resume"] == "auto":
+        existing = _existing(runs, run_name(overrides) if name is None else str(name), numbered=name is None)
+        if existing is not None:
+            _check_same(existing, config)
+            return existing, True
+    for name in names:
+        folder = runs / name
+        try:
+            folder.mkdir(parents=True)  # whoever makes it owns it, also among jobs that start at once
+        except FileExistsError:
+            continue
+        OmegaConf.save(OmegaConf.create({**config, "folder": str(folder)}), folder / CONFIG)
+        return folder, False
+    raise FileExistsError(f"{folder} exists: resume=auto goes on with it, run=ANOTHER starts another.")
+
+
+def run_name(overrides: Sequence[str]) -> str:
+    """A folder's name for the choices of a command line, without those that do not change the result."""
+    chosen = sorted(
+        override for override in overrides if override.lstrip("+~").split("=")[0] not in _MAY_CHANGE
+    )
+    if not chosen:
+        return "default"
+    name = ",".join(chosen)
+    readable = re.sub(r"[^\\w.,=+-]+", "_", name).strip("._")
+    if readable == name and len(readable) <= 100:
+        return readable
+    return f"{readable[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def begin_again(folder: Path) -> None:
+    """Frees the name of a run that ended before it had anything to keep."""
+    if sorted(path.name for path in folder.iterdir()) == [CONFIG]:
+        (folder / CONFIG).unlink()
+        folder.rmdir()
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Marks a run as finished, with its scores."""
+    partial = folder / f"{RESULT}.partial"
+    partial.write_text(json.dumps(result, indent=1) + "\n")
+    partial.replace(folder / RESULT)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The scores of a finished run; None if it has not finished."""
+    path = folder / RESULT
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _numbered(name: str) -> Any:
+    return (name if number == 1 else f"{name}-{number}" for number in count(1))
+
+
+def _existing(runs: Path, name: str, *, numbered: bool) -> Path | None:
+    if not numbered:
+        return runs / name if (runs / name).is_dir() else None
+    last = None
+    for candidate in _numbered(name):
+        if not (runs / candidate).is_dir():
+            return last
+        last = runs / candidate
+    return None
+
+
+def _check_same(folder: Path, config: Mapping[str, Any]) -> None:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no {CONFIG}, so it is no run: choose another name, run=ANOTHER.")
+    before = _flat(OmegaConf.to_container(OmegaConf.load(path)))
+    now = _flat(config)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and not _may_change(key):
+            raise ValueError(
+                f"{folder} was begun with {key}={before.get(key)}, and now {key}={now.get(key)}: "
+                "a run goes on as it began; choose another name, run=ANOTHER."
+            )
+
+
+def _may_change(key: str) -> bool:
+    # The trainer says where a run goes on; only its length is part of what the run is.
+    where = key.startswith("trainer.") and not key.startswith(("trainer.max_", "trainer.accumulate"))
+    return where or any(f"{key}.".startswith(f"{name}.") for name in _MAY_CHANGE)
+
+
+def _flat(node: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(node, Mapping) and node:
+        return {
+            path: value
+            for name, child in node.items()
+            for path, value in _flat(child, f"{key}.{name}" if key else str(name)).items()
+        }
+    return {key: node}

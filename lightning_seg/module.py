@@ -1,0 +1,319 @@
+"""The one LightningModule: a backbone, a loss and the metrics of a segmentation task."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader, DistributedSampler
+from torchmetrics import MeanMetric, MetricCollection
+
+from lightning_seg.backbones import logits_at_size
+from lightning_seg.metrics import segmentation_metrics
+
+Task = Literal["binary", "multilabel", "multiclass"]
+Stage = Literal["train", "val", "test"]
+
+
+class SegmentationModule(lightning.LightningModule):
+    """Trains, evaluates and applies a segmentation network.
+
+    A batch is a mapping with `image` and `mask`, or a pair of them. It logs `<stage>/loss`, `<stage>/iou`,
+    `<stage>/dice`, `<stage>/accuracy`, `<stage>/iou/<class>` and `<stage>/dice/<class>` once an epoch, for the stages
+    `train`, `val` and `test`. In evaluation every image counts once, on any number of processes, and the loss is the
+    mean over valid pixels, so that a short last batch weighs what its pixels do.
+
+    To change a part in research code, override the method that holds it: `unpack`, `forward`, `compute_loss`,
+    `build_metrics`, `probabilities`, `predict_labels`, `parameter_groups`.
+
+    Args:
+        backbone: any network from images `(N, channels, *spatial)` to scores of `num_classes` channels at any
+            resolution: a tensor, a mapping with `out` or `logits`, or an object with `.logits`.
+        loss: any module called as `loss(logits, target)`; it returns a scalar.
+        num_classes: channels of the logits; 1 in the binary task.
+        task: `multiclass` (one label a pixel), `multilabel` (several, independent), `binary` (one class or none).
+        ignore_index: the mask value of void pixels, which are neither trained on nor scored.
+        class_names: one name for each class, for the logged names. Default: "0", "1", ...
+        mean: per channel, subtracted from the image, in the image's own units. Default: images are used as they come.
+        std: per channel, the image is divided by it.
+        optimizer: a factory called with parameter groups, for example `functools.partial(torch.optim.SGD, lr=0.01)`.
+        scheduler: a factory called with the optimizer and the number of optimizer steps of the whole training (see
+            `lightning_seg.schedulers`); it is stepped after each of them.
+        encoder_learning_rate_factor: multiplies the learning rate of the pretrained part, `encoder` or `backbone` of
+            the network; 0.1 is usual when fine-tuning.
+
+    Raises:
+        ValueError: arguments that contradict each other.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        loss: nn.Module,
+        *,
+        num_classes: int,
+        task: Task = "multiclass",
+        ignore_index: int | None = None,
+        class_names: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        optimizer: Callable[[Any], Optimizer] = torch.optim.AdamW,
+        scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        encoder_learning_rate_factor: float = 1.0,
+    ) -> None:
+        super().__init__()
+        class_names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
+        _check_classes(task, num_classes, ignore_index, class_names)
+        _check_loss(loss, task, ignore_index)
+        if (mean is None) != (std is None):
+            raise ValueError(f"mean={mean} and std={std} must be given together or not at all.")
+
+        self.backbone = backbone
+        self.loss = loss
+        self.num_classes = num_classes
+        self.task: Task = task
+        self.ignore_index = ignore_index
+        self.class_names = class_names
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = scheduler
+        self.encoder_learning_rate_factor = encoder_learning_rate_factor
+        # Not persistent: they are arguments, and a checkpoint's weights must fit whatever normalisation is asked for.
+        self.register_buffer("mean", None if mean is None else torch.tensor(list(mean)), persistent=False)
+        self.register_buffer("std", None if std is None else torch.tensor(list(std)), persistent=False)
+
+        metrics = self.build_metrics()
+        self.metrics = nn.ModuleDict({f"{stage}_metrics": metrics.clone(f"{stage}/") for stage in ("train", "val", "test")})
+        # nan_strategy: a NaN loss must show, and looking for it would make a GPU wait.
+        self.losses = nn.ModuleDict({f"{stage}_loss": MeanMetric(nan_strategy="disable") for stage in ("val", "test")})
+        self._images_seen: dict[int, int] = {}
+
+    # ---- what research code may want to change
+
+    def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Image and mask of a batch. Called first in every training, validation and test step."""
+        if isinstance(batch, Mapping) and "image" in batch and "mask" in batch:
+            return batch["image"], batch["mask"]
+        if isinstance(batch, Sequence) and len(batch) == 2:
+            return batch[0], batch[1]
+        found = f"the keys {sorted(batch)}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
+        raise TypeError(
+            f"a batch must be a mapping with 'image' and 'mask' or a pair of them, but {found} came: "
+            "change the data set or override SegmentationModule.unpack."
+        )
+
+    def forward(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Logits `(N, num_classes, *size)` of images `(N, channels, *spatial)`. Called in every step.
+
+        Args:
+            image: floating point, in the units of `mean` and `std`.
+            size: spatial size of the logits. Default: that of the image.
+
+        Raises:
+            ValueError: the backbone's channels are not `num_classes`.
+        """
+        if self.mean is not None:
+            per_channel = (1, -1, *[1] * (image.ndim - 2))
+            image = (image - self.mean.view(per_channel)) / self.std.view(per_channel)
+        logits = logits_at_size(self.backbone(image), image.shape[2:] if size is None else size)
+        if logits.shape[1] != self.num_classes:
+            raise ValueError(
+                f"the backbone gives {logits.shape[1]} channels, but num_classes={self.num_classes}: "
+                f"build it for {self.num_classes} (backbone.classes or backbone.num_classes in a configuration)."
+            )
+        return logits
+
+    def compute_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The scalar that is minimised. Called in every training, validation and test step."""
+        loss: Tensor = self.loss(logits, target)
+        return loss
+
+    def build_metrics(self) -> MetricCollection:
+        """The metrics, updated with `(logits, mask)` each step. Called once, at the end of construction.
+
+        What their `compute` returns is logged at the end of an epoch under `<stage>/<name>`.
+        """
+        return segmentation_metrics(self.task, self.num_classes, self.ignore_index, self.class_names)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities `(N, num_classes, *spatial)` of the classes. Called in prediction, when they are asked for."""
+        return logits.softmax(dim=1) if self.task == "multiclass" else logits.sigmoid()
+
+    def predict_labels(self, logits: Tensor) -> Tensor:
+        """Labels, int64: `(N, *spatial)`, or 0 and 1 in the logits' shape if multilabel. Called in prediction."""
+        if self.task == "multiclass":
+            return logits.argmax(dim=1)
+        labels = (logits > 0).long()
+        return labels if self.task == "multilabel" else labels.squeeze(1)
+
+    def parameter_groups(self) -> Iterable[dict[str, Any]]:
+        """What is trained: groups as `torch.optim` takes them. Called once, before the optimizer is made.
+
+        A group's `learning_rate_factor` multiplies the optimizer's learning rate for it.
+        """
+        if self.encoder_learning_rate_factor == 1.0:
+            return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
+        encoder = {id(parameter) for parameter in _encoder(self.backbone).parameters()}
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [
+            {
+                "params": [parameter for parameter in trained if id(parameter) in encoder],
+                "learning_rate_factor": self.encoder_learning_rate_factor,
+            },
+            {"params": [parameter for parameter in trained if id(parameter) not in encoder]},
+        ]
+
+    # ---- what Lightning calls
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer, and the scheduler by optimizer step."""
+        groups = [dict(group) for group in self.parameter_groups()]
+        factors = [group.pop("learning_rate_factor", 1.0) for group in groups]
+        optimizer = self.optimizer_factory(groups)
+        for group, factor in zip(optimizer.param_groups, factors, strict=True):
+            group["lr"] *= factor
+        if self.scheduler_factory is None:
+            return optimizer
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ValueError(
+                "a learning-rate schedule needs to know the length of the training: "
+                "give trainer.max_epochs or trainer.max_steps, or choose scheduler=constant."
+            )
+        scheduler = self.scheduler_factory(optimizer, int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        image, mask = self.unpack(batch)
+        logits = self(image, mask.shape[-(image.ndim - 2) :])
+        loss = self.compute_loss(logits, mask)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
+        self.log("loss", loss, prog_bar=True, logger=False)
+        self._metrics("train").update(logits.detach(), mask)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the scores of the epoch's training batches, as augmented, while the network changed."""
+        self._log_scores("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts counting images."""
+        self._images_seen.clear()
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Scores a batch of the validation set."""
+        self._evaluate("val", batch, dataloader_idx, self.trainer.val_dataloaders)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the validation scores."""
+        self._log_scores("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Starts counting images."""
+        self._images_seen.clear()
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Scores a batch of the test set."""
+        self._evaluate("test", batch, dataloader_idx, self.trainer.test_dataloaders)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test scores."""
+        self._log_scores("test")
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Labels of a batch: a tensor of images, a mapping with `image`, or a sequence that begins with them."""
+        if isinstance(batch, Mapping):
+            batch = batch["image"]
+        elif not isinstance(batch, Tensor):
+            batch = batch[0]
+        return self.predict_labels(self(batch))
+
+    # ---- evaluation
+
+    def _metrics(self, stage: Stage) -> MetricCollection:
+        metrics = self.metrics[f"{stage}_metrics"]
+        assert isinstance(metrics, MetricCollection)
+        return metrics
+
+    def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
+        image, mask = self.unpack(batch)
+        logits = self(image, mask.shape[-(image.ndim - 2) :])
+        new = self._images_not_padding(len(image), loader, loaders)
+        if new == 0:
+            return
+        logits, mask = logits[:new], mask[:new]
+        valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
+        self.losses[f"{stage}_loss"].update(self.compute_loss(logits, mask), valid)
+        self._metrics(stage).update(logits, mask)
+
+    def _images_not_padding(self, images: int, loader: int, loaders: Any) -> int:
+        """How many of the next images of a loader are not repeated on this rank only to make all ranks even.
+
+        Lightning gives evaluation a DistributedSampler, which repeats the first images of the data set at the end of
+        the last ranks. The forward pass needs them, since all ranks must take as many steps; the scores do not.
+        """
+        seen = self._images_seen.get(loader, 0)
+        self._images_seen[loader] = seen + images
+        this = loaders[loader] if isinstance(loaders, list | tuple) else loaders
+        sampler = this.sampler if isinstance(this, DataLoader) else None
+        if not isinstance(sampler, DistributedSampler) or sampler.shuffle:
+            return images
+        own = len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))  # type: ignore[arg-type]
+        return max(0, min(images, own - seen))
+
+    def _log_scores(self, stage: Stage) -> None:
+        metrics = self._metrics(stage)
+        scores = metrics.compute()
+        metrics.reset()
+        for name, score in scores.items():
+            self.log(name, score, prog_bar=name == "val/iou")
+        if stage != "train":
+            loss = self.losses[f"{stage}_loss"]
+            self.log(f"{stage}/loss", loss.compute())
+            loss.reset()
+
+
+def _check_classes(task: str, num_classes: int, ignore_index: int | None, class_names: Sequence[str]) -> None:
+    if task not in ("binary", "multilabel", "multiclass"):
+        raise ValueError(f"task={task!r} is not one of binary, multilabel, multiclass.")
+    if (task == "binary") != (num_classes == 1):
+        raise ValueError(
+            f"task={task} with num_classes={num_classes}: the binary task has one channel of logits and the others "
+            "more; for background and one class take task=binary num_classes=1, or task=multiclass num_classes=2."
+        )
+    if len(class_names) != num_classes:
+        raise ValueError(f"{len(class_names)} class_names were given for num_classes={num_classes}: give one for each.")
+    labels = num_classes if task == "multiclass" else 2
+    if ignore_index is not None and 0 <= ignore_index < labels:
+        name = f' "{class_names[ignore_index]}"' if task == "multiclass" else ""
+        raise ValueError(
+            f"ignore_index={ignore_index} is also class {ignore_index}{name}; a class cannot be both scored and ignored."
+        )
+
+
+def _check_loss(loss: nn.Module, task: str, ignore_index: int | None) -> None:
+    for name, ours in (("task", task), ("ignore_index", ignore_index)):
+        theirs = getattr(loss, name, ours)
+        if theirs != ours:
+            raise ValueError(
+                f"the loss was made with {name}={theirs}, the module with {name}={ours}: give both the same."
+            )
+
+
+def _encoder(backbone: nn.Module) -> nn.Module:
+    """The pretrained part: the outermost submodule called `encoder`, else the innermost called `backbone`."""
+    named = dict(backbone.named_modules())
+    encoders = [name for name in named if name.split(".")[-1] == "encoder"]
+    if encoders:
+        return named[min(encoders, key=len)]
+    bodies = [name for name in named if name.split(".")[-1] == "backbone"]
+    if bodies:
+        return named[max(bodies, key=len)]
+    raise ValueError(
+        f"encoder_learning_rate_factor needs a part called `encoder` or `backbone`, and {type(backbone).__name__} has "
+        "none: set it to 1, or override SegmentationModule.parameter_groups."
+    )

@@ -1,0 +1,72 @@
+"""Learning-rate schedules over the whole training, by optimizer step.
+
+Each is a function of the optimizer and of the number of optimizer steps that the training will take, and sets up a
+scheduler of `torch.optim`. Choose one as `scheduler=polynomial`, or pass `functools.partial(polynomial, power=0.9)` to
+`SegmentationModule`.
+"""
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    PolynomialLR,
+    SequentialLR,
+)
+
+
+def polynomial(optimizer: Optimizer, total_steps: int, *, power: float, warmup: float) -> LRScheduler:
+    """Learning rate `lr · (1 - step / total_steps)^power` (Chen et al., DeepLab, 2017).
+
+    Args:
+        optimizer: its learning rates are the highest that are reached.
+        total_steps: optimizer steps of the whole training.
+        power: 1 falls in a straight line.
+        warmup: share of the steps, in [0, 1), in which the learning rate rises linearly before.
+    """
+    steps = _warmup_steps(total_steps, warmup)
+    return _after_warmup(optimizer, PolynomialLR(optimizer, total_iters=total_steps - steps, power=power), steps)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, *, warmup: float) -> LRScheduler:
+    """Learning rate on half a cosine wave from its value to zero (Loshchilov & Hutter, SGDR, 2017).
+
+    Args:
+        optimizer: its learning rates are the highest that are reached.
+        total_steps: optimizer steps of the whole training.
+        warmup: share of the steps, in [0, 1), in which the learning rate rises linearly before.
+    """
+    steps = _warmup_steps(total_steps, warmup)
+    return _after_warmup(optimizer, CosineAnnealingLR(optimizer, T_max=total_steps - steps), steps)
+
+
+def one_cycle(optimizer: Optimizer, total_steps: int, *, warmup: float) -> LRScheduler:
+    """Learning rate up to its value and down again (Smith & Topin, Super-Convergence, 2018).
+
+    Args:
+        optimizer: its learning rates are the highest that are reached.
+        total_steps: optimizer steps of the whole training.
+        warmup: share of the steps, in (0, 1), in which the learning rate rises.
+    """
+    highest = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=highest, total_steps=total_steps, pct_start=warmup)
+
+
+def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """The learning rate that the optimizer was made with, in all of the `total_steps`."""
+    return ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+def _warmup_steps(total_steps: int, warmup: float) -> int:
+    if not 0 <= warmup < 1:
+        raise ValueError(f"scheduler.warmup={warmup} must be a share of the steps, at least 0 and less than 1.")
+    return int(warmup * total_steps)
+
+
+def _after_warmup(optimizer: Optimizer, scheduler: LRScheduler, steps: int) -> LRScheduler:
+    if steps == 0:
+        return scheduler
+    rise = LinearLR(optimizer, start_factor=1 / steps, total_iters=steps)
+    return SequentialLR(optimizer, [rise, scheduler], milestones=[steps])

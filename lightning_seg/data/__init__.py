@@ -2,14 +2,22 @@
 
 from lightning_seg.data.augment import training_augmentation
 from lightning_seg.data.datamodule import Sample, SegmentationDataModule
+from lightning_seg.data.folder import FolderDataModule, FolderDataset
+from lightning_seg.data.images import image_size, load_image
+from lightning_seg.data.masks import load_mask
 from lightning_seg.data.palette import default_palette
 from lightning_seg.data.shapes import ShapesDataModule, ShapesDataset
 
 __all__ = [
+    "FolderDataModule",
+    "FolderDataset",
     "Sample",
     "SegmentationDataModule",
     "ShapesDataModule",
     "ShapesDataset",
     "default_palette",
+    "image_size",
+    "load_image",
+    "load_mask",
     "training_augmentation",
 ]

@@ -1,0 +1,195 @@
+"""Data from a folder of images and a folder of masks."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+from torchvision.tv_tensors import Mask
+
+from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented
+from lightning_seg.data.images import image_size, load_image, scaled_size
+from lightning_seg.data.inspection import check_sizes, describe_counts, inspect_pairs
+from lightning_seg.data.masks import Colours, check_color_table, check_values, load_mask
+from lightning_seg.data.pairs import Pair, find_pairs, split_off
+
+log = logging.getLogger(__name__)
+
+
+class FolderDataset(Dataset[Sample]):
+    """Images and masks read from files; each mask is checked as it is read.
+
+    Images are float32 `(3, H, W)` in [0, 1], masks int64 `(H, W)`, names the files' stems.
+
+    Args:
+        pairs: the files.
+        num_values: masks hold 0..num_values-1.
+        ignore_index: and this, the value of void pixels.
+        color_table: see `load_mask`.
+        void_colors: see `load_mask`.
+        scale: height and width of the image are multiplied by it.
+        scale_mask: whether the mask's are too, as in training; scores are taken at the mask's own size.
+        augment: see `SegmentationDataModule`.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        num_values: int,
+        ignore_index: int | None = None,
+        color_table: Colours | None = None,
+        void_colors: Colours = (),
+        scale: float = 1.0,
+        scale_mask: bool = False,
+        augment: Augment | None = None,
+    ) -> None:
+        self.pairs = list(pairs)
+        self.num_values = num_values
+        self.ignore_index = ignore_index
+        self.color_table = color_table
+        self.void_colors = void_colors
+        self.scale = scale
+        self.scale_mask = scale_mask
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        pair = self.pairs[index]
+        mask = self.load_mask(pair.mask)
+        check_values(mask, pair.mask, self.num_values, self.ignore_index)
+        check_sizes(pair, image_size(pair.image), mask)
+        image = load_image(pair.image, self.scale)
+        if self.scale_mask and self.scale != 1.0:
+            size = list(scaled_size(mask.shape, self.scale))
+            mask = resize(Mask(mask), size, interpolation=InterpolationMode.NEAREST_EXACT).as_subclass(Tensor)
+        return augmented({"image": image, "mask": mask, "name": pair.image.stem}, self.augment)
+
+    def load_mask(self, path: Path) -> Tensor:
+        """The mask of a file, int64 `(H, W)` at its own size, its values not checked."""
+        return load_mask(
+            path, color_table=self.color_table, void_colors=self.void_colors, ignore_index=self.ignore_index
+        )
+
+
+class FolderDataModule(SegmentationDataModule):
+    """Your images and masks, paired by stem, in `images/` and `masks/`.
+
+    `root` holds these in `train/`, `val/` and `test/`, or directly. Directly, `test_fraction` and `val_fraction` of
+    the images are split off. Without `val/`, `val_fraction` of `train/` is split off. Without `test/`, or with
+    `test_fraction=0`, the test is done on the validation images.
+
+    Args:
+        root: the folder; `~` is the home folder.
+        num_classes: see `SegmentationDataModule`.
+        val_fraction: share of the images that becomes the validation split, above 0.
+        test_fraction: share that becomes the test split; 0 for none.
+        seed: of the splits.
+        scale: images are resized by it. Training masks are too; others keep their size, at which scores are taken.
+        color_table: [red, green, blue] of each class in order, if masks are in colours.
+        void_colors: colours of void pixels.
+        check_masks: whether `setup` reads every mask of its stage once to find mistakes and count pixels. Each is
+            also checked when it is used.
+        options: see `SegmentationDataModule`.
+
+    `pixel_counts` holds, after `setup` and by split, the pixels of each mask value, int64, of the splits checked.
+
+    Raises:
+        ValueError: an argument is outside its range, or, in `setup`, files are missing or do not fit.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        num_classes: int,
+        *,
+        val_fraction: float,
+        test_fraction: float,
+        seed: int,
+        scale: float = 1.0,
+        color_table: Colours | None = None,
+        void_colors: Colours | None = None,
+        check_masks: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(num_classes=num_classes, **options)
+        if not (0 < val_fraction < 1 and 0 <= test_fraction < 1 and val_fraction + test_fraction < 1):
+            raise ValueError(
+                f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} must leave images for "
+                "training: the first above 0, the second 0 or more, and both together below 1."
+            )
+        if scale <= 0:
+            raise ValueError(f"data.scale={scale}, but it must be above 0; 0.5 halves height and width.")
+        self.root = Path(root).expanduser()
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.seed = seed
+        self.scale = scale
+        self.color_table = None if color_table is None else [list(colour) for colour in color_table]
+        self.void_colors = [list(colour) for colour in void_colors or ()]
+        self.check_masks = check_masks
+        if self.color_table is not None:
+            check_color_table(self.color_table, self.void_colors, self.num_values, self.ignore_index)
+        elif self.void_colors:
+            raise ValueError("data.void_colors are only used with data.color_table: give both or neither.")
+        self.pixel_counts: dict[str, Tensor] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Finds, splits and checks what the stage (`fit`, `validate`, `test` or None, all) needs."""
+        pairs = self._splits()
+        if stage in ("fit", None) and self.train_set is None:
+            self.train_set = self._dataset("train", pairs, scale_mask=True, augment=self.augment)
+        if stage in ("fit", "validate", None) and self.val_set is None:
+            self.val_set = self._dataset("val", pairs)
+        if stage in ("test", None) and self.test_set is None:
+            if "test" not in pairs:
+                log.info("no test images: the test is done on the validation images.")
+            self.test_set = self._dataset("test" if "test" in pairs else "val", pairs)
+
+    def _splits(self) -> dict[str, list[Pair]]:
+        if not self.root.is_dir():
+            raise ValueError(f"data.root={self.root} is no folder.")
+        folders = [split for split in ("train", "val", "test") if (self.root / split).is_dir()]
+        if not folders:
+            if not (self.root / "images").is_dir():
+                raise ValueError(
+                    f"data.root={self.root} holds neither train/ with images/ and masks/, nor images/ and masks/."
+                )
+            rest, splits = find_pairs(self.root), {}
+            if self.test_fraction > 0:
+                rest, splits["test"] = split_off(rest, self.test_fraction, self.seed, "test")
+            share = self.val_fraction / (1 - self.test_fraction)
+            splits["train"], splits["val"] = split_off(rest, share, self.seed, "val")
+            return splits
+        splits = {split: find_pairs(self.root / split) for split in folders}
+        if "val" not in splits and "train" in splits:
+            splits["train"], splits["val"] = split_off(splits["train"], self.val_fraction, self.seed, "val")
+            log.info("no val folder: %d of the training images were split off for it.", len(splits["val"]))
+        return splits
+
+    def _dataset(
+        self, split: str, pairs: dict[str, list[Pair]], scale_mask: bool = False, augment: Augment | None = None
+    ) -> FolderDataset:
+        if split not in pairs:
+            raise ValueError(f"{self.root / split} is missing, with images/ and masks/ in it.")
+        dataset = FolderDataset(
+            pairs[split],
+            num_values=self.num_values,
+            ignore_index=self.ignore_index,
+            color_table=self.color_table,
+            void_colors=self.void_colors,
+            scale=self.scale,
+            scale_mask=scale_mask,
+            augment=augment,
+        )
+        if self.check_masks and split not in self.pixel_counts:
+            counts = inspect_pairs(pairs[split], dataset.load_mask, self.num_values, self.ignore_index)
+            self.pixel_counts[split] = counts
+            log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts, self.class_names))
+        return dataset

@@ -1,0 +1,71 @@
+"""Finding images and their masks, and dividing them into splits."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lightning_seg.data.images import IMAGE_SUFFIXES
+
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+
+
+class Pair(NamedTuple):
+    """An image's file and its mask's."""
+
+    image: Path
+    mask: Path
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """The files of `folder/images` and `folder/masks` that share a stem, by stem.
+
+    Raises:
+        ValueError: a folder is missing or empty, a stem occurs twice, or a file has no counterpart.
+    """
+    images = _by_stem(folder / "images", IMAGE_SUFFIXES)
+    masks = _by_stem(folder / "masks", MASK_SUFFIXES)
+    for ours, theirs, missing in ((images, masks, "mask"), (masks, images, "image")):
+        alone = sorted(ours.keys() - theirs.keys())
+        if alone:
+            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+            raise ValueError(
+                f"{ours[alone[0]]}{more} has no {missing}: put a {missing} called {alone[0]}.* into "
+                f"{folder / (missing + 's')}, or take the file away."
+            )
+    return [Pair(images[stem], masks[stem]) for stem in sorted(images)]
+
+
+def split_off(pairs: Sequence[Pair], fraction: float, seed: int, purpose: str) -> tuple[list[Pair], list[Pair]]:
+    """What remains and what was split off: a share of the pairs, at least one and never all.
+
+    Pairs are ranked by a hash of seed and stem, so that neither the order of files nor, but for the last place, the
+    presence of other files decides where one goes.
+
+    Raises:
+        ValueError: there are fewer than two pairs.
+    """
+    if len(pairs) < 2:
+        raise ValueError(f"{len(pairs)} image cannot be divided to get a {purpose} split: give more images.")
+    count = min(max(1, round(fraction * len(pairs))), len(pairs) - 1)
+    ranked = sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}/{pair.image.stem}".encode()).digest())
+    return _in_order(ranked[count:]), _in_order(ranked[:count])
+
+
+def _in_order(pairs: Iterable[Pair]) -> list[Pair]:
+    return sorted(pairs, key=lambda pair: pair.image.stem)
+
+
+def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is missing: images belong into images/ and masks into masks/, side by side.")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+            continue
+        if path.stem in files:
+            raise ValueError(f"{files[path.stem]} and {path.name} have the same stem: keep one of them.")
+        files[path.stem] = path
+    if not files:
+        raise ValueError(f"{folder} is empty: it holds no {', '.join(suffix[1:] for suffix in suffixes)} file.")
+    return files

@@ -1,0 +1,81 @@
+"""`lightning-seg-evaluate`: scores a checkpoint, on the data that it was trained with or on other data."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from lightning_seg.checkpoint import build_trusted, load_module, read_checkpoint
+from lightning_seg.commands.errors import one_line, quiet_lightning, run_command
+from lightning_seg.commands.launch import run_on_processes
+from lightning_seg.commands.scores import print_scores, write_scores
+from lightning_seg.commands.train import resolved
+
+
+def main() -> None:
+    """The console command."""
+    try:
+        offer_checkpoint_config(sys.argv[1:])
+    except (OSError, ValueError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {one_line(error)}")
+    run_command(evaluate_composed, "evaluate")
+
+
+def offer_checkpoint_config(arguments: list[str]) -> None:
+    """Makes the checkpoint's own data and trainer the defaults, so that a key of them can be changed by itself."""
+    path = next((value for name, _, value in (word.partition("=") for word in arguments) if name == "checkpoint"), None)
+    stored = read_checkpoint(path)["config"] if path else {}
+    store = ConfigStore.instance()
+    for group in ("data", "trainer"):
+        store.store(group=group, name="checkpoint", node=stored.get(group, {}))
+    for key in ("task", "seed"):
+        if key in stored:
+            arguments_for_hydra = f"{key}={stored[key]}"
+            if not any(word.startswith(f"{key}=") for word in arguments):
+                sys.argv.append(arguments_for_hydra)
+
+
+def evaluate_composed(composed: DictConfig) -> float:
+    """Scores as composed by Hydra; the mean IoU."""
+    config = resolved(composed)
+    output = config["output"] and Path(config["output"]).expanduser()
+    if output and output.exists():
+        raise FileExistsError(f"output={output} exists: choose another name.")
+    scores: dict[str, Any] = run_on_processes(evaluate, config)
+    if output:
+        write_scores(output, scores["scores"], config["split"], scores["class_names"])
+    return float(scores["scores"][f"{config['split']}/iou"])
+
+
+def evaluate(config: dict[str, Any]) -> dict[str, Any]:
+    """Scores a checkpoint in this process and prints the table.
+
+    Args:
+        config: what `conf/evaluate.yaml` composes to, resolved.
+
+    Returns:
+        The `scores` by logged name, and the `class_names`.
+    """
+    quiet_lightning()
+    split = config["split"]
+    if split not in ("val", "test"):
+        raise ValueError(f"split={split} is not one of val, test.")
+    module = load_module(config["checkpoint"], trusted=config["trusted"])
+    datamodule = build_trusted(config["data"], trusted=config["trusted"], source="the data configuration")
+    if datamodule.num_classes != module.num_classes:
+        raise ValueError(
+            f"the data has {datamodule.num_classes} classes, but the checkpoint was trained for {module.num_classes}."
+        )
+    trainer = instantiate(
+        {**config["trainer"], "default_root_dir": None, "num_sanity_val_steps": 0},
+        logger=False,
+        enable_checkpointing=False,
+    )
+    run = trainer.test if split == "test" else trainer.validate
+    scores = run(module, datamodule, verbose=False)[0]
+    if trainer.is_global_zero:
+        print_scores(scores, split, module.class_names)
+    return {"scores": scores, "class_names": module.class_names}

@@ -1,0 +1,41 @@
+"""`lightning-seg-predict`: writes the masks of images."""
+
+import sys
+
+import torch
+from omegaconf import DictConfig
+
+from lightning_seg.checkpoint import load_module, read_checkpoint
+from lightning_seg.commands.errors import run_command
+from lightning_seg.commands.train import resolved
+from lightning_seg.inference import PredictedFiles, predict_files
+
+
+def main() -> None:
+    """The console command; exit status 1 if an image could not be read."""
+    results: list[PredictedFiles] = []
+    run_command(lambda config: results.append(predict(config)), "predict")
+    if results and results[0].failed:
+        sys.exit(1)
+
+
+def predict(composed: DictConfig) -> PredictedFiles:
+    """Predicts as `conf/predict.yaml` composes to, and says what was written."""
+    config = resolved(composed)
+    device = config["device"]
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    data = read_checkpoint(config["checkpoint"])["config"]["data"]
+    module = load_module(config["checkpoint"], trusted=config["trusted"], map_location=device)
+    result = predict_files(
+        module,
+        config["input"],
+        config["output"],
+        palette=[tuple(colour) for colour in data["palette"]],
+        scale=data.get("scale", 1.0),
+        **{name: config[name] for name in ("tile", "margin", "overlay", "probabilities", "overwrite")},
+    )
+    for path, reason in result.failed:
+        print(f"skipped {path}: {reason}", file=sys.stderr)
+    print(f"{result.written} images predicted into {config['output']}, {len(result.failed)} skipped")
+    return result

@@ -1,0 +1,93 @@
+"""`lightning-seg-train`: trains a network, then scores its best checkpoint on the test split."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_seg.callbacks import StoredConfig
+from lightning_seg.commands.errors import quiet_lightning, run_command
+from lightning_seg.commands.launch import is_launched, process_rank, run_on_processes
+from lightning_seg.commands.runs import LAST_CHECKPOINT, begin_again, open_run, read_result, write_result
+from lightning_seg.commands.scores import print_scores, write_scores
+
+
+def main() -> None:
+    """The console command."""
+    run_command(train_composed, "train")
+
+
+def train_composed(composed: DictConfig) -> float:
+    """Trains as composed by Hydra, in the run's own folder; the best monitored value."""
+    config = resolved(composed)
+    if is_launched() and config["run"] is None:
+        raise ValueError("several processes were started by a launcher, which need one folder: give run=NAME.")
+    if process_rank() == 0:
+        folder, begun = open_run(config, list(HydraConfig.get().overrides.task))
+    else:
+        folder, begun = Path(config["runs"]).expanduser().absolute() / config["run"], config["resume"] == "auto"
+    result = read_result(folder) if begun else None
+    if result is not None:
+        print(f"{folder} has finished:")
+        print_scores(result["test"], "test", result["class_names"])
+        return float(result["best"])
+    composed.folder = str(folder)
+    try:
+        best: float = run_on_processes(train, resolved(composed))
+    except BaseException:
+        if process_rank() == 0:
+            begin_again(folder)
+        raise
+    return best
+
+
+def train(config: dict[str, Any]) -> float:
+    """Trains in this process, tests the best checkpoint, and prints its scores.
+
+    Args:
+        config: what `conf/train.yaml` composes to, resolved, with `folder` set.
+
+    Returns:
+        The best value of `config["monitor"]`.
+    """
+    quiet_lightning()
+    folder = Path(config["folder"])
+    lightning.seed_everything(config["seed"], workers=True, verbose=False)
+    datamodule = instantiate(config["data"])
+    # What the data module derived belongs to the checkpoint too.
+    for part in (config["data"], config["module"], *config["callbacks"].values()):
+        for name in part.keys() & {"class_names", "palette"}:
+            part[name] = getattr(datamodule, name)
+    module = instantiate(config["module"])
+    trainer = instantiate(
+        config["trainer"],
+        callbacks=[*(instantiate(callback) for callback in config["callbacks"].values()), StoredConfig(config)],
+        logger=instantiate(config["logger"]) if config["logger"] else False,
+    )
+
+    last = folder / LAST_CHECKPOINT
+    trainer.fit(module, datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    checkpoint = trainer.checkpoint_callback
+    best_path = checkpoint.best_model_path or None
+    test_scores = trainer.test(module, datamodule, ckpt_path=best_path, weights_only=True, verbose=False)[0]
+    best = float(checkpoint.best_model_score if best_path else trainer.callback_metrics[config["monitor"]])
+
+    if trainer.is_global_zero:
+        names = datamodule.class_names
+        write_scores(folder / "test.csv", test_scores, "test", names)
+        write_result(folder, {"best": best, "monitor": config["monitor"], "class_names": names, "test": test_scores})
+        print_scores(test_scores, "test", names)
+        print(f"{config['monitor']} was {best:.4f} at best; all of this run is in {folder}")
+    return best
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers, with nothing left to interpolate."""
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(container, dict)
+    return {str(name): value for name, value in container.items()}

@@ -1,0 +1,115 @@
+"""The one state behind every data-set score: a confusion matrix of integer pixel counts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import (
+    binary_confusion_matrix,
+    multiclass_confusion_matrix,
+    multilabel_confusion_matrix,
+)
+
+from lightning_seg.metrics.labels import Task, check_task, hard_labels
+
+
+def confusion_shape(task: Task, num_classes: int) -> tuple[int, ...]:
+    """Shape of the task's confusion matrix: (C, C) multiclass, (C, 2, 2) multilabel, (2, 2) binary."""
+    return {"multiclass": (num_classes, num_classes), "multilabel": (num_classes, 2, 2), "binary": (2, 2)}[task]
+
+
+def count_confusion(
+    prediction: Tensor, target: Tensor, *, task: Task, num_classes: int, ignore_index: int | None
+) -> Tensor:
+    """Confusion matrix of checked labels (see ``hard_labels``), int64, rows the truth and columns the prediction."""
+    # torchmetrics counts on MPS by comparing every pixel with every cell, which takes pixels x C x C memory.
+    device = target.device
+    if device.type == "mps":
+        prediction, target = prediction.cpu(), target.cpu()
+    with _any_order():
+        if task == "binary":
+            matrix = binary_confusion_matrix(prediction, target, ignore_index=ignore_index, validate_args=False)
+        elif task == "multilabel":
+            matrix = multilabel_confusion_matrix(
+                prediction, target, num_classes, ignore_index=ignore_index, validate_args=False
+            )
+        else:
+            matrix = multiclass_confusion_matrix(
+                prediction, target, num_classes, ignore_index=ignore_index, validate_args=False
+            )
+    return matrix.to(device)
+
+
+class ConfusionMatrixMetric(Metric):
+    """Base of all scores that are a function of one confusion matrix summed over the data set.
+
+    A subclass adds ``compute``. The state ``confusion_matrix`` is int64, rows the truth and columns the prediction:
+    (C, C) in the multiclass task, (C, 2, 2) in multilabel, (2, 2) in binary. It is summed over processes, so any
+    split of the images gives the same score to the last digit.
+
+    Args:
+        task: "multiclass", "multilabel" or "binary".
+        num_classes: number of logit channels, 1 in the binary task.
+        ignore_index: value of the target that marks pixels not to be counted, or None. Any value will do, also one
+            inside 0 to C - 1: in the multiclass task that class then has no score.
+        kwargs: torchmetrics' own, such as ``sync_on_compute``.
+
+    Raises:
+        ValueError: an argument is unknown, or ``num_classes`` does not fit the task.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    confusion_matrix: Tensor
+
+    def __init__(
+        self, *, task: Task = "multiclass", num_classes: int, ignore_index: int | None = None, **kwargs: Any
+    ) -> None:
+        check_task(task, num_classes, ignore_index)
+        super().__init__(**kwargs)
+        self.task: Task = task
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        empty = torch.zeros(confusion_shape(task, num_classes), dtype=torch.int64)
+        self.add_state("confusion_matrix", empty, dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Count the pixels of a batch.
+
+        Args:
+            logits: scores (N, C, *spatial), in the binary task also (N, *spatial); or integer labels of the target's
+                shape. A binary or multilabel channel is on where its logit is above 0.
+            target: integers or booleans: class indices (N, *spatial), 0/1 (N, C, *spatial) in the multilabel task,
+                0/1 (N, *spatial) or (N, 1, *spatial) in the binary task.
+
+        Raises:
+            ValueError: the shapes do not fit the task, the target is floating, or a label is no class.
+        """
+        prediction, labels = hard_labels(
+            logits, target, task=self.task, num_classes=self.num_classes, ignore_index=self.ignore_index
+        )
+        self.confusion_matrix = self.confusion_matrix + count_confusion(
+            prediction, labels, task=self.task, num_classes=self.num_classes, ignore_index=self.ignore_index
+        )
+
+
+@contextmanager
+def _any_order() -> Iterator[None]:
+    """Lift torch's deterministic mode: integer counts do not depend on the order of summation.
+
+    In that mode torchmetrics replaces ``bincount`` by a comparison of every pixel with every cell (gigabytes).
+    """
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

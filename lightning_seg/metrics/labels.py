@@ -1,0 +1,86 @@
+"""From what a network and a data set give to hard labels that can be counted."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Task = Literal["binary", "multilabel", "multiclass"]
+
+_EXPECTED_SHAPES = {
+    "multiclass": "logits (N, {num_classes}, *spatial) with target (N, *spatial)",
+    "multilabel": "logits (N, {num_classes}, *spatial) with target (N, {num_classes}, *spatial)",
+    "binary": "logits (N, 1, *spatial) with target (N, *spatial) or (N, 1, *spatial), or both (N, *spatial)",
+}
+
+
+def check_task(task: str, num_classes: int, ignore_index: int | None) -> None:
+    """Raise ``ValueError`` unless the three arguments describe a task that can be scored."""
+    if task not in _EXPECTED_SHAPES:
+        raise ValueError(f"task={task!r} is unknown; give one of 'binary', 'multilabel', 'multiclass'.")
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
+        raise ValueError(f"num_classes={num_classes!r} must be a whole number of at least 1: the logits' channels.")
+    if task == "binary" and num_classes != 1:
+        raise ValueError(
+            f"num_classes={num_classes} does not fit task='binary', which has one channel; "
+            "give num_classes=1, or task='multiclass' to score the background too."
+        )
+    if task == "multiclass" and num_classes < 2:
+        raise ValueError("num_classes=1 does not fit task='multiclass'; give at least 2, or task='binary'.")
+    if ignore_index is not None and (not isinstance(ignore_index, int) or isinstance(ignore_index, bool)):
+        raise ValueError(f"ignore_index={ignore_index!r} must be a whole number, or None to count every pixel.")
+
+
+def hard_labels(
+    logits: Tensor, target: Tensor, *, task: Task, num_classes: int, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
+    """Predicted and true labels, checked, both int64 and of the target's shape; the inputs stay as they are.
+
+    ``logits`` are floating scores (the largest channel wins; in the binary and multilabel tasks a channel is on
+    where its logit is above 0, a probability above one half) or integer labels of the target's shape.
+
+    Raises:
+        ValueError: the shapes do not fit the task, the target is floating, or a label of a valid pixel is no class.
+    """
+    if target.is_floating_point() or target.is_complex():
+        raise ValueError(f"target is {target.dtype}, but scores count hard labels; give integers or booleans.")
+    if not _shapes_fit(logits, target, task, num_classes):
+        expected = _EXPECTED_SHAPES[task].format(num_classes=num_classes)
+        raise ValueError(
+            f"{logits.dtype} logits {tuple(logits.shape)} and target {tuple(target.shape)} do not fit task={task!r}; "
+            f"expected {expected}, or integer labels of the target's shape in place of the logits."
+        )
+    if not logits.is_floating_point():
+        prediction = logits.long()
+    elif task == "multiclass":
+        prediction = logits.argmax(dim=1)
+    else:
+        prediction = (logits > 0).long().reshape(target.shape)
+    labels = target.long()
+    valid = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
+    label_count = num_classes if task == "multiclass" else 2
+    _check_range(labels, valid, "target", label_count, task)
+    if not logits.is_floating_point():
+        _check_range(prediction, valid, "prediction", label_count, task)
+    return prediction, labels
+
+
+def _shapes_fit(logits: Tensor, target: Tensor, task: Task, num_classes: int) -> bool:
+    has_batch = target.ndim >= 1
+    if task == "multilabel":
+        return target.ndim >= 2 and target.shape[1] == num_classes and logits.shape == target.shape
+    if not logits.is_floating_point():
+        return has_batch and logits.shape == target.shape
+    with_channel = (*target.shape[:1], num_classes, *target.shape[1:])
+    return has_batch and (logits.shape == with_channel or (task == "binary" and logits.shape == target.shape))
+
+
+def _check_range(labels: Tensor, valid: Tensor, name: str, label_count: int, task: Task) -> None:
+    wrong = valid & ((labels < 0) | (labels >= label_count))
+    if wrong.any():
+        value = int(labels[wrong][0])
+        count = f"num_classes={label_count}" if task == "multiclass" else f"task={task!r}"
+        raise ValueError(
+            f"{name} holds label {value}, but {count} allows 0 to {label_count - 1}; "
+            f"correct the labels, or give ignore_index={value} if it marks void pixels of the target."
+        )

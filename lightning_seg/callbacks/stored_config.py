@@ -1,0 +1,50 @@
+"""The run's configuration inside its checkpoints."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class StoredConfig(Callback):
+    """Puts `{"config": config, "version": version of this package}` under "lightning_seg" in every checkpoint.
+
+    Args:
+        config: the resolved configuration. Mappings and sequences become plain dicts and lists, so that
+            `torch.load(weights_only=True)` reads them.
+
+    Raises:
+        TypeError: something in it is not a str, int, float, bool, None or a container of these.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = _plain(config, "config")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the configuration."""
+        checkpoint["lightning_seg"] = {"config": self.config, "version": _version()}
+
+
+def _plain(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) is not str:
+                raise TypeError(f"{name} has the key {key!r} of type {type(key).__name__}: keys must be str.")
+        return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item, f"{name}[{index}]") for index, item in enumerate(value)]
+    # Subclasses (numpy.float64, enums) would need code to be read back.
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    raise TypeError(
+        f"{name} is a {type(value).__name__}, which a checkpoint cannot hold as data: "
+        "make it a str, int, float, bool, None, or a dict or list of these."
+    )
+
+
+def _version() -> str:
+    try:
+        return version("lightning-seg")
+    except PackageNotFoundError:  # a checkout on the path that was never installed
+        return "unknown"

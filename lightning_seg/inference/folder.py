@@ -1,0 +1,240 @@
+"""Prediction of image files."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from lightning_seg.data.images import IMAGE_SUFFIXES, load_image
+from lightning_seg.inference.masks import Labels, Palette, overlay, probabilities_file, write_mask
+from lightning_seg.inference.tiling import predict_tiled
+from lightning_seg.inference.whole_file import whole_file
+
+
+class Predictor(Protocol):
+    """What prediction needs of a module; `SegmentationModule` has it."""
+
+    task: str
+    num_classes: int
+    training: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where images are sent."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Logits `(N, num_classes, H, W)` of images `(N, 3, H, W)` in [0, 1]."""
+
+    def predict_labels(self, logits: Tensor) -> Tensor:
+        """Labels `(N, H, W)`."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities `(N, num_classes, H, W)`."""
+
+
+@dataclass
+class PredictedFiles:
+    """What became of the images.
+
+    Attributes:
+        written: images whose results were written.
+        failed: each image that could not be read, and why.
+    """
+
+    written: int = 0
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Path
+    mask: Path | None
+    overlay: Path | None
+    probabilities: Path | None
+
+    def targets(self) -> list[Path]:
+        return [path for path in (self.mask, self.overlay, self.probabilities) if path is not None]
+
+
+def predict_files(
+    module: Predictor,
+    input: str | Path,
+    output: str | Path,
+    *,
+    palette: Palette,
+    scale: float = 1.0,
+    tile: int = 1024,
+    margin: int = 128,
+    overlay: bool = False,
+    probabilities: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> PredictedFiles:
+    """Predicts an image, or all images of a folder and its sub-folders, which are kept below `output`.
+
+    For an image `NAME.jpg` it writes `NAME.png`, an index mask at the image's own size, as displayed (EXIF orientation
+    applied); `NAME_overlay.png`, the image with the mask's colours over it; `NAME_probabilities.npy`, float16
+    `(num_classes, H, W)`. A multilabel module has no index masks: for it only probabilities are written, and they must
+    be asked for. Hidden files, and what lies in `output`, are not taken as input. All mistakes but unreadable images
+    are found before anything is written.
+
+    Args:
+        module: a `SegmentationModule` in evaluation mode, for example from `lightning_seg.load_module`.
+        input: an image or a folder.
+        output: a folder, made if it does not exist.
+        palette: `(red, green, blue)` of each mask value (binary: two).
+        scale: the size at which the network sees images, relative to their own; logits are brought back bilinearly.
+        tile: larger images, as the network sees them, are cut into tiles of this side (see `predict_tiled`).
+        margin: context around a tile's centre, in pixels.
+        overlay: also write overlays.
+        probabilities: also write probabilities.
+        overwrite: replace existing files in `output`; an input is never replaced.
+        progress: show a progress bar, and unreadable files as they are met.
+
+    Returns:
+        How many images were written, and which could not be read.
+
+    Raises:
+        FileNotFoundError: there is no input, or no image in it.
+        FileExistsError: a file to be written exists, or is an input.
+        ValueError: arguments that cannot be, or two images with the same output.
+    """
+    input, output = Path(input).expanduser(), Path(output).expanduser()
+    _check_arguments(module, palette, scale, tile, margin, overlay, probabilities)
+    jobs = _plan(input, output, module.task != "multilabel", overlay, probabilities)
+    _check_targets(jobs, overwrite)
+    result = PredictedFiles()
+    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as bar, torch.inference_mode():
+        for job in bar.track(jobs):
+            try:
+                image = load_image(job.source)
+                seen = image if scale == 1 else load_image(job.source, scale)
+            except (OSError, ValueError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                result.failed.append((job.source, reason))
+                if progress:
+                    bar.console.print(f"skipped {job.source}: {reason}", markup=False, highlight=False, soft_wrap=True)
+                continue
+            _predict(module, job, image, seen, palette, tile, margin, overwrite)
+            result.written += 1
+    return result
+
+
+def _predict(
+    module: Predictor, job: _Job, image: Tensor, seen: Tensor, palette: Palette, tile: int, margin: int, overwrite: bool
+) -> None:
+    height, width = int(image.shape[1]), int(image.shape[2])
+    patches = predict_tiled(
+        lambda part: module(part.to(module.device)), seen[None], tile=tile, margin=margin, size=(height, width)
+    )
+    labels: Labels = np.zeros((height, width), np.uint8 if len(palette) <= 256 else np.uint16)
+
+    def fill(probabilities: np.ndarray | None) -> None:  # type: ignore[type-arg]
+        for rows, columns, logits in patches:
+            if job.mask is not None or job.overlay is not None:
+                labels[rows, columns] = module.predict_labels(logits)[0].cpu().numpy()
+            if probabilities is not None:
+                probabilities[:, rows, columns] = module.probabilities(logits)[0].float().cpu().numpy()
+
+    if job.probabilities is None:
+        fill(None)
+    else:
+        with probabilities_file(job.probabilities, (module.num_classes, height, width), overwrite=overwrite) as array:
+            fill(array)
+    if job.overlay is not None:
+        with whole_file(job.overlay, overwrite=overwrite) as temporary:
+            Image.fromarray(overlay(image, labels, palette)).save(temporary)
+    if job.mask is not None:
+        write_mask(job.mask, labels, palette, overwrite=overwrite)
+
+
+def _check_arguments(
+    module: Predictor, palette: Palette, scale: float, tile: int, margin: int, overlay: bool, probabilities: bool
+) -> None:
+    if module.training:
+        raise ValueError("the module is in training mode, in which predictions are noisy: call module.eval() first.")
+    if module.task == "multilabel" and (overlay or not probabilities):
+        raise ValueError(
+            "task=multilabel has any number of labels a pixel, which neither an index mask nor an overlay can show: "
+            "ask for probabilities=true and overlay=false."
+        )
+    values = 2 if module.task == "binary" else module.num_classes
+    if module.task != "multilabel" and len(palette) != values:
+        raise ValueError(f"the palette has {len(palette)} colours for {values} mask values: give one for each.")
+    if not scale > 0:
+        raise ValueError(f"scale={scale} must be positive; 0.5 shows the network images of half the size.")
+    if margin < 0 or tile <= 2 * margin:
+        raise ValueError(f"tile={tile} must be larger than twice margin={margin}, and the margin not negative.")
+
+
+def _plan(input: Path, output: Path, masks: bool, overlay: bool, probabilities: bool) -> list[_Job]:
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"output={output} is a file; name a folder.")
+    jobs = []
+    for source, folder in _sources(input, output):
+        start = output / folder
+        jobs.append(
+            _Job(
+                source,
+                start / f"{source.stem}.png" if masks else None,
+                start / f"{source.stem}_overlay.png" if overlay else None,
+                start / f"{source.stem}_probabilities.npy" if probabilities else None,
+            )
+        )
+    return jobs
+
+
+def _sources(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
+    """Images, each with its folder relative to the input."""
+    known = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+    if not input.exists():
+        raise FileNotFoundError(f"input={input} does not exist.")
+    if input.is_file():
+        if input.suffix.lower() not in IMAGE_SUFFIXES:
+            raise ValueError(f"input={input} is no image by its suffix; known are {known}.")
+        return [(input, Path())]
+    if input.resolve() == output.resolve():
+        raise ValueError(f"output={output} is the input folder, so masks would be taken for images: name another one.")
+    found = [
+        (path, path.parent.relative_to(input))
+        for path in _files(input, avoid=output.resolve())
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
+    if not found:
+        raise FileNotFoundError(f"input={input} holds no image; looked for {known} in it and its sub-folders.")
+    return sorted(found)
+
+
+def _files(folder: Path, avoid: Path) -> Iterable[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if Path(parent, name).resolve() != avoid]
+        yield from (Path(parent, name) for name in names)
+
+
+def _check_targets(jobs: Sequence[_Job], overwrite: bool) -> None:
+    sources = {job.source.resolve() for job in jobs}
+    by_target: dict[Path, Path] = {}
+    for job in jobs:
+        for target in job.targets():
+            if target in by_target:
+                raise ValueError(
+                    f"{by_target[target]} and {job.source} would both be written to {target}: rename one of them."
+                )
+            by_target[target] = job.source
+            if target.resolve() in sources:
+                raise FileExistsError(f"{target} would replace an input image: name another output folder.")
+    if not overwrite:
+        existing = [target for target in by_target if target.exists()]
+        if existing:
+            raise FileExistsError(
+                f"{existing[0]} exists already ({len(existing)} of {len(by_target)} files do): "
+                "name another output folder, or set overwrite=true to replace them."
+            )

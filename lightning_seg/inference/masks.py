@@ -1,0 +1,108 @@
+"""Labels, probabilities and overlays as files and pictures."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from torch import Tensor
+
+from lightning_seg.inference.whole_file import whole_file
+
+Labels = npt.NDArray[np.integer[Any]]
+Palette = Sequence[Sequence[int]]
+
+
+def write_mask(path: str | Path, labels: Labels, palette: Palette, *, overwrite: bool = False) -> None:
+    """Writes labels as a PNG whose pixel values are the labels.
+
+    Up to 256 classes: 8-bit with the palette, so that viewers show the colours (Pillow's mode "P"). More: 16-bit grey.
+    The file appears when it is complete.
+
+    Args:
+        path: the file, ending in `.png`.
+        labels: `(H, W)`, integers in `0 ... len(palette) - 1`.
+        palette: `(red, green, blue)` of each label, 0 ... 255.
+
+    Raises:
+        ValueError: labels of another shape or without a colour, or another suffix.
+        FileExistsError: the file exists and `overwrite` is false.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"{path} cannot hold a mask: masks are PNG files, so name it .png.")
+    check_labels(labels, palette)
+    if len(palette) > 256:
+        picture = Image.fromarray(labels.astype(np.uint16))
+    else:
+        # All 256 entries: Pillow packs smaller palettes into 1, 2 or 4 bits a pixel.
+        colours = np.zeros((256, 3), dtype=np.uint8)
+        colours[: len(palette)] = _colours(palette)
+        picture = Image.fromarray(labels.astype(np.uint8))
+        picture.putpalette(colours.tobytes())
+    with whole_file(path, overwrite=overwrite) as temporary:
+        picture.save(temporary)
+
+
+def overlay(image: Tensor, labels: Labels, palette: Palette, opacity: float = 0.5) -> npt.NDArray[np.uint8]:
+    """The image with the colours of its labels over it, `(1 - opacity) image + opacity colour`.
+
+    Args:
+        image: `(3, H, W)`, float in [0, 1].
+        labels: `(H, W)`, integers in `0 ... len(palette) - 1`.
+        palette: `(red, green, blue)` of each label, 0 ... 255.
+        opacity: of the colours, 0 ... 1.
+
+    Returns:
+        uint8 `(H, W, 3)`.
+
+    Raises:
+        ValueError: sizes that differ, a label without a colour, or an opacity outside 0 ... 1.
+    """
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity={opacity} is not in 0 ... 1.")
+    if image.ndim != 3 or image.shape[0] != 3 or tuple(image.shape[1:]) != labels.shape:
+        raise ValueError(
+            f"an image (3, H, W) with labels (H, W) is expected, but {tuple(image.shape)} with {labels.shape} came."
+        )
+    check_labels(labels, palette)
+    pixels = 255 * image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    mixed = (1 - opacity) * pixels + opacity * _colours(palette)[labels]
+    rounded: npt.NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return rounded
+
+
+@contextmanager
+def probabilities_file(
+    path: str | Path, shape: tuple[int, int, int], *, overwrite: bool = False
+) -> Iterator[npt.NDArray[np.float16]]:
+    """An array `(C, H, W)` of float16 on disk to be filled, a NumPy `.npy` file when the block ends.
+
+    It is mapped, not held in memory; `numpy.load(path, mmap_mode="r")` reads it the same way.
+
+    Raises:
+        ValueError: another suffix.
+        FileExistsError: the file exists and `overwrite` is false.
+    """
+    if Path(path).suffix != ".npy":
+        raise ValueError(f"{path} cannot hold probabilities: they are written as NumPy files, so name it .npy.")
+    with whole_file(path, overwrite=overwrite) as temporary:
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+        yield array
+        array.flush()
+
+
+def check_labels(labels: Labels, palette: Palette) -> None:
+    """Refuses labels that are not integers `(H, W)` with a colour each."""
+    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "ui":
+        raise ValueError(f"labels must be integers of shape (H, W), but {labels.dtype} of shape {labels.shape} came.")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(palette):
+        label = low if low < 0 else high
+        raise ValueError(f"label {label} has no colour: the palette has {len(palette)}, for labels from 0.")
+
+
+def _colours(palette: Palette) -> npt.NDArray[np.uint8]:
+    return np.array([tuple(colour) for colour in palette], dtype=np.uint8).reshape(-1, 3)

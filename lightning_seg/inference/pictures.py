@@ -1,0 +1,177 @@
+"""Pictures of predictions beside the truth."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from lightning_seg.inference.masks import Palette
+
+_CELL = 320
+_GAP = 8
+_TEXT = 16
+_LINE = 24
+_SWATCH = 16
+_INK = (32, 32, 32)
+_PAPER = (255, 255, 255)
+_ERROR = (230, 30, 40)
+_TITLES = ("image", "truth", "prediction", "errors")
+
+_Pixels = npt.NDArray[np.uint8]
+
+
+def prediction_picture(
+    images: Sequence[Tensor],
+    truths: Sequence[Tensor],
+    predictions: Sequence[Tensor],
+    palette: Palette,
+    class_names: Sequence[str],
+    ignore_index: int | None = None,
+) -> Image.Image:
+    """One row an image: the image, its truth, its prediction, and the errors in red over the darkened image.
+
+    Void pixels of the truth are striped grey, which no class is. Below is a legend. Images larger than 320 pixels are
+    shrunk, small ones enlarged by whole factors.
+
+    Args:
+        images: each `(channels, H, W)`, float in [0, 1], with 1 or 3 channels; of more, the first 3 are shown.
+        truths: each `(H, W)`, integer labels or `ignore_index`.
+        predictions: each `(H, W)`, integer labels.
+        palette: `(red, green, blue)` of each label, 0 ... 255.
+        class_names: one for each colour, or without the first, which is then called background (the binary task).
+        ignore_index: the truth's value of void pixels.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        ValueError: no images, numbers or sizes that differ, or a label without a colour.
+    """
+    if not images or not len(images) == len(truths) == len(predictions):
+        raise ValueError(
+            f"at least one image, and as many truths and predictions, are expected, but {len(images)}, {len(truths)} "
+            f"and {len(predictions)} came."
+        )
+    if len(palette) == len(class_names) + 1:
+        class_names = ["background", *class_names]
+    if len(palette) != len(class_names):
+        raise ValueError(f"{len(palette)} colours came for {len(class_names)} class names: give one for each.")
+    colours = np.array([tuple(colour) for colour in palette], dtype=np.uint8)
+    rows = [
+        _cells(image, _labels(truth), _labels(prediction), colours, ignore_index)
+        for image, truth, prediction in zip(images, truths, predictions, strict=True)
+    ]
+
+    font = ImageFont.load_default(_TEXT)
+    cell_width = max(max(cell.width for row in rows for cell in row), 96)
+    width = _GAP + len(_TITLES) * (cell_width + _GAP)
+    has_void = ignore_index is not None and any(bool((_labels(truth) == ignore_index).any()) for truth in truths)
+    legend = _legend(class_names, colours, has_void, width, font)
+    height = _LINE + sum(row[0].height + _GAP for row in rows) + legend.height
+    picture = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    lefts = [_GAP + column * (cell_width + _GAP) for column in range(len(_TITLES))]
+    for left, title in zip(lefts, _TITLES, strict=True):
+        draw.text((left + cell_width // 2, _LINE // 2), title, fill=_INK, font=font, anchor="mm")
+    top = _LINE
+    for row in rows:
+        for left, cell in zip(lefts, row, strict=True):
+            picture.paste(cell, (left + (cell_width - cell.width) // 2, top))
+        top += row[0].height + _GAP
+    picture.paste(legend, (0, top))
+    return picture
+
+
+def _labels(labels: Tensor) -> npt.NDArray[np.int64]:
+    array: npt.NDArray[np.int64] = labels.detach().cpu().numpy().astype(np.int64)
+    return array
+
+
+def _cells(
+    image: Tensor,
+    truth: npt.NDArray[np.int64],
+    prediction: npt.NDArray[np.int64],
+    colours: _Pixels,
+    ignore_index: int | None,
+) -> list[Image.Image]:
+    height, width = int(image.shape[-2]), int(image.shape[-1])
+    if truth.shape != (height, width) or prediction.shape != (height, width):
+        raise ValueError(
+            f"an image of {height} x {width} came with a truth of shape {truth.shape} and a prediction of shape "
+            f"{prediction.shape}: all must be of one size."
+        )
+    larger = max(height, width)
+    factor = _CELL // larger if larger <= _CELL else _CELL / larger
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+
+    pixels = image.detach().float().clamp(0, 1).cpu()
+    pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
+    photograph = Image.fromarray((255 * pixels.permute(1, 2, 0).numpy()).round().astype(np.uint8))
+    photograph = photograph.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX)
+    truth, prediction = _nearest(truth, size), _nearest(prediction, size)
+
+    void = np.zeros(truth.shape, dtype=bool) if ignore_index is None else truth == ignore_index
+    wrong = (truth != prediction) & ~void
+    errors = np.asarray(photograph.convert("L").convert("RGB")) // 3
+    errors = np.where(wrong[..., None], np.array(_ERROR, np.uint8), errors)
+    stripes = _stripes(size)
+    drawn = [
+        np.where(void[..., None], stripes, _coloured(np.where(void, 0, truth), colours)),
+        _coloured(prediction, colours),
+        np.where(void[..., None], stripes, errors),
+    ]
+    return [photograph, *(Image.fromarray(cell.astype(np.uint8)) for cell in drawn)]
+
+
+def _nearest(labels: npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArray[np.int64]:
+    rows = (2 * np.arange(size[1]) + 1) * labels.shape[0] // (2 * size[1])
+    columns = (2 * np.arange(size[0]) + 1) * labels.shape[1] // (2 * size[0])
+    nearest: npt.NDArray[np.int64] = labels[rows[:, None], columns]
+    return nearest
+
+
+def _coloured(labels: npt.NDArray[np.int64], colours: _Pixels) -> _Pixels:
+    if labels.min() < 0 or labels.max() >= len(colours):
+        label = int(labels.min() if labels.min() < 0 else labels.max())
+        raise ValueError(f"label {label} has no colour: the palette has {len(colours)}, and it is not ignore_index.")
+    return colours[labels]
+
+
+def _stripes(size: tuple[int, int]) -> _Pixels:
+    rows, columns = np.arange(size[1])[:, None], np.arange(size[0])
+    light = ((rows + columns) // 4 % 2).astype(bool)
+    return np.where(light[..., None], np.uint8(190), np.uint8(150)).repeat(3, axis=2)
+
+
+def _legend(names: Sequence[str], colours: _Pixels, has_void: bool, width: int, font: Any) -> Image.Image:
+    entries: list[tuple[str, Image.Image]] = [
+        (name, Image.new("RGB", (_SWATCH, _SWATCH), tuple(int(value) for value in colour)))
+        for name, colour in zip(names, colours, strict=True)
+    ]
+    if has_void:
+        entries.append(("void", Image.fromarray(_stripes((_SWATCH, _SWATCH)))))
+    entries.append(("error", Image.new("RGB", (_SWATCH, _SWATCH), _ERROR)))
+    room = width - 3 * _GAP - _SWATCH
+    entries = [(_shortened(name, room, font), swatch) for name, swatch in entries]
+    column_width = _SWATCH + 3 * _GAP + int(max(font.getlength(name) for name, _ in entries))
+    columns = max(1, min(len(entries), (width - _GAP) // column_width))
+    lines = -(-len(entries) // columns)
+    legend = Image.new("RGB", (width, lines * _LINE + _GAP), _PAPER)
+    draw = ImageDraw.Draw(legend)
+    for index, (name, swatch) in enumerate(entries):
+        left, top = _GAP + index % columns * column_width, index // columns * _LINE
+        legend.paste(swatch, (left, top + (_LINE - _SWATCH) // 2))
+        draw.rectangle((left, top + 4, left + _SWATCH - 1, top + 4 + _SWATCH - 1), outline=_INK)
+        draw.text((left + _SWATCH + _GAP, top + _LINE // 2), name, fill=_INK, font=font, anchor="lm")
+    return legend
+
+
+def _shortened(name: str, room: int, font: Any) -> str:
+    if font.getlength(name) <= room:
+        return name
+    while name and font.getlength(name + "...") > room:
+        name = name[:-1]
+    return name + "..."

@@ -1,0 +1,159 @@
+import csv
+import math
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
+
+from lightning_seg.callbacks import EpochCurves, PredictionPictures, StoredConfig
+
+PALETTE = [(0, 0, 0), (200, 10, 20)]
+
+
+class Tiny(lightning.LightningModule):
+    task = "multiclass"
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Conv2d(3, 2, 1)
+        self.forwards = 0
+
+    def unpack(self, batch):
+        return batch
+
+    def forward(self, image):
+        self.forwards += len(image)
+        return self.network(image)
+
+    def predict_labels(self, logits):
+        return logits.argmax(1)
+
+    def training_step(self, batch, index):
+        loss = nn.functional.cross_entropy(self(batch[0]), batch[1])
+        self.log("train/loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def on_train_epoch_end(self):
+        self.log("train/iou", 100.0 + self.current_epoch)
+        if self.current_epoch == 1:
+            self.log("train/late", math.nan)
+
+    def validation_step(self, batch, index):
+        self.log("val/iou", float(self.current_epoch))
+
+    def test_step(self, batch, index):
+        pass
+
+    def configure_optimizers(self):
+        groups = [{"params": [self.network.weight], "lr": 0.01}, {"params": [self.network.bias], "lr": 0.5}]
+        optimizer = torch.optim.SGD(groups)
+        return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
+
+
+def loader(count=4, size=(4, 6), batch_size=2):
+    torch.manual_seed(0)
+    data = [(torch.rand(3, *size), torch.randint(0, 2, size)) for _ in range(count)]
+    return DataLoader(data, batch_size=batch_size)
+
+
+def trainer(folder, *callbacks, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    keeps = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+    options = quiet | {"enable_checkpointing": keeps, "default_root_dir": folder, "log_every_n_steps": 1} | options
+    return lightning.Trainer(callbacks=list(callbacks), **options)
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(path, name):
+    return [row[name] for row in rows(path)]
+
+
+def test_curves_hold_every_scalar_of_every_epoch_and_nothing_stale(tmp_path):
+    path = tmp_path / "run" / "curves.csv"
+    trainer(tmp_path, EpochCurves(path), max_epochs=4, check_val_every_n_epoch=2).fit(Tiny(), loader(), loader())
+    assert list(rows(path)[0])[:3] == ["epoch", "step", "learning_rate"]
+    assert column(path, "epoch") == ["0", "1", "2", "3"]
+    assert column(path, "step") == ["2", "4", "6", "8"]
+    assert column(path, "learning_rate") == ["0.5", "0.25", "0.125", "0.0625"]
+    assert column(path, "train/iou") == ["100.0", "101.0", "102.0", "103.0"]
+    assert column(path, "val/iou") == ["", "1.0", "", "3.0"]
+    assert column(path, "train/late") == ["", "nan", "", ""]
+    assert all(float(value) > 0 for value in column(path, "train/loss"))
+    assert "train/loss_step" not in rows(path)[0]
+    assert [file.name for file in path.parent.iterdir()] == ["curves.csv"]
+
+
+def test_a_resumed_training_keeps_earlier_rows_and_replaces_those_it_repeats(tmp_path):
+    path = tmp_path / "curves.csv"
+    keep = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+    trainer(tmp_path, EpochCurves(path), keep, max_epochs=3).fit(Tiny(), loader(), loader())
+    before = rows(path)
+    before[2]["val/iou"] = "wrong"
+    resumed = trainer(tmp_path, EpochCurves(path), max_epochs=4)
+    resumed.fit(Tiny(), loader(), loader(), ckpt_path=tmp_path / "epoch=1.ckpt", weights_only=True)
+    assert column(path, "epoch") == ["0", "1", "2", "3"]
+    assert rows(path)[:2] == before[:2]
+    assert column(path, "val/iou") == ["0.0", "1.0", "2.0", "3.0"]
+
+
+def test_a_new_training_moves_the_curves_of_another_aside(tmp_path):
+    path = tmp_path / "curves.csv"
+    for _ in range(3):
+        trainer(tmp_path, EpochCurves(path), max_epochs=1).fit(Tiny(), loader())
+    assert sorted(file.name for file in tmp_path.glob("*.csv")) == ["curves.1.csv", "curves.2.csv", "curves.csv"]
+
+
+def test_a_checkpoint_holds_the_configuration_as_plain_data(tmp_path):
+    config = {"loss": {"_target_": "a.b", "weights": (1, 2.5)}, "root": None, "on": True}
+    save = ModelCheckpoint(tmp_path, filename="last")
+    trainer(tmp_path, StoredConfig(config), save, max_epochs=1).fit(Tiny(), loader())
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)["lightning_seg"]
+    assert content["config"] == {"loss": {"_target_": "a.b", "weights": [1, 2.5]}, "root": None, "on": True}
+    assert isinstance(content["version"], str)
+
+
+@pytest.mark.parametrize("value", [object(), torch.ones(1), {1: 2}, torch.float32, b"bytes"])
+def test_a_configuration_that_is_not_data_is_refused_by_name(value):
+    with pytest.raises(TypeError, match=r"config\.data\[1\]"):
+        StoredConfig({"data": [1, value]})
+
+
+def test_pictures_show_the_first_test_images_and_predict_only_these_again(tmp_path):
+    path, module = tmp_path / "new" / "predictions.png", Tiny()
+    pictures = PredictionPictures(path, PALETTE, ["ground", "tree"], count=3)
+    for _ in range(2):
+        module.forwards = 0
+        trainer(tmp_path, pictures).test(module, loader(8), verbose=False)
+        assert module.forwards == 3
+    with Image.open(path) as picture:
+        # An image of 4 x 6 is drawn 53 times as large.
+        assert picture.width == 8 + 4 * (6 * 53 + 8)
+        assert picture.height > 3 * 4 * 53
+    assert [file.name for file in path.parent.iterdir()] == ["predictions.png"]
+
+
+def test_pictures_take_images_of_different_sizes_and_fewer_than_asked(tmp_path):
+    data = [(torch.rand(3, 4, size), torch.zeros(4, size, dtype=torch.int64)) for size in (3, 9)]
+    path = tmp_path / "predictions.png"
+    trainer(tmp_path, PredictionPictures(path, PALETTE, ["a", "b"])).test(
+        Tiny(), DataLoader(data, batch_size=1), verbose=False
+    )
+    assert path.exists()
+
+
+def test_pictures_refuse_what_they_cannot_draw_before_training(tmp_path):
+    module = Tiny()
+    module.task = "multilabel"
+    pictures = PredictionPictures(tmp_path / "predictions.png", PALETTE, ["a", "b"])
+    with pytest.raises(ValueError, match="task=multilabel"):
+        trainer(tmp_path, pictures, max_epochs=1).fit(module, loader())
+    with pytest.raises(ValueError, match="count=0"):
+        PredictionPictures(tmp_path / "predictions.png", PALETTE, ["a", "b"], count=0)

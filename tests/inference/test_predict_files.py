@@ -1,0 +1,229 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from lightning_seg.data.images import load_image
+from lightning_seg.inference import overlay, predict_files
+
+PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
+
+
+class Brightest(nn.Module):
+    """The label of a pixel is its brightest channel; one more pixel around it is seen."""
+
+    task, num_classes, device = "multiclass", 3, torch.device("cpu")
+
+    def forward(self, image):
+        return F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
+
+    def predict_labels(self, logits):
+        return logits.argmax(1)
+
+    def probabilities(self, logits):
+        return logits.softmax(1)
+
+
+class Binary(Brightest):
+    task, num_classes = "binary", 1
+
+    def forward(self, image):
+        return image[:, :1] - 0.5
+
+    def predict_labels(self, logits):
+        return (logits > 0).long().squeeze(1)
+
+    def probabilities(self, logits):
+        return logits.sigmoid()
+
+
+class Multilabel(Brightest):
+    task = "multilabel"
+
+    def predict_labels(self, logits):
+        return (logits > 0).long()
+
+    def probabilities(self, logits):
+        return logits.sigmoid()
+
+
+@pytest.fixture
+def module():
+    return Brightest().eval()
+
+
+def write_image(path, size=(13, 9), seed=0, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def predict(module, source, target, **options):
+    options = {"palette": PALETTE, "tile": 8, "margin": 2, "progress": False} | options
+    return predict_files(module, source, target, **options)
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_gives_masks_at_each_images_size_in_the_same_sub_folders(module, tmp_path):
+    write_image(tmp_path / "in" / "a.PNG", (13, 9))
+    write_image(tmp_path / "in" / "deep" / "er" / "a.tif", (1, 30), seed=1)
+    write_image(tmp_path / "in" / "deep" / "b.jpeg", (8, 8), seed=2)
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    (tmp_path / "in" / "._a.png").write_text("no image either")
+    result = predict(module, tmp_path / "in", tmp_path / "out")
+    assert (result.written, result.failed) == (3, [])
+    assert files(tmp_path / "out") == ["a.png", "deep/b.png", "deep/er/a.png"]
+    for source, mask in [("a.PNG", "a.png"), ("deep/er/a.tif", "deep/er/a.png"), ("deep/b.jpeg", "deep/b.png")]:
+        expected = module(load_image(tmp_path / "in" / source)[None]).argmax(1)[0]
+        with Image.open(tmp_path / "out" / mask) as picture:
+            assert picture.mode == "P"
+            assert np.array_equal(np.asarray(picture), expected.numpy())
+
+
+def test_one_file_gives_mask_overlay_and_probabilities(module, tmp_path):
+    source = write_image(tmp_path / "photo.bmp")
+    result = predict(module, source, tmp_path / "out", overlay=True, probabilities=True)
+    assert result.written == 1
+    assert files(tmp_path / "out") == ["photo.png", "photo_overlay.png", "photo_probabilities.npy"]
+    image = load_image(source)
+    labels = np.asarray(Image.open(tmp_path / "out" / "photo.png"))
+    drawn = np.asarray(Image.open(tmp_path / "out" / "photo_overlay.png"))
+    assert np.array_equal(drawn, overlay(image, labels, PALETTE))
+    written = np.load(tmp_path / "out" / "photo_probabilities.npy")
+    assert written.dtype == np.float16
+    expected = module(image[None]).softmax(1)[0].numpy()
+    np.testing.assert_allclose(written, expected, atol=1e-3)
+
+
+def test_masks_have_the_orientation_in_which_the_image_is_displayed(module, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write_image(tmp_path / "in" / "a.jpg", (20, 10), exif=exif)
+    predict(module, tmp_path / "in", tmp_path / "out")
+    assert Image.open(tmp_path / "out" / "a.png").size == (10, 20)
+
+
+@pytest.mark.parametrize("tile", [8, 64])
+def test_scaled_prediction_brings_logits_back_to_the_images_size(module, tmp_path, tile):
+    source = write_image(tmp_path / "a.png", (31, 22))
+    predict(module, source, tmp_path / "out", scale=0.5, tile=tile)
+    logits = module(load_image(source, 0.5)[None])
+    expected = F.interpolate(logits, (22, 31), mode="bilinear").argmax(1)[0].numpy()
+    assert np.mean(np.asarray(Image.open(tmp_path / "out" / "a.png")) == expected) > 0.995
+
+
+def test_a_binary_module_gives_masks_of_0_and_1(tmp_path):
+    source = write_image(tmp_path / "a.png")
+    predict(Binary().eval(), source, tmp_path / "out", palette=PALETTE[:2], probabilities=True)
+    expected = load_image(source)[0] > 0.5
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), expected.numpy())
+    assert np.load(tmp_path / "out" / "a_probabilities.npy").shape == (1, 9, 13)
+
+
+def test_a_multilabel_module_gives_probabilities_only(tmp_path):
+    source = write_image(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="probabilities=true"):
+        predict(Multilabel().eval(), source, tmp_path / "out")
+    predict(Multilabel().eval(), source, tmp_path / "out", probabilities=True)
+    assert files(tmp_path / "out") == ["a_probabilities.npy"]
+
+
+def test_unreadable_files_are_reported_and_the_others_written(module, tmp_path, capsys):
+    write_image(tmp_path / "in" / "a.png")
+    whole = write_image(tmp_path / "in" / "cut.png", (60, 60)).read_bytes()
+    (tmp_path / "in" / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "in" / "empty.jpg").touch()
+    (tmp_path / "in" / "text.jpg").write_text("not an image")
+    result = predict(module, tmp_path / "in", tmp_path / "out", progress=True)
+    assert result.written == 1
+    assert [path.name for path, _ in result.failed] == ["cut.png", "empty.jpg", "text.jpg"]
+    assert all(reason and "\n" not in reason for _, reason in result.failed)
+    assert files(tmp_path / "out") == ["a.png"]
+    assert "skipped" in capsys.readouterr().out
+
+
+def test_images_of_one_stem_are_refused_before_anything_is_written(module, tmp_path):
+    write_image(tmp_path / "in" / "0.png")
+    write_image(tmp_path / "in" / "a.jpg")
+    write_image(tmp_path / "in" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png would both be written"):
+        predict(module, tmp_path / "in", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_named_like_an_overlay_is_refused_only_if_overlays_are_written(module, tmp_path):
+    write_image(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "a_overlay.png")
+    with pytest.raises(ValueError, match="would both be written"):
+        predict(module, tmp_path / "in", tmp_path / "out", overlay=True)
+    assert predict(module, tmp_path / "in", tmp_path / "out").written == 2
+
+
+def test_existing_results_are_refused_before_anything_is_written_unless_told(module, tmp_path):
+    write_image(tmp_path / "in" / "a.jpg")
+    write_image(tmp_path / "in" / "b.jpg")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").write_text("precious")
+    with pytest.raises(FileExistsError, match=r"b\.png exists already .*overwrite=true"):
+        predict(module, tmp_path / "in", tmp_path / "out")
+    assert files(tmp_path / "out") == ["b.png"]
+    assert predict(module, tmp_path / "in", tmp_path / "out", overwrite=True).written == 2
+    assert Image.open(tmp_path / "out" / "b.png").mode == "P"
+
+
+def test_results_inside_the_input_folder_are_not_predicted_again(module, tmp_path):
+    write_image(tmp_path / "a.jpg")
+    for _ in range(2):
+        assert predict(module, tmp_path, tmp_path / "masks", overlay=True, overwrite=True).written == 1
+    assert files(tmp_path) == ["a.jpg", "masks/a.png", "masks/a_overlay.png"]
+
+
+def test_the_input_folder_cannot_be_the_output_folder(module, tmp_path):
+    write_image(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match="is the input folder"):
+        predict(module, tmp_path, tmp_path / "x" / "..", overwrite=True)
+
+
+def test_an_input_is_never_replaced(module, tmp_path):
+    source = write_image(tmp_path / "a.png")
+    before = source.read_bytes()
+    with pytest.raises(FileExistsError, match="would replace an input"):
+        predict(module, source, tmp_path, overwrite=True)
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"palette": PALETTE[:2]}, "2 colours for 3 mask values"),
+        ({"scale": 0}, "scale=0 must be positive"),
+        ({"tile": 4}, "tile=4 must be larger than twice margin=2"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(module, tmp_path, options, message):
+    source = write_image(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=message):
+        predict(module, source, tmp_path / "out", **options)
+
+
+def test_input_without_images_is_refused(module, tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        predict(module, tmp_path / "nothing", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=r"holds no image; looked for jpg"):
+        predict(module, tmp_path, tmp_path / "out")
+    (tmp_path / "a.pdf").touch()
+    with pytest.raises(ValueError, match="no image by its suffix"):
+        predict(module, tmp_path / "a.pdf", tmp_path / "out")
+    with pytest.raises(ValueError, match="is a file; name a folder"):
+        predict(module, write_image(tmp_path / "a.png"), tmp_path / "a.pdf")
+
+
+def test_a_module_in_training_mode_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"module\.eval\(\)"):
+        predict(Brightest().train(), write_image(tmp_path / "a.png"), tmp_path / "out")

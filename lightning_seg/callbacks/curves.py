@@ -15,7 +15,7 @@ class EpochCurves(Callback):
     """Writes one row an epoch: `epoch`, `step`, `learning_rate` and every scalar logged in it, training and validation.
 
     `step` counts optimizer steps, `learning_rate` is that of the epoch's last batch, the largest of the parameter
-    groups. A value that was not logged in an epoch is empty (a `val/` column in epochs without validation), NaN is `nan`.
+    groups. A value that was not logged in an epoch is empty (`val/` in epochs without validation), NaN is `nan`.
     Values of the last step (Lightning's `..._step`) are left out. Columns may appear later; the file is rewritten
     whole, at once, each epoch, by the first process.
 

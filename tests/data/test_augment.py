@@ -1,0 +1,167 @@
+from typing import Any
+
+import pytest
+import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from lightning_seg.data import ShapesDataModule, training_augmentation
+
+NOTHING = {
+    "crop_size": None,
+    "scale": (1.0, 1.0),
+    "rotation": 0.0,
+    "horizontal_flip": 0.0,
+    "vertical_flip": 0.0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "saturation": 0.0,
+    "hue": 0.0,
+    "blur": 0.0,
+    "ignore_index": 255,
+}
+
+
+def augmentation(**options: Any) -> v2.Compose:
+    return training_augmentation(**{**NOTHING, **options})
+
+
+def sample(height: int = 64, width: int = 64) -> dict[str, Any]:
+    """An image that is its own mask: 0.2 times the label, in stripes and blocks."""
+    rows, columns = torch.arange(height)[:, None] // 16, torch.arange(width) // 16
+    mask = (rows + 2 * columns) % 4 + 1
+    return {"image": tv_tensors.Image((mask * 0.2).expand(3, -1, -1).clone()), "mask": tv_tensors.Mask(mask)}
+
+
+GEOMETRY = [
+    {"horizontal_flip": 1.0},
+    {"vertical_flip": 1.0},
+    {"rotation": 30.0},
+    {"scale": (0.5, 2.0)},
+    {"crop_size": 40},
+    {"crop_size": (30, 96)},
+    {"rotation": 15.0, "scale": (0.5, 2.0), "crop_size": 48, "horizontal_flip": 0.5, "vertical_flip": 0.5},
+]
+
+
+@pytest.mark.parametrize("options", GEOMETRY)
+@pytest.mark.parametrize("ignore_index", [255, -1, 11])
+def test_image_and_mask_move_together(options: dict[str, Any], ignore_index: int) -> None:
+    torch.manual_seed(0)
+    augment = augmentation(**options, ignore_index=ignore_index)
+    for _ in range(5):
+        changed = augment(sample())
+        image, mask = changed["image"], changed["mask"]
+        assert image.shape[-2:] == mask.shape
+        expected = torch.where(mask == ignore_index, 0, mask * 0.2)
+        # Bilinear pixels on a border between labels lie between them.
+        agree = ((image[0] - expected).abs() < 0.02).float().mean()
+        assert agree > (0.99 if not {"rotation", "scale"} & options.keys() else 0.7)
+        assert set(mask.unique().tolist()) <= {1, 2, 3, 4, ignore_index}
+
+
+def test_flips_are_exact() -> None:
+    before = sample()
+    after = augmentation(horizontal_flip=1.0)(before)
+    assert torch.equal(after["mask"], before["mask"].flip(-1))
+    assert torch.equal(after["image"], before["image"].flip(-1))
+
+
+def test_crop_larger_than_the_image_is_void_outside() -> None:
+    mask = augmentation(crop_size=100, ignore_index=255)(sample(64, 64))["mask"]
+    assert mask.shape == (100, 100)
+    assert (mask == 255).sum() == 100 * 100 - 64 * 64
+
+
+def test_crop_larger_than_the_image_without_void_repeats_its_border() -> None:
+    changed = augmentation(crop_size=100, ignore_index=None)(sample(20, 20))
+    assert changed["mask"].shape == (100, 100)
+    assert torch.allclose(changed["image"][0], changed["mask"] * 0.2)
+
+
+def test_colours_change_the_image_and_never_the_mask() -> None:
+    before = sample()
+    after = augmentation(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.2, blur=1.0)(before)
+    assert torch.equal(after["mask"], before["mask"])
+    assert not torch.equal(after["image"], before["image"])
+    assert 0 <= after["image"].min() <= after["image"].max() <= 1
+
+
+def test_all_off_changes_nothing() -> None:
+    before = sample()
+    after = augmentation()(before)
+    assert torch.equal(after["image"], before["image"])
+    assert torch.equal(after["mask"], before["mask"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rotation": 10, "ignore_index": None}, "set data.ignore_index .* or rotation=0"),
+        ({"scale": (0.5, 1), "ignore_index": None}, "no scale below 1"),
+        ({"scale": (2, 1)}, "augment.scale"),
+        ({"horizontal_flip": 1.5}, "augment.horizontal_flip=1.5 is a probability"),
+        ({"crop_size": 0}, "augment.crop_size=0"),
+        ({"crop_size": (4, 5, 6)}, "augment.crop_size"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        augmentation(**options)
+
+
+def images(num_workers: int, seed: int, epochs: int = 2) -> list[dict[str, torch.Tensor]]:
+    """What each epoch showed of each image."""
+    data = ShapesDataModule(
+        num_train=8,
+        num_val=1,
+        num_test=1,
+        image_size=32,
+        seed=0,
+        batch_size=2,
+        ignore_index=255,
+        num_workers=num_workers,
+        augment=augmentation(crop_size=24, horizontal_flip=0.5, brightness=0.3),
+    )
+    data.setup("fit")
+    torch.manual_seed(seed)
+    loader = data.train_dataloader()
+    return [
+        {name: image for batch in loader for name, image in zip(batch["name"], batch["image"], strict=True)}
+        for _ in range(epochs)
+    ]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_augmentation_differs_between_epochs_and_not_between_runs_of_one_seed(num_workers: int) -> None:
+    first, again, other = images(num_workers, 0), images(num_workers, 0), images(num_workers, 1)
+    for name in first[0]:
+        assert not torch.equal(first[0][name], first[1][name])
+        assert not torch.equal(first[0][name], other[0][name])
+        for epoch in range(2):
+            assert torch.equal(first[epoch][name], again[epoch][name])
+
+
+def test_workers_do_not_repeat_each_other() -> None:
+    data = ShapesDataModule(
+        num_train=2,
+        num_val=1,
+        num_test=1,
+        image_size=32,
+        seed=0,
+        batch_size=1,
+        num_workers=2,
+        augment=lambda inputs: {**inputs, "image": torch.rand(3, 4, 4)},
+    )
+    data.setup("fit")
+    one, other = (batch["image"] for batch in data.train_dataloader())
+    assert not torch.equal(one, other)
+
+
+def test_only_training_images_are_augmented() -> None:
+    data = ShapesDataModule(
+        num_train=1, num_val=1, num_test=1, image_size=32, seed=0, batch_size=1, augment=augmentation(crop_size=16)
+    )
+    data.setup()
+    loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+    assert [next(iter(loader))["image"].shape[-1] for loader in loaders] == [16, 32, 32]

@@ -1,0 +1,114 @@
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import SequentialSampler
+
+from lightning_seg.data import SegmentationDataModule, ShapesDataModule
+from lightning_seg.data.datamodule import collate
+
+CAMVID = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
+
+
+def module(**options: Any) -> SegmentationDataModule:
+    return SegmentationDataModule(**{"num_classes": 3, "batch_size": 2, **options})
+
+
+def shapes(**options: Any) -> ShapesDataModule:
+    sizes = {"num_train": 5, "num_val": 3, "num_test": 2, "image_size": 32, "seed": 0, "batch_size": 2}
+    return ShapesDataModule(**{**sizes, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"num_classes": 11, "class_names": CAMVID, "ignore_index": 10},
+            r'ignore_index=10 is also class_names\[10\] "bicyclist"; a class cannot be both scored and ignored',
+        ),
+        ({"num_classes": 1, "ignore_index": 1}, "ignore_index=1 is also the mask value 1 of the binary task"),
+        ({"class_names": ["a", "b"]}, "2 class_names were given for num_classes=3"),
+        ({"palette": [[0, 0, 0], [1, 1, 1]]}, "the palette has 2 colours, but masks hold 3 values"),
+        ({"batch_size": 0}, "data.batch_size=0"),
+        ({"eval_batch_size": 0}, "data.eval_batch_size=0"),
+        ({"num_workers": -1}, "data.num_workers=-1"),
+        ({"num_classes": 0}, "num_classes=0"),
+    ],
+)
+def test_contradicting_arguments_are_refused_at_construction(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        module(**options)
+
+
+@pytest.mark.parametrize("ignore_index", [None, 3, 11, 255, -1])
+def test_ignore_index_may_be_any_value_that_is_no_class(ignore_index: int | None) -> None:
+    assert module(ignore_index=ignore_index).ignore_index == ignore_index
+
+
+def test_classes_have_names_and_colours_by_default() -> None:
+    assert module().class_names == ["0", "1", "2"]
+    assert module().palette == [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+    assert len(module(num_classes=1).palette) == 2
+
+
+def test_normalisation_is_kept_for_the_module() -> None:
+    kept = module(mean=[0, 0.5, 1], std=[1, 1, 2])
+    assert (kept.mean, kept.std) == ([0.0, 0.5, 1.0], [1.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(2, [2, 2]), (5, [5]), (8, [5])])
+def test_last_small_training_batch_is_left_out_unless_it_is_the_only_one(batch_size: int, batches: list[int]) -> None:
+    data = shapes(batch_size=batch_size)
+    data.setup("fit")
+    assert [len(batch["name"]) for batch in data.train_dataloader()] == batches
+
+
+def test_evaluation_gives_every_image_once_and_in_order() -> None:
+    data = shapes(eval_batch_size=2)
+    data.setup()
+    for loader, split, count in ((data.val_dataloader(), "val", 3), (data.test_dataloader(), "test", 2)):
+        assert isinstance(loader.sampler, SequentialSampler)
+        assert [name for batch in loader for name in batch["name"]] == [f"{split}_{i:05d}" for i in range(count)]
+
+
+def test_training_order_changes_between_epochs() -> None:
+    data = shapes(num_train=40)
+    data.setup("fit")
+    loader = data.train_dataloader()
+    torch.manual_seed(0)
+    orders = [[name for batch in loader for name in batch["name"]] for _ in range(2)]
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_workers_persist() -> None:
+    data = shapes(num_workers=1)
+    data.setup("fit")
+    assert data.train_dataloader().persistent_workers
+    assert not shapes(num_workers=0).num_workers
+
+
+def test_batch_has_the_types_and_shapes_promised() -> None:
+    data = shapes(ignore_index=255)
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (2, 3, 32, 32)
+    assert batch["image"].dtype == torch.float32
+    assert 0 <= batch["image"].min() <= batch["image"].max() <= 1
+    assert batch["mask"].shape == (2, 32, 32)
+    assert batch["mask"].dtype == torch.int64
+    assert type(batch["image"]) is torch.Tensor
+    assert type(batch["mask"]) is torch.Tensor
+
+
+def test_images_of_different_size_in_a_batch_give_one_clear_line() -> None:
+    def sample(height: int, name: str) -> Any:
+        return {"image": torch.zeros(3, height, 8), "mask": torch.zeros(height, 8), "name": name}
+
+    with pytest.raises(ValueError, match=r"a is 8×8 and b is 9×8.*augment\.crop_size.*data\.eval_batch_size=1"):
+        collate([sample(8, "a"), sample(9, "b")])
+
+
+def test_loaders_before_setup_say_what_to_call() -> None:
+    with pytest.raises(RuntimeError, match=r'setup\("fit"\)'):
+        module().train_dataloader()

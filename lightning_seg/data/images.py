@@ -44,7 +44,8 @@ def load_image(path: str | Path, scale: float = 1.0) -> Tensor:
         return pixels
     size = list(scaled_size(pixels.shape[-2:], scale))
     # Interpolation weights do not sum to exactly one.
-    return resize(pixels, size, interpolation=InterpolationMode.BILINEAR, antialias=True).clamp(0, 1)
+    resized: Tensor = resize(pixels, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
+    return resized.clamp(0, 1)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

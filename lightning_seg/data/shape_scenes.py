@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFilter
 CLASS_NAMES = ("background", "disc", "square", "triangle", "line", "dot")
 VOID = 255  # In a scene's labels: the rim of background around an object.
 _FINE = 3  # Objects are drawn this many times finer, then averaged, which smooths their edges.
-_HUES = (0.0, 0.02, 0.14, 0.30, 0.58, 0.86)
-_HUE_SPREAD = 0.055  # Wide enough that neighbouring classes share colours, so that shape matters.
+_HUES = (0.0, 0.0, 0.14, 0.32, 0.58, 0.86)
+_HUE_SPREAD = 0.03  # Wide enough that neighbouring classes share colours, so that shape matters.
 
 Array = npt.NDArray[np.float32]
 
@@ -75,7 +75,7 @@ def _cover(generator: np.random.Generator, kind: int, radius: float, size: int) 
     else:
         r = generator.uniform(2.0, 2.8) * full / 96
         draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
-    return np.asarray(canvas.reduce(_FINE), np.float32) / 255
+    return _unit(canvas.reduce(_FINE))
 
 
 def _colour(generator: np.random.Generator, kind: int) -> Array:
@@ -87,7 +87,11 @@ def _background(generator: np.random.Generator, size: int) -> Array:
     """Dull cloudy colours: coarse noise, enlarged."""
     coarse = generator.uniform(0.25, 0.6) + generator.normal(0, 0.08, (5, 5, 1)) + generator.normal(0, 0.025, (5, 5, 3))
     small = Image.fromarray((coarse.clip(0, 1) * 255).astype(np.uint8))
-    return np.asarray(small.resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
+    return _unit(small.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _unit(picture: Image.Image) -> Array:
+    return (np.asarray(picture) / 255).astype(np.float32)
 
 
 def _ramp(generator: np.random.Generator, size: int) -> Array:

@@ -1,1 +1,22 @@
-""""""
+"""Losses of logits and target, for any number of spatial dimensions.
+
+All are called as `loss(logits, target)` and share the meaning of their arguments, which `Loss` lists.
+"""
+
+from lightning_seg.losses.compound import CompoundLoss, CrossEntropyDiceLoss
+from lightning_seg.losses.cross_entropy import CrossEntropyLoss
+from lightning_seg.losses.dice import DiceLoss
+from lightning_seg.losses.focal import FocalLoss
+from lightning_seg.losses.loss import Loss
+from lightning_seg.losses.lovasz import LovaszHingeLoss, LovaszSoftmaxLoss
+
+__all__ = [
+    "CompoundLoss",
+    "CrossEntropyDiceLoss",
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "Loss",
+    "LovaszHingeLoss",
+    "LovaszSoftmaxLoss",
+]

@@ -1,0 +1,136 @@
+"""Weighted sums of losses."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.losses.cross_entropy import CrossEntropyLoss
+from lightning_seg.losses.dice import DiceLoss
+from lightning_seg.losses.loss import Classes, Loss
+from lightning_seg.losses.pixels import Task
+
+
+class CompoundLoss(nn.Module):
+    """Σ_k weight_k · term_k(logits, target).
+
+    The terms of this package share one look at the logits. Any other module that is called with logits and target may
+    be a term too. Terms must agree on `task` and `ignore_index`, where they have them.
+
+    Shapes, void pixels and absent classes: as in each term. Soft targets: where every term takes them.
+
+    Args:
+        terms: the losses by name, each giving a scalar.
+        weights: a number, 0 or more, for each name. The attribute `weights` may be changed during training.
+
+    Raises:
+        ValueError: there are no terms, names differ, a weight is out of range, or terms disagree.
+    """
+
+    def __init__(self, *, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("CompoundLoss has no terms; give at least one loss.")
+        if set(terms) != set(weights):
+            raise ValueError(f"terms are {sorted(terms)} and weights are for {sorted(weights)}; give each term one.")
+        for name, weight in weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"the weight of {name} is {weight}; expected a finite number of 0 or more.")
+        for name, term in terms.items():
+            if getattr(term, "reduction", "mean") == "none":
+                raise ValueError(f"the term {name} has reduction='none'; a sum of losses needs scalars.")
+        self.terms = nn.ModuleDict(dict(terms))
+        self.weights = {name: float(weight) for name, weight in weights.items()}
+        self.task: Task | None = self._agreed("task")
+        self.ignore_index: int | None = self._agreed("ignore_index")
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The weighted sum, a scalar; shapes, dtypes and errors are those of the terms."""
+        own = {name: term for name, term in self.terms.items() if isinstance(term, Loss)}
+        values = {name: term(logits, target) for name, term in self.terms.items() if name not in own}
+        if own:
+            # The term that refuses soft targets speaks for all.
+            strictest = min(own.values(), key=lambda term: term.soft_targets)
+            with torch.autocast(logits.device.type, enabled=False):
+                statistics = strictest.read(logits, target)
+                values |= {name: term.from_statistics(statistics) for name, term in own.items()}
+        first, *others = (self.weights[name] * value for name, value in values.items())
+        total: Tensor = sum(others, start=first)
+        return total
+
+    def _agreed(self, argument: str) -> Any:
+        values = {name: getattr(term, argument) for name, term in self.terms.items() if hasattr(term, argument)}
+        if len(set(values.values())) > 1:
+            listed = ", ".join(f"{name} has {value!r}" for name, value in values.items())
+            raise ValueError(f"the terms of a compound loss must agree on {argument}: {listed}.")
+        return next(iter(values.values()), None)
+
+
+class CrossEntropyDiceLoss(CompoundLoss):
+    """Cross-entropy plus Dice, the pair that trains well from scratch (Isensee et al. 2021, nnU-Net).
+
+        cross_entropy_weight · CrossEntropyLoss + dice_weight · DiceLoss
+
+    Shapes, void pixels and soft targets: as in both. Absent classes: as in `DiceLoss`.
+
+    Args:
+        cross_entropy_weight: of the first term.
+        dice_weight: of the second.
+        label_smoothing: of cross-entropy.
+        smooth: of Dice, as the three that follow.
+        squared: sums of squares in the denominator.
+        average: macro or micro.
+        classes: all, present, or a list of class indices.
+        task: of both terms, see `Loss`, as all that follow.
+        ignore_index: the label of void pixels.
+        class_weights: one number for each class; not in the binary task.
+        per_image: average over images rather than over the batch.
+        sync_dist: over all processes.
+
+    Raises:
+        ValueError: as the terms say.
+    """
+
+    def __init__(
+        self,
+        *,
+        cross_entropy_weight: float = 1.0,
+        dice_weight: float = 1.0,
+        label_smoothing: float = 0.0,
+        smooth: float = 1.0,
+        squared: bool = False,
+        average: Literal["macro", "micro"] = "macro",
+        classes: Classes = "all",
+        task: Task = "multiclass",
+        ignore_index: int | None = None,
+        class_weights: Iterable[float] | None = None,
+        per_image: bool = False,
+        sync_dist: bool = False,
+    ) -> None:
+        if class_weights is not None:
+            class_weights = list(class_weights)
+        cross_entropy = CrossEntropyLoss(
+            label_smoothing=label_smoothing,
+            task=task,
+            ignore_index=ignore_index,
+            class_weights=class_weights,
+            per_image=per_image,
+            sync_dist=sync_dist,
+        )
+        dice = DiceLoss(
+            smooth=smooth,
+            squared=squared,
+            average=average,
+            classes=classes,
+            task=task,
+            ignore_index=ignore_index,
+            class_weights=class_weights,
+            per_image=per_image,
+            sync_dist=sync_dist,
+        )
+        super().__init__(
+            terms={"cross_entropy": cross_entropy, "dice": dice},
+            weights={"cross_entropy": cross_entropy_weight, "dice": dice_weight},
+        )

@@ -1,0 +1,90 @@
+"""Cross-entropy: softmax for exclusive classes, a sigmoid for each channel otherwise."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from lightning_seg.losses.loss import Loss, Reduction
+from lightning_seg.losses.pixels import Task
+from lightning_seg.losses.reduction import mean_over_pixels, sum_if
+from lightning_seg.losses.statistics import Statistics
+
+
+class PixelLoss(Loss):
+    """A loss that is a mean, or sum, of one value for each pixel (each pixel and class if multilabel)."""
+
+    def reduce(self, values: Tensor, weights: Tensor, statistics: Statistics) -> Tensor:
+        """Reduces two maps as `reduction` says; `values` are already times `weights`."""
+        if self.reduction == "none":
+            return values.reshape(statistics.pixels.map_shape)
+        dtype, size = statistics.sum_dtype, len(values)
+        values = values.reshape(size, values[:1].numel()).to(dtype)
+        if self.reduction == "sum":
+            return sum_if(self.syncs, values.sum()).to(weights.dtype)
+        weights_by_image = weights.reshape(size, weights[:1].numel()).to(dtype)
+        return mean_over_pixels(values, weights_by_image, self.per_image, self.syncs).to(weights.dtype)
+
+
+class CrossEntropyLoss(PixelLoss):
+    """Cross-entropy of exclusive classes, and the numerically stable BCE with logits of independent ones.
+
+        multiclass           -Σ_i w_{y_i} log p_{i,y_i} / Σ_i w_{y_i}          p = softmax(logits)
+        multilabel, binary   the same over all pixels and channels            p = sigmoid(logits), or 1 - p where y = 0
+
+    over valid pixels i. Label smoothing ε replaces the target t by (1 - ε)·t + ε/C, in the multilabel and binary tasks
+    by (1 - ε)·t + ε/2 (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567). The log-probabilities are computed from
+    the logits, never as the logarithm of a rounded probability.
+
+    Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
+    result is a scalar, or with reduction="none" the map that torch gives: the shape of the labels.
+    Void pixels count neither in the sum nor in what it is divided by; a batch of them alone gives 0.
+    Absent classes need no care: every pixel counts once.
+    Soft targets: probabilities (N, C, *spatial); the class weights then also weigh the mean, so that a one-hot target
+    gives what its labels give.
+
+    Args:
+        label_smoothing: ε, from 0 and below 1.
+        task: see `Loss`, as all that follow.
+        ignore_index: the label of void pixels.
+        class_weights: one number w for each class; not in the binary task.
+        per_image: average over images rather than over the pixels of the batch.
+        reduction: mean, sum or none.
+        sync_dist: over all processes.
+
+    Raises:
+        ValueError: label_smoothing is out of range, or as `Loss` says.
+    """
+
+    soft_targets = True
+
+    def __init__(
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        task: Task = "multiclass",
+        ignore_index: int | None = None,
+        class_weights: Iterable[float] | None = None,
+        per_image: bool = False,
+        reduction: Reduction = "mean",
+        sync_dist: bool = False,
+    ) -> None:
+        super().__init__(
+            task=task,
+            ignore_index=ignore_index,
+            class_weights=class_weights,
+            per_image=per_image,
+            reduction=reduction,
+            sync_dist=sync_dist,
+        )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing!r} is not from 0 and below 1.")
+        self.label_smoothing = label_smoothing
+
+    def from_statistics(self, statistics: Statistics) -> Tensor:
+        """The loss; called with autocast off."""
+        class_weights = self.weights_for(statistics)
+        log_probability, weights = statistics.weighted_log_probability(class_weights)
+        if self.label_smoothing > 0:
+            uniform = statistics.uniform_log_probability(class_weights)
+            log_probability = (1 - self.label_smoothing) * log_probability + self.label_smoothing * uniform
+        return self.reduce(-log_probability, weights, statistics)

@@ -1,0 +1,149 @@
+"""What all losses share: their common arguments and how they are called."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.losses.pixels import Task, read_pixels
+from lightning_seg.losses.statistics import Statistics
+
+Classes = Literal["all", "present"] | Iterable[int]
+Reduction = Literal["mean", "sum", "none"]
+
+
+class Loss(nn.Module, ABC):
+    """A loss of logits and target; a subclass writes `from_statistics`.
+
+    A subclass offers those of the arguments below that have a meaning for it.
+
+    Args:
+        task: multiclass (softmax over the channels), multilabel or binary (a sigmoid for each channel).
+        ignore_index: the label of void pixels: they change neither value nor gradient, whatever logits they hold.
+        class_weights: one number for each class, not negative. Means over classes or pixels become weighted means.
+        classes: the classes that count: all, those present in the target, or a list of indices.
+        per_image: compute the loss of each image and average over those with a valid pixel, rather than of the batch.
+        reduction: mean over valid pixels, sum, or none for one value for each pixel, 0 if void.
+        sync_dist: in training mode, compute the loss of the batches of all processes as if they were one. Every
+            process must then call the loss equally often, which evaluation does not promise.
+
+    Raises:
+        ValueError: an argument is out of range or does not go with another.
+    """
+
+    soft_targets = False
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        task: Task = "multiclass",
+        ignore_index: int | None = None,
+        class_weights: Iterable[float] | None = None,
+        classes: Classes = "all",
+        per_image: bool = False,
+        reduction: Reduction = "mean",
+        sync_dist: bool = False,
+    ) -> None:
+        super().__init__()
+        if task not in get_args(Task):
+            raise ValueError(f"task={task!r} is not one of multiclass, multilabel, binary.")
+        if ignore_index is not None and (isinstance(ignore_index, bool) or not isinstance(ignore_index, int)):
+            raise ValueError(f"ignore_index={ignore_index!r} is not a label; give an integer or None.")
+        if reduction not in get_args(Reduction):
+            raise ValueError(f"reduction={reduction!r} is not one of mean, sum, none.")
+        if reduction != "mean" and per_image:
+            raise ValueError(f"per_image=True averages over images, which reduction={reduction!r} does not do.")
+        if reduction == "none" and sync_dist:
+            raise ValueError("sync_dist=True sums over processes, and reduction='none' sums nothing.")
+        if class_weights is not None and task == "binary":
+            raise ValueError(
+                "class_weights weigh classes against each other and the binary task has one; "
+                "to weigh foreground against background use FocalLoss(gamma=0, alpha=...)."
+            )
+        self.task: Task = task
+        self.ignore_index = ignore_index
+        self.classes = _checked_classes(classes)
+        self.per_image = per_image
+        self.reduction: Reduction = reduction
+        self.sync_dist = sync_dist
+        # Not in the state_dict, so that a checkpoint loads with another loss.
+        self.register_buffer("class_weights", checked_weights(class_weights, "class_weights"), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, float32 or float64; see `read_pixels` for shapes, dtypes and errors."""
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.from_statistics(self.read(logits, target))
+
+    def read(self, logits: Tensor, target: Tensor) -> Statistics:
+        """Checks the inputs; what it returns may be given to every loss of the same task and ignore_index."""
+        return Statistics(read_pixels(logits, target, self.task, self.ignore_index, self.soft_targets))
+
+    @abstractmethod
+    def from_statistics(self, statistics: Statistics) -> Tensor:
+        """The loss; called with autocast off."""
+
+    @property
+    def syncs(self) -> bool:
+        """Whether sums are to be taken over all processes now."""
+        return self.sync_dist and self.training
+
+    def weights_for(self, statistics: Statistics) -> Tensor | None:
+        """The class weights in the dtype and on the device of the logits."""
+        return per_class(self.class_weights, "class_weights", statistics)
+
+    def counted_classes(self, present: Tensor, valid_count: Tensor) -> Tensor:
+        """Which classes count in each group, bool (G, C); none where there is no valid pixel."""
+        num_classes = present.shape[1]
+        counted = valid_count > 0
+        if self.classes == "present":
+            return counted & present
+        if isinstance(self.classes, tuple):
+            if max(self.classes) >= num_classes:
+                raise ValueError(f"classes={list(self.classes)} do not all exist: the logits have {num_classes}.")
+            chosen = [index in self.classes for index in range(num_classes)]
+            return counted & torch.tensor(chosen, device=present.device)
+        return counted
+
+
+def checked_weights(weights: Iterable[float] | None, name: str) -> Tensor | None:
+    """A tensor of one number for each class, from a list, a YAML list or a tensor."""
+    if weights is None:
+        return None
+    if isinstance(weights, int | float | str) or (isinstance(weights, Tensor) and weights.ndim != 1):
+        raise ValueError(f"{name}={weights!r} is not a list with one number for each class.")
+    numbers = [float(weight) for weight in weights]
+    if not all(math.isfinite(number) and number >= 0 for number in numbers) or not any(numbers):
+        raise ValueError(f"{name}={numbers} must be finite, not negative, and not all 0.")
+    return torch.tensor(numbers, dtype=torch.float64).to(torch.get_default_dtype())
+
+
+def per_class(weights: Tensor | None, name: str, statistics: Statistics) -> Tensor | None:
+    """`weights` in the dtype and on the device of the logits, if there is one for each of their channels."""
+    if weights is None:
+        return None
+    num_classes = statistics.pixels.num_classes
+    if len(weights) != num_classes:
+        raise ValueError(f"{name} has {len(weights)} numbers and the logits have {num_classes} classes.")
+    return weights.to(statistics.pixels.logits)
+
+
+def not_negative(value: float, name: str) -> float:
+    """`value`, if it is a finite number of 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value!r} is not a finite number of 0 or more.")
+    return float(value)
+
+
+def _checked_classes(classes: Classes) -> Literal["all", "present"] | tuple[int, ...]:
+    if classes == "all" or classes == "present":
+        return "all" if classes == "all" else "present"
+    indices = () if isinstance(classes, str | int | float) else tuple(classes)
+    if not indices or any(not isinstance(index, int) or isinstance(index, bool) or index < 0 for index in indices):
+        raise ValueError(f"classes={classes!r} is neither 'all', 'present' nor a list of class indices.")
+    if len(set(indices)) < len(indices):
+        raise ValueError(f"classes={list(indices)} names a class twice.")
+    return indices

@@ -106,10 +106,12 @@ def _any_order() -> Iterator[None]:
 
     In that mode torchmetrics replaces ``bincount`` by a comparison of every pixel with every cell (gigabytes).
     """
-    deterministic = torch.are_deterministic_algorithms_enabled()
+    if not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)

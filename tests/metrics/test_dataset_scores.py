@@ -1,3 +1,5 @@
+import doctest
+import importlib
 import math
 import pickle
 
@@ -232,13 +234,15 @@ def test_counts_beyond_two_to_the_24_stay_exact():
     close(metric.compute(), [0.75, (5 * 2**30 + 1) / (2**40 + 5 * 2**30 + 1)])
 
 
-def test_deterministic_mode_counts_without_a_pixels_by_cells_table():
+@pytest.mark.parametrize("warn_only", [False, True])
+def test_deterministic_mode_counts_without_a_pixels_by_cells_table(warn_only):
     # In that mode torchmetrics' own bincount would take 2**22 pixels x 150**2 cells x 8 bytes: 755 GB.
     labels = torch.arange(2**22).reshape(1, 2048, 2048) % 150
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=warn_only)
     try:
         score = MeanIoU(num_classes=150)(labels, labels)
         assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
     finally:
         torch.use_deterministic_algorithms(False)
     close(score, 1.0)
@@ -263,3 +267,20 @@ def test_casting_a_model_to_half_precision_leaves_the_counts_whole():
     metric = torch.nn.ModuleDict({"score": MeanIoU(num_classes=4)}).half()["score"]
     metric.update(*draw("multiclass", 4))
     assert metric.confusion_matrix.dtype == torch.int64
+
+
+@pytest.mark.parametrize("module", ["mean_iou", "dice_score", "pixel_accuracy"])
+def test_the_examples_in_the_docstrings_give_what_they_say(module):
+    results = doctest.testmod(importlib.import_module(f"lightning_seg.metrics.{module}"))
+    assert results.attempted
+    assert not results.failed
+
+
+def test_a_metric_used_in_inference_mode_goes_on_outside_it():
+    metric = MeanIoU(num_classes=4)
+    with torch.inference_mode():
+        metric.update(*draw("multiclass", 4))
+        metric.reset()
+        metric.update(*draw("multiclass", 4))
+    metric.update(*draw("multiclass", 4))
+    torch.testing.assert_close(metric.compute(), MeanIoU(num_classes=4)(*draw("multiclass", 4)))

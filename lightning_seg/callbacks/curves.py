@@ -57,8 +57,6 @@ class EpochCurves(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds a row, before the checkpoint of the epoch is written."""
-        if not trainer.is_global_zero:
-            return
         self._current = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         if self._learning_rate is not None:
             self._current["learning_rate"] = str(float(self._learning_rate))
@@ -77,10 +75,12 @@ class EpochCurves(Callback):
 
     def _update(self, trainer: Trainer) -> None:
         assert self._current is not None
+        # On every process: reading callback_metrics may reduce over all of them, and hangs where only one does it.
         for name, value in trainer.callback_metrics.items():
             if value is not self._earlier.get(name) and not name.endswith("_step"):
                 self._current[name] = str(float(value))
-        self._write()
+        if trainer.is_global_zero:
+            self._write()
 
     def _write(self) -> None:
         names = {name: None for row in self._rows for name in row}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.nn import functional as F
 
 from lightning_seg.inference.pictures import prediction_picture
 from lightning_seg.inference.whole_file import whole_file
@@ -75,9 +76,10 @@ class PredictionPictures(Callback):
         image, mask = module.unpack(batch)
         image, mask = image[:wanted], mask[:wanted]
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
-            labels = module.predict_labels(module(image))
+            labels = module.predict_labels(module(image, mask.shape[-2:]))
         # The binary task may give masks (N, 1, H, W), the shape of its logits.
         mask = mask.squeeze(1) if mask.ndim == 4 else mask
+        image = F.interpolate(image, mask.shape[-2:], mode="bilinear", align_corners=False)
         self._shown += [
             (one.cpu(), truth.cpu(), prediction.cpu())
             for one, truth, prediction in zip(image, mask, labels, strict=True)

@@ -45,15 +45,16 @@ def run_command(task: Callable[[Any], Any], config_name: str) -> None:
 def one_line(error: BaseException) -> str | None:
     """What a person should read of an error, in one line; None if it is no mistake of theirs."""
     if isinstance(error, ChildFailedError):
-        return _of_a_process(error)
+        _, failure = error.get_first_failure()
+        content = failure.error_file_data["message"]
+        text = content["extraInfo"]["py_callstack"] if isinstance(content, dict) else str(content)
+        return _of_traceback(text)
     while isinstance(error, HydraException) and error.__cause__ is not None:
         error = error.__cause__  # Hydra wraps what a constructor raised.
-    message = str(error)
-    from_worker = re.search(r"^Caught \w+ in DataLoader worker.*\n(?:.*\n)*(\w[\w.]*): (.*)$", message.strip())
-    if from_worker and f'File "{PACKAGE}' in message.rsplit("\n  File ", 1)[-1].join(['  File ', '']):
-        return from_worker.group(2)
+    if "Original Traceback (most recent call last):" in str(error):  # from a process of a DataLoader
+        return _of_traceback(str(error))
     if isinstance(error, _ABOUT_THE_CHOICE) or _raised_by_us(error):
-        return " ".join(message.split())
+        return " ".join(str(error).split())
     return None
 
 
@@ -62,8 +63,14 @@ def _raised_by_us(error: BaseException) -> bool:
     return bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)
 
 
-def _of_a_process(error: ChildFailedError) -> str | None:
-    return None
+def _of_traceback(text: str) -> str | None:
+    """The line of an error that comes as the text of its traceback from another process."""
+    first, *_ = re.split(r"\n\n(?:The above exception|During handling)", text)
+    frames = re.findall(r'^ *File "(.+?)", line \d+', first, flags=re.MULTILINE)
+    message = re.findall(r"^ *\w[\w.]*(?:Error|Exception|Interrupt): (.*)", first, flags=re.MULTILINE)
+    if not frames or not message or not Path(frames[-1]).is_relative_to(PACKAGE):
+        return None
+    return str(message[-1])
 
 
 def quiet_lightning() -> None:

@@ -63,7 +63,7 @@ def run_name(overrides: Sequence[str]) -> str:
     if not chosen:
         return "default"
     name = ",".join(chosen)
-    readable = re.sub(r"[^\\w.,=+-]+", "_", name).strip("._")
+    readable = re.sub(r"[^\w.,=+-]+", "_", name).strip("._")
     if readable == name and len(readable) <= 100:
         return readable
     return f"{readable[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

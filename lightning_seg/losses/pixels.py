@@ -126,14 +126,14 @@ def _check_shapes(logits: Tensor, target: Tensor, task: Task) -> None:
         raise ValueError("multiclass logits have one channel, whose softmax is always 1; use task='binary' or more.")
     if task == "multiclass" and not target.is_floating_point():
         expected = (logits.shape[0], *logits.shape[2:])
-        what = "class indices"
+        what = "integer class indices"
     else:
         expected = tuple(logits.shape)
-        what = "probabilities" if target.is_floating_point() else "0 and 1 for each class"
+        what = "integer class indices, or probabilities" if task == "multiclass" else "0 and 1, or probabilities,"
     if tuple(target.shape) != expected:
         raise ValueError(
-            f"target has shape {_text(target.shape)} and logits have {_text(logits.shape)}; "
-            f"the target of the {task} task has {what} in shape {_text(expected)}."
+            f"target is {target.dtype} of shape {_text(target.shape)} and logits have shape {_text(logits.shape)}; "
+            f"the {task} task expects {what} in shape {_text(expected)}."
         )
 
 

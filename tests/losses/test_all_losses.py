@@ -1,0 +1,302 @@
+"""What holds for every loss, whatever its formula."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lightning_seg import losses
+from lightning_seg.losses import (
+    CompoundLoss,
+    CrossEntropyDiceLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    LovaszHingeLoss,
+    LovaszSoftmaxLoss,
+)
+
+WEIGHTS = [1.0, 0.5, 2.0, 3.0]
+
+
+def ce_lovasz(**options):
+    terms = {"ce": CrossEntropyLoss(**options), "lovasz": LovaszSoftmaxLoss(**options)}
+    return CompoundLoss(terms=terms, weights={"ce": 1.0, "lovasz": 0.5})
+
+
+class Case(NamedTuple):
+    make: Callable[..., nn.Module]
+    options: dict
+    tasks: tuple[str, ...] = ("multiclass", "multilabel", "binary")
+
+
+CASES = {
+    "ce": Case(CrossEntropyLoss, {}),
+    "ce weighted": Case(
+        CrossEntropyLoss, {"class_weights": WEIGHTS, "label_smoothing": 0.1}, ("multiclass", "multilabel")
+    ),
+    "ce per image": Case(CrossEntropyLoss, {"per_image": True, "label_smoothing": 0.1}),
+    "ce sum": Case(CrossEntropyLoss, {"reduction": "sum"}),
+    "focal": Case(FocalLoss, {}),
+    "focal alpha": Case(FocalLoss, {"alpha": 0.25, "gamma": 1.5}, ("multilabel", "binary")),
+    "focal alphas": Case(FocalLoss, {"alpha": WEIGHTS, "gamma": 0.5}, ("multiclass",)),
+    "focal weighted": Case(FocalLoss, {"class_weights": WEIGHTS, "per_image": True}, ("multiclass", "multilabel")),
+    "dice": Case(DiceLoss, {}),
+    "dice squared": Case(DiceLoss, {"squared": True, "smooth": 0.0}),
+    "dice present": Case(DiceLoss, {"classes": "present", "smooth": 0.0}),
+    "dice micro": Case(DiceLoss, {"average": "micro", "per_image": True}),
+    "dice micro weighted": Case(DiceLoss, {"average": "micro", "class_weights": WEIGHTS}, ("multiclass", "multilabel")),
+    "dice weighted": Case(DiceLoss, {"class_weights": WEIGHTS, "classes": [1, 3]}, ("multiclass", "multilabel")),
+    "lovasz": Case(LovaszSoftmaxLoss, {}),
+    "lovasz all per image": Case(LovaszSoftmaxLoss, {"classes": "all", "per_image": True}),
+    "lovasz weighted": Case(
+        LovaszSoftmaxLoss, {"class_weights": WEIGHTS, "classes": [0, 2]}, ("multiclass", "multilabel")
+    ),
+    "hinge": Case(LovaszHingeLoss, {}, ("binary", "multilabel")),
+    "hinge batch": Case(LovaszHingeLoss, {"per_image": False, "classes": "present"}, ("binary", "multilabel")),
+    "ce_dice": Case(CrossEntropyDiceLoss, {"smooth": 0.5}),
+    "ce_lovasz": Case(ce_lovasz, {}),
+}
+TABLE = [pytest.param(case, task, id=f"{name}-{task}") for name, case in CASES.items() for task in case.tasks]
+every_loss = pytest.mark.parametrize(("case", "task"), TABLE)
+
+
+def batch(task: str, ignore_index: int | None = None, dtype=torch.float64, seed=0) -> tuple[Tensor, Tensor]:
+    """Logits and labels of two images, with void pixels if `ignore_index` is given."""
+    generator = torch.Generator().manual_seed(seed)
+    channels = 1 if task == "binary" else 4
+    logits = 2 * torch.randn(2, channels, 6, 5, generator=generator, dtype=dtype)
+    shape = (2, 6, 5) if task == "multiclass" else logits.shape
+    target = torch.randint(0, 4 if task == "multiclass" else 2, shape, generator=generator)
+    if ignore_index is not None:
+        target[torch.rand(shape, generator=generator) < 0.3] = ignore_index
+    return logits, target
+
+
+def void_of(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
+    void = target == ignore_index
+    return void.unsqueeze(1).expand_as(logits) if void.ndim < logits.ndim else void
+
+
+def value_and_gradient(loss: nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    logits = logits.detach().clone().requires_grad_()
+    value = loss(logits, target)
+    value.backward()
+    assert logits.grad is not None
+    return value.detach(), logits.grad
+
+
+@pytest.mark.parametrize("name", [name for name in losses.__all__ if name not in ("Loss", "CompoundLoss")])
+def test_every_loss_is_built_with_its_defaults_and_steps(name):
+    loss = getattr(losses, name)()
+    logits, target = batch(loss.task, dtype=torch.float32)
+    value, gradient = value_and_gradient(loss, logits, target)
+    assert value.shape == ()
+    assert value.dtype == torch.float32
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+
+
+@every_loss
+@pytest.mark.parametrize("ignore_index", [255, -1, 11, 1])
+def test_void_pixels_never_change_value_or_gradient_whatever_logits_hold_there(case, task, ignore_index):
+    loss = case.make(task=task, ignore_index=ignore_index, **case.options)
+    logits, target = batch(task, ignore_index)
+    void = void_of(target, logits, ignore_index)
+    value, gradient = value_and_gradient(loss, logits, target)
+    assert value.isfinite()
+    assert gradient[void].eq(0).all()
+    for filling in (50.0, float("inf"), float("nan")):
+        other_value, other_gradient = value_and_gradient(loss, logits.masked_fill(void, filling), target)
+        assert torch.equal(other_value, value)
+        assert torch.equal(other_gradient, gradient)
+
+
+@every_loss
+def test_void_pixels_count_as_if_they_were_cut_out(case, task):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task)
+    target[..., 4:, :] = 255
+    whole, gradient = value_and_gradient(loss, logits, target)
+    cut, cut_gradient = value_and_gradient(loss, logits[..., :4, :], target[..., :4, :])
+    torch.testing.assert_close(whole, cut)
+    torch.testing.assert_close(gradient[..., :4, :], cut_gradient)
+
+
+@every_loss
+def test_a_batch_of_void_pixels_gives_zero_attached_to_the_graph(case, task):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task)
+    value, gradient = value_and_gradient(loss, logits, torch.full_like(target, 255))
+    assert value == 0
+    assert gradient.eq(0).all()
+
+
+@every_loss
+def test_an_image_of_void_pixels_does_not_dilute_the_others(case, task):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task)
+    target[1] = 255
+    torch.testing.assert_close(loss(logits, target), loss(logits[:1], target[:1]))
+
+
+@every_loss
+@pytest.mark.parametrize("ignore_index", [None, 255])
+def test_inputs_are_bit_identical_afterwards(case, task, ignore_index):
+    logits, target = batch(task, ignore_index)
+    logits_before, target_before = logits.clone(), target.clone()
+    value_and_gradient(case.make(task=task, ignore_index=ignore_index, **case.options), logits, target)
+    assert torch.equal(logits, logits_before)
+    assert torch.equal(target, target_before)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_logits_of_50_are_computed_in_float32(case, task, dtype, autocast):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task, 255, dtype=torch.float32)
+    logits = (logits.sign() * 50).to(dtype)
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        value, gradient = value_and_gradient(loss, logits, target)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(logits.float(), target), rtol=0, atol=0)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@every_loss
+def test_gradcheck_passes_in_float64(case, task):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task, 255)
+    logits, target = logits[..., :2, :3].clone().requires_grad_(), target[..., :2, :3]
+    assert torch.autograd.gradcheck(lambda z: loss(z, target), logits)
+
+
+@every_loss
+@pytest.mark.parametrize("spatial", [(30,), (3, 2, 5), (1, 30, 1, 1)])
+def test_any_number_of_spatial_dimensions_gives_the_same(case, task, spatial):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task, 255)
+    expected, gradient = value_and_gradient(loss, logits, target)
+    value, other = value_and_gradient(
+        loss, logits.reshape(*logits.shape[:2], *spatial), target.reshape(*target.shape[:-2], *spatial)
+    )
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(other.reshape(gradient.shape), gradient)
+
+
+@every_loss
+def test_pixels_without_space_are_taken(case, task):
+    logits, target = batch(task)
+    value = case.make(task=task, **case.options)(logits[..., 0, 0], target[..., 0, 0])
+    torch.testing.assert_close(value, case.make(task=task, **case.options)(logits[..., :1, :1], target[..., :1, :1]))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16])
+def test_labels_of_any_integer_type_give_the_same(case, task, dtype):
+    logits, target = batch(task)
+    if dtype == torch.bool:
+        target = target.clamp(max=1)
+    loss = case.make(task=task, ignore_index=-1, **case.options)
+    assert torch.equal(loss(logits, target.to(dtype)), loss(logits, target))
+
+
+@every_loss
+def test_memory_layout_does_not_matter(case, task):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task, 255)
+    value, gradient = value_and_gradient(loss, logits, target)
+    strided, strided_gradient = value_and_gradient(loss, logits.to(memory_format=torch.channels_last), target)
+    torch.testing.assert_close(strided, value)
+    torch.testing.assert_close(strided_gradient, gradient)
+
+
+@every_loss
+def test_it_compiles_without_a_graph_break(case, task):
+    torch.compiler.reset()
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task, 255)
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(logits, target), loss(logits, target))
+
+
+@every_loss
+def test_checkpoints_hold_nothing_of_the_loss(case, task):
+    assert not case.make(task=task, **case.options).state_dict()
+
+
+@every_loss
+def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_something(case, task):
+    if case.options.get("label_smoothing"):
+        pytest.skip("label smoothing wants no perfect prediction")
+    loss = case.make(task=task, **case.options)
+    _, target = batch(task)
+    if task == "multiclass":
+        perfect = torch.stack([target == label for label in range(4)], 1).double() * 100
+    else:
+        perfect = target.double() * 200 - 100
+    assert loss(perfect, target) < 1e-6
+    assert loss(-perfect, target) > 0.1
+
+
+@pytest.mark.parametrize("case", [case for case in CASES.values() if case.options.get("per_image")])
+def test_per_image_a_batch_is_the_mean_of_its_images(case):
+    for task in case.tasks:
+        loss = case.make(task=task, ignore_index=255, **case.options)
+        logits, target = batch(task, 255)
+        logits, target = torch.cat([logits, -logits[:1]]), torch.cat([target, target[:1]])
+        single = torch.stack([loss(logits[i : i + 1], target[i : i + 1]) for i in range(3)])
+        torch.testing.assert_close(loss(logits, target), single.mean())
+
+
+class _Watch(TorchDispatchMode):
+    """Notes the operators that ran and the largest tensor of integers that they made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: set[str] = set()
+        self.largest_integers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.operators.add(func.overloadpacket.__name__)
+        if isinstance(result, Tensor) and not result.is_floating_point() and result.dtype != torch.bool:
+            self.largest_integers = max(self.largest_integers, result.numel())
+        return result
+
+
+@every_loss
+def test_nothing_waits_for_a_device_and_no_one_hot_is_built(case, task, monkeypatch):
+    # The path that CUDA and torch.compile take; on the CPU, looking for labels out of range costs no wait.
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task, 255)
+    logits.requires_grad_()
+    with _Watch() as watch:
+        value = loss(logits, target)
+        value.backward()
+    assert not watch.operators & {"_local_scalar_dense", "nonzero", "masked_select", "one_hot", "item"}
+    if task == "multiclass" and "asz" not in str(loss):
+        assert watch.largest_integers <= target.numel()
+
+
+class _CountSoftmax(TorchFunctionMode):
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func.__name__ in ("log_softmax", "softmax")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("make", [CrossEntropyDiceLoss, ce_lovasz])
+def test_a_compound_looks_at_the_logits_once(make):
+    with _CountSoftmax() as softmax:
+        make()(*batch("multiclass"))
+    assert softmax.count == 1

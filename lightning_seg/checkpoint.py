@@ -84,9 +84,7 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
 
 def module_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What builds the module of a stored configuration for use: no optimizer, and no download of weights."""
-    config = {
-        name: value for name, value in config["module"].items() if name not in ("optimizer", "scheduler")
-    }
+    config = {name: value for name, value in config["module"].items() if name not in ("optimizer", "scheduler")}
     backbone = config["backbone"]
     config["backbone"] = {
         name: (False if name == "pretrained" else None) if name in _PRETRAINED else value
@@ -109,7 +107,9 @@ def build_trusted(config: Mapping[str, Any], *, trusted: Sequence[str] = (), sou
     for key, value in _leaves(config):
         if isinstance(value, str) and "${" in value:
             # A stored configuration is resolved. OmegaConf would compute this, and could make a new target of it.
-            raise ValueError(f"{source} holds {key}={value!r}, a computed value, which a stored configuration never has.")
+            raise ValueError(
+                f"{source} holds {key}={value!r}, a computed value, which a stored configuration never has."
+            )
         if key == "_target_" and not _is_trusted(value, (*TRUSTED, *trusted)):
             raise ValueError(
                 f"{source} asks to build {value!r}, which no trusted package defines: if you trust the file, name the "

@@ -50,6 +50,9 @@ class SegmentationModule(lightning.LightningModule):
         ValueError: arguments that contradict each other.
     """
 
+    mean: Tensor | None
+    std: Tensor | None
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -86,7 +89,9 @@ class SegmentationModule(lightning.LightningModule):
         self.register_buffer("std", None if std is None else torch.tensor(list(std)), persistent=False)
 
         metrics = self.build_metrics()
-        self.metrics = nn.ModuleDict({f"{stage}_metrics": metrics.clone(f"{stage}/") for stage in ("train", "val", "test")})
+        self.metrics = nn.ModuleDict(
+            {f"{stage}_metrics": metrics.clone(f"{stage}/") for stage in ("train", "val", "test")}
+        )
         # nan_strategy: a NaN loss must show, and looking for it would make a GPU wait.
         self.losses = nn.ModuleDict({f"{stage}_loss": MeanMetric(nan_strategy="disable") for stage in ("val", "test")})
         self._images_seen: dict[int, int] = {}
@@ -115,7 +120,7 @@ class SegmentationModule(lightning.LightningModule):
         Raises:
             ValueError: the backbone's channels are not `num_classes`.
         """
-        if self.mean is not None:
+        if self.mean is not None and self.std is not None:
             per_channel = (1, -1, *[1] * (image.ndim - 2))
             image = (image - self.mean.view(per_channel)) / self.std.view(per_channel)
         logits = logits_at_size(self.backbone(image), image.shape[2:] if size is None else size)
@@ -239,6 +244,11 @@ class SegmentationModule(lightning.LightningModule):
         assert isinstance(metrics, MetricCollection)
         return metrics
 
+    def _mean_loss(self, stage: Literal["val", "test"]) -> MeanMetric:
+        loss = self.losses[f"{stage}_loss"]
+        assert isinstance(loss, MeanMetric)
+        return loss
+
     def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
         image, mask = self.unpack(batch)
         logits = self(image, mask.shape[-(image.ndim - 2) :])
@@ -247,7 +257,7 @@ class SegmentationModule(lightning.LightningModule):
             return
         logits, mask = logits[:new], mask[:new]
         valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
-        self.losses[f"{stage}_loss"].update(self.compute_loss(logits, mask), valid)
+        self._mean_loss(stage).update(self.compute_loss(logits, mask), valid)
         self._metrics(stage).update(logits, mask)
 
     def _images_not_padding(self, images: int, loader: int, loaders: Any) -> int:
@@ -272,7 +282,7 @@ class SegmentationModule(lightning.LightningModule):
         for name, score in scores.items():
             self.log(name, score, prog_bar=name == "val/iou")
         if stage != "train":
-            loss = self.losses[f"{stage}_loss"]
+            loss = self._mean_loss(stage)
             self.log(f"{stage}/loss", loss.compute())
             loss.reset()
 
@@ -291,7 +301,8 @@ def _check_classes(task: str, num_classes: int, ignore_index: int | None, class_
     if ignore_index is not None and 0 <= ignore_index < labels:
         name = f' "{class_names[ignore_index]}"' if task == "multiclass" else ""
         raise ValueError(
-            f"ignore_index={ignore_index} is also class {ignore_index}{name}; a class cannot be both scored and ignored."
+            f"ignore_index={ignore_index} is also class {ignore_index}{name}; "
+            "a class cannot be both scored and ignored."
         )
 
 
@@ -306,7 +317,7 @@ def _check_loss(loss: nn.Module, task: str, ignore_index: int | None) -> None:
 
 def _encoder(backbone: nn.Module) -> nn.Module:
     """The pretrained part: the outermost submodule called `encoder`, else the innermost called `backbone`."""
-    named = dict(backbone.named_modules())
+    named: dict[str, nn.Module] = dict(backbone.named_modules())
     encoders = [name for name in named if name.split(".")[-1] == "encoder"]
     if encoders:
         return named[min(encoders, key=len)]

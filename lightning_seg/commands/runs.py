@@ -57,9 +57,7 @@ def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path,
 
 def run_name(overrides: Sequence[str]) -> str:
     """A folder's name for the choices of a command line, without those that do not change the result."""
-    chosen = sorted(
-        override for override in overrides if override.lstrip("+~").split("=")[0] not in _MAY_CHANGE
-    )
+    chosen = sorted(override for override in overrides if override.lstrip("+~").split("=")[0] not in _MAY_CHANGE)
     if not chosen:
         return "default"
     name = ",".join(chosen)

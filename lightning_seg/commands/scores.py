@@ -39,9 +39,7 @@ def write_scores(path: Path, scores: Mapping[str, float], stage: str, class_name
         writer.writerows(score_rows(scores, stage, class_names))
 
 
-def score_rows(
-    scores: Mapping[str, float], stage: str, class_names: Sequence[str]
-) -> list[tuple[str, float, float]]:
+def score_rows(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> list[tuple[str, float, float]]:
     """Name, IoU and Dice of each class, and last of their mean; NaN where a class does not occur."""
     rows = [(name, scores[f"{stage}/iou/{name}"], scores[f"{stage}/dice/{name}"]) for name in class_names]
     return [*rows, ("mean", scores[f"{stage}/iou"], scores[f"{stage}/dice"])]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,15 +21,18 @@ from lightning_seg.inference.whole_file import whole_file
 class Predictor(Protocol):
     """What prediction needs of a module; `SegmentationModule` has it."""
 
-    task: str
     num_classes: int
     training: bool
+
+    @property
+    def task(self) -> str:
+        """`binary`, `multilabel` or `multiclass`."""
 
     @property
     def device(self) -> torch.device:
         """Where images are sent."""
 
-    def __call__(self, image: Tensor) -> Tensor:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Logits `(N, num_classes, H, W)` of images `(N, 3, H, W)` in [0, 1]."""
 
     def predict_labels(self, logits: Tensor) -> Tensor:

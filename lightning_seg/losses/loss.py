@@ -103,7 +103,9 @@ class Loss(nn.Module, ABC):
             return counted & present
         if isinstance(self.classes, tuple):
             if max(self.classes) >= num_classes:
-                raise ValueError(f"classes={list(self.classes)} do not all exist: the logits have {num_classes}.")
+                raise ValueError(
+                    f"classes={list(self.classes)} do not all exist: the logits have {num_classes} classes."
+                )
             chosen = [index in self.classes for index in range(num_classes)]
             return counted & torch.tensor(chosen, device=present.device)
         return counted

@@ -1,0 +1,68 @@
+"""The commands, called in this process as the console calls them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightning_seg.commands import evaluate, predict, train
+
+MAINS = {"lightning-seg-train": train.main, "lightning-seg-evaluate": evaluate.main, "lightning-seg-predict": predict.main}
+SMALL = ["data.num_train=8", "data.num_val=2", "data.num_test=3", "data.image_size=32", "data.batch_size=4"]
+SHORT = ["trainer.max_epochs=1", "trainer.accelerator=cpu"]
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Calls a command in the current folder; what it printed, or the exit status and what it printed to stderr."""
+
+    def call(command: str, *arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", [command, *arguments])
+        capfd.readouterr()
+        MAINS[command]()
+        return capfd.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def fails(run: Run, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Calls a command that must end with status 1, and gives the one line that says why."""
+
+    def call(command: str, *arguments: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            run(command, *arguments)
+        assert ended.value.code not in (0, None)
+        text = ended.value.code if isinstance(ended.value.code, str) else capfd.readouterr().err
+        lines = [line for line in text.splitlines() if line.startswith("lightning-seg-")]
+        assert len(lines) == 1, text
+        assert "Traceback" not in text
+        return lines[0]
+
+    return call
+
+
+def write_folder(root: Path, splits: dict[str, int], size: tuple[int, int] = (40, 48)) -> None:
+    """Images with bright rectangles of two classes, their masks, and a void border."""
+    random = np.random.default_rng(0)
+    for split, count in splits.items():
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for index in range(count):
+            mask = np.zeros(size, np.uint8)
+            mask[5:20, 5:20], mask[22:36, 24:44], mask[:2] = 1, 2, 255
+            image = np.stack([mask == 1, mask == 2, mask == 0], -1) * 120 + random.integers(0, 100, (*size, 3))
+            Image.fromarray(image.astype(np.uint8)).save(root / split / "images" / f"{index}.jpg")
+            Image.fromarray(mask).save(root / split / "masks" / f"{index}.png")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with data in `my_images`."""
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "my_images", {"train": 6, "val": 2, "test": 3})
+    return tmp_path

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, DistributedSampler
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection, SumMetric
 
 from lightning_seg.backbones import logits_at_size
 from lightning_seg.metrics import segmentation_metrics
@@ -93,7 +93,14 @@ class SegmentationModule(lightning.LightningModule):
             {f"{stage}_metrics": metrics.clone(f"{stage}/") for stage in ("train", "val", "test")}
         )
         # nan_strategy: a NaN loss must show, and looking for it would make a GPU wait.
-        self.losses = nn.ModuleDict({f"{stage}_loss": MeanMetric(nan_strategy="disable") for stage in ("val", "test")})
+        # Sums: MeanMetric drops its weights with this strategy (torchmetrics 1.9).
+        self.losses = nn.ModuleDict(
+            {
+                f"{stage}_{part}": SumMetric(nan_strategy="disable")
+                for stage in ("val", "test")
+                for part in ("loss", "pixels")
+            }
+        )
         self._images_seen: dict[int, int] = {}
 
     # ---- what research code may want to change
@@ -244,10 +251,12 @@ class SegmentationModule(lightning.LightningModule):
         assert isinstance(metrics, MetricCollection)
         return metrics
 
-    def _mean_loss(self, stage: Literal["val", "test"]) -> MeanMetric:
-        loss = self.losses[f"{stage}_loss"]
-        assert isinstance(loss, MeanMetric)
-        return loss
+    def _loss_sums(self, stage: Literal["val", "test"]) -> tuple[SumMetric, SumMetric]:
+        """The losses summed over valid pixels, and the number of these."""
+        loss, pixels = self.losses[f"{stage}_loss"], self.losses[f"{stage}_pixels"]
+        assert isinstance(loss, SumMetric)
+        assert isinstance(pixels, SumMetric)
+        return loss, pixels
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
         image, mask = self.unpack(batch)
@@ -257,7 +266,9 @@ class SegmentationModule(lightning.LightningModule):
             return
         logits, mask = logits[:new], mask[:new]
         valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
-        self._mean_loss(stage).update(self.compute_loss(logits, mask), valid)
+        loss, pixels = self._loss_sums(stage)
+        loss.update(self.compute_loss(logits, mask) * valid)
+        pixels.update(valid)
         self._metrics(stage).update(logits, mask)
 
     def _images_not_padding(self, images: int, loader: int, loaders: Any) -> int:
@@ -282,9 +293,10 @@ class SegmentationModule(lightning.LightningModule):
         for name, score in scores.items():
             self.log(name, score, prog_bar=name == "val/iou")
         if stage != "train":
-            loss = self._mean_loss(stage)
-            self.log(f"{stage}/loss", loss.compute())
+            loss, pixels = self._loss_sums(stage)
+            self.log(f"{stage}/loss", loss.compute() / pixels.compute())
             loss.reset()
+            pixels.reset()
 
 
 def _check_classes(task: str, num_classes: int, ignore_index: int | None, class_names: Sequence[str]) -> None:

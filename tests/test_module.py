@@ -1,0 +1,330 @@
+"""The LightningModule, by way of a Trainer wherever it matters."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import lightning
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, DistributedSampler
+
+from lightning_seg.losses import CrossEntropyDiceLoss, CrossEntropyLoss
+from lightning_seg.module import SegmentationModule
+from lightning_seg.schedulers import constant, polynomial
+
+VOID = 255
+CLASSES = ["sky", "road", "tree"]
+
+
+class Network(nn.Module):
+    """An `encoder` and a head, and whatever form of output."""
+
+    def __init__(self, wrap=lambda logits: logits, classes=3, stride=1):
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 4, 3, stride=stride, padding=1)
+        self.head = nn.Conv2d(4, classes, 1)
+        self.wrap = wrap
+
+    def forward(self, image):
+        return self.wrap(self.head(self.encoder(image)))
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def build(backbone=None, loss=None, **arguments):
+    settings = {"num_classes": 3, "ignore_index": VOID, "class_names": CLASSES} | arguments
+    loss = CrossEntropyLoss(ignore_index=VOID) if loss is None else loss
+    return SegmentationModule(Network() if backbone is None else backbone, loss, **settings)
+
+
+def images(count, as_pair=False):
+    """Random images of 6 x 8, the n-th of which has n rows of void."""
+    rows = []
+    for index in range(count):
+        mask = torch.randint(0, 3, (6, 8))
+        mask[:index] = VOID
+        image = torch.rand(3, 6, 8)
+        rows.append((image, mask) if as_pair else {"image": image, "mask": mask, "name": str(index)})
+    return rows
+
+
+def trainer(**arguments):
+    settings = {"max_epochs": 1, "num_sanity_val_steps": 0} | arguments
+    return lightning.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
+
+
+# ---- batches and outputs
+
+
+@pytest.mark.parametrize("as_pair", [False, True], ids=["mapping", "pair"])
+def test_it_trains_and_evaluates_on_mappings_and_pairs(as_pair):
+    module = build(loss=CrossEntropyDiceLoss(ignore_index=VOID))
+    before = module.backbone.head.weight.detach().clone()
+    loader = DataLoader(images(5, as_pair), batch_size=2)
+    fit = trainer(max_epochs=2)
+    fit.fit(module, loader, loader)
+    assert not torch.equal(before, module.backbone.head.weight)
+    assert 0 <= fit.callback_metrics["val/iou"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("batch", "found"),
+    [
+        ({"image": 0, "label": 0}, r"the keys \['image', 'label'\]"),
+        (torch.zeros(2, 3, 4, 4), "a Tensor"),
+        ((1, 2, 3), "a tuple"),
+    ],
+)
+def test_a_batch_of_another_form_is_refused_with_what_came(batch, found):
+    with pytest.raises(TypeError, match=f"{found} came: change the data set or override SegmentationModule.unpack"):
+        build().unpack(batch)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda logits: {"out": logits}, lambda logits: SimpleNamespace(logits=logits)], ids=["out", "logits"]
+)
+def test_wrapped_outputs_give_the_same_logits_as_a_tensor(wrap):
+    plain, wrapped = Network(), Network(wrap)
+    wrapped.load_state_dict(plain.state_dict())
+    image = torch.rand(2, 3, 6, 8)
+    assert torch.equal(build(wrapped)(image), plain(image))
+
+
+def test_logits_have_the_images_size_whatever_the_backbones_stride():
+    assert build(Network(stride=4))(torch.rand(2, 3, 9, 13)).shape == (2, 3, 9, 13)
+
+
+def test_a_backbone_of_other_channels_is_refused_with_both_numbers():
+    with pytest.raises(ValueError, match="gives 5 channels, but num_classes=3"):
+        build(Network(classes=5))(torch.rand(1, 3, 4, 4))
+
+
+def test_images_are_normalised_by_mean_and_std():
+    mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
+    image = torch.rand(2, 3, 4, 4)
+    seen = build(nn.Identity(), mean=mean, std=std)(image)
+    expected = torch.stack([(image[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
+    torch.testing.assert_close(seen, expected)
+
+
+def test_normalisation_is_no_part_of_the_weights():
+    normalised = build(mean=[0.5] * 3, std=[0.5] * 3)
+    build().load_state_dict(normalised.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "shape"),
+    [("multiclass", 3, (2, 4, 5)), ("multilabel", 3, (2, 3, 4, 5)), ("binary", 1, (2, 4, 5))],
+)
+def test_labels_are_the_most_probable_classes(task, classes, shape):
+    module = build(
+        task=task, num_classes=classes, class_names=None, loss=CrossEntropyLoss(task=task, ignore_index=VOID)
+    )
+    logits = torch.randn(2, classes, 4, 5)
+    labels, probabilities = module.predict_labels(logits), module.probabilities(logits)
+    assert (labels.shape, labels.dtype, probabilities.shape) == (shape, torch.int64, logits.shape)
+    if task == "multiclass":
+        torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 4, 5))
+        assert torch.equal(labels, probabilities.argmax(dim=1))
+    else:
+        assert torch.equal(labels.reshape(logits.shape), (probabilities > 0.5).long())
+
+
+@pytest.mark.parametrize("form", [lambda image: image, lambda image: {"image": image}, lambda image: (image, 0)])
+def test_prediction_takes_images_alone_in_a_mapping_or_first(form):
+    module, image = build(), torch.rand(2, 3, 6, 8)
+    assert torch.equal(module.predict_step(form(image), 0), module(image).argmax(dim=1))
+
+
+# ---- arguments that contradict each other
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "semantic"}, "task='semantic' is not one of binary, multilabel, multiclass"),
+        ({"task": "binary"}, "task=binary with num_classes=3"),
+        ({"num_classes": 1, "class_names": ["a"]}, "task=multiclass with num_classes=1"),
+        ({"class_names": ["a", "b"]}, "2 class_names were given for num_classes=3"),
+        ({"ignore_index": 1}, 'ignore_index=1 is also class 1 "road"'),
+        ({"task": "multilabel", "ignore_index": 0}, "ignore_index=0 is also class 0;"),
+        ({"loss": CrossEntropyLoss(ignore_index=11)}, "made with ignore_index=11, the module with ignore_index=255"),
+        ({"loss": CrossEntropyLoss()}, "made with ignore_index=None, the module with ignore_index=255"),
+        ({"loss": CrossEntropyLoss(task="multilabel", ignore_index=VOID)}, "task=multilabel, the module with task=mul"),
+        ({"mean": [0.5] * 3}, r"mean=\[0.5, 0.5, 0.5\] and std=None must be given together"),
+    ],
+)
+def test_contradicting_arguments_are_refused_by_value(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
+
+
+def test_ignore_index_may_lie_above_or_below_the_classes():
+    for ignore_index in (-1, 3, 11):
+        build(ignore_index=ignore_index, loss=CrossEntropyLoss(ignore_index=ignore_index))
+
+
+# ---- optimizer and scheduler
+
+
+def sgd(lr=0.1):
+    return partial(torch.optim.SGD, lr=lr)
+
+
+def test_the_encoders_learning_rate_is_scaled_and_every_parameter_is_trained_once():
+    module = build(optimizer=sgd(), encoder_learning_rate_factor=0.1)
+    optimizer = module.configure_optimizers()
+    encoder, rest = optimizer.param_groups
+    assert (encoder["lr"], rest["lr"]) == pytest.approx((0.01, 0.1))
+    assert list(map(id, encoder["params"])) == list(map(id, module.backbone.encoder.parameters()))
+    assert list(map(id, rest["params"])) == list(map(id, module.backbone.head.parameters()))
+
+
+def test_the_innermost_backbone_is_the_encoder_where_none_is_called_so():
+    network = nn.Module()
+    network.backbone, network.classifier = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+    module = build(network, optimizer=sgd(), encoder_learning_rate_factor=0.5)
+    encoder, rest = module.configure_optimizers().param_groups
+    assert (encoder["params"][0] is network.backbone.weight, encoder["lr"]) == (True, 0.05)
+    assert (rest["params"][0] is network.classifier.weight, rest["lr"]) == (True, 0.1)
+
+
+def test_a_factor_without_an_encoder_is_refused():
+    module = build(nn.Conv2d(3, 3, 1), encoder_learning_rate_factor=0.1)
+    with pytest.raises(ValueError, match="needs a part called `encoder` or `backbone`, and Conv2d has none"):
+        module.configure_optimizers()
+
+
+def test_frozen_parameters_are_not_given_to_the_optimizer():
+    module = build(optimizer=sgd())
+    module.backbone.encoder.requires_grad_(False)
+    assert len(module.configure_optimizers().param_groups[0]["params"]) == 2
+
+
+def test_the_scheduler_steps_with_the_optimizer_to_the_end_of_the_training():
+    seen = []
+
+    class Rates(lightning.Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            seen.append([group["lr"] for group in optimizer.param_groups])
+
+    module = build(
+        optimizer=sgd(), scheduler=partial(polynomial, power=1.0, warmup=0.0), encoder_learning_rate_factor=0.1
+    )
+    fit = trainer(max_epochs=3, accumulate_grad_batches=2, callbacks=[Rates()])
+    fit.fit(module, DataLoader(images(5), batch_size=1))
+    # Five batches by twos are three steps an epoch.
+    expected = [[0.01 * (1 - step / 9), 0.1 * (1 - step / 9)] for step in range(9)]
+    torch.testing.assert_close(torch.tensor(seen), torch.tensor(expected))
+    assert [group["lr"] for group in fit.optimizers[0].param_groups] == pytest.approx([0, 0], abs=1e-12)
+
+
+def test_a_schedule_over_an_endless_training_is_refused():
+    module = build(scheduler=constant)
+    with pytest.raises(ValueError, match=r"give trainer.max_epochs or trainer.max_steps"):
+        trainer(max_epochs=-1).fit(module, DataLoader(images(1)))
+
+
+# ---- evaluation
+
+
+def whole(rows):
+    """All images as one batch."""
+    return torch.stack([row["image"] for row in rows]), torch.stack([row["mask"] for row in rows])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_evaluation_does_not_depend_on_the_batch_size(stage, batch_size):
+    rows, module = images(5), build()
+    loader = DataLoader(rows, batch_size=batch_size)
+    run = trainer()
+    scores = (run.validate if stage == "val" else run.test)(module, loader, verbose=False)[0]
+    image, mask = whole(rows)
+    with torch.no_grad():
+        logits = module.backbone(image)
+    expected = F.cross_entropy(logits, mask, ignore_index=VOID)
+    assert scores[f"{stage}/loss"] == pytest.approx(expected.item(), rel=1e-5)
+    labels, valid = logits.argmax(dim=1), mask != VOID
+    assert scores[f"{stage}/accuracy"] == pytest.approx((labels == mask)[valid].float().mean().item(), rel=1e-6)
+    for index, name in enumerate(CLASSES):
+        ours, theirs = (labels == index) & valid, mask == index
+        iou = (ours & theirs).sum() / (ours | theirs).sum()
+        assert scores[f"{stage}/iou/{name}"] == pytest.approx(iou.item(), rel=1e-6)
+
+
+def test_a_batch_of_nothing_but_void_does_not_spoil_the_loss():
+    rows = images(2)
+    rows[1]["mask"][:] = VOID
+    module = build(loss=nn.CrossEntropyLoss(ignore_index=VOID, reduction="sum"))
+    scores = trainer().validate(module, DataLoader(rows, batch_size=1), verbose=False)[0]
+    with torch.no_grad():
+        expected = module.loss(module.backbone(rows[0]["image"][None]), rows[0]["mask"][None])
+    assert scores["val/loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_every_score_is_logged_once_an_epoch_for_every_stage_and_class():
+    loader, run, module = DataLoader(images(3), batch_size=2), trainer(), build()
+    names = {"loss", "iou", "dice", "accuracy"} | {f"{score}/{name}" for score in ("iou", "dice") for name in CLASSES}
+    run.fit(module, loader, loader)
+    assert set(run.callback_metrics) == {f"{stage}/{name}" for stage in ("train", "val") for name in names} | {"loss"}
+    assert set(run.test(module, loader, verbose=False)[0]) == {f"test/{name}" for name in names}
+
+
+def test_scores_of_an_epoch_forget_the_epoch_before():
+    loader, run, module = DataLoader(images(3), batch_size=2), trainer(), build()
+    first = run.validate(module, loader, verbose=False)
+    assert run.validate(module, loader, verbose=False) == first
+
+
+# ---- images repeated to make ranks even
+
+
+def ranks_loader(rank, shuffle=False, count=5, batch_size=2):
+    rows = images(count)
+    return DataLoader(rows, batch_size, sampler=DistributedSampler(rows, 2, rank, shuffle=shuffle))
+
+
+@pytest.mark.parametrize(
+    ("rank", "counts"),
+    # Of five images, rank 0 has 0, 2, 4 and rank 1 has 1, 3 and image 0 once more.
+    [(0, [2, 1]), (1, [2, 0])],
+)
+@pytest.mark.parametrize("in_list", [False, True])
+def test_images_repeated_on_a_rank_are_not_counted(rank, counts, in_list):
+    module, loader = build(), ranks_loader(rank)
+    loaders = [loader, loader] if in_list else loader
+    for index in range(2 if in_list else 1):
+        assert [module._images_not_padding(len(b["image"]), index, loaders) for b in loader] == counts
+
+
+def test_a_batch_that_is_only_partly_repeated_counts_in_part():
+    module = build()
+    assert module._images_not_padding(3, 0, ranks_loader(1, batch_size=3)) == 2
+
+
+def test_all_images_count_where_nothing_is_repeated():
+    module = build()
+    for loader in (DataLoader(images(3), batch_size=2), ranks_loader(1, count=4), [object()], None):
+        module._images_seen.clear()
+        assert module._images_not_padding(2, 0, loader) == 2
+
+
+def test_a_rank_scores_its_own_images_alone():
+    rows, module = images(5), build()
+    sampler = DistributedSampler(rows, 2, 1, shuffle=False)
+    padded = trainer().validate(module, DataLoader(rows, batch_size=2, sampler=sampler), verbose=False)
+    assert padded == trainer().validate(module, DataLoader([rows[1], rows[3]], batch_size=2), verbose=False)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_seg.losses.cross_entropy import CrossEntropyLoss
 from lightning_seg.losses.dice import DiceLoss
-from lightning_seg.losses.loss import Classes, Loss
+from lightning_seg.losses.loss import Classes, Loss, checked_weights
 from lightning_seg.losses.pixels import Task
 
 
@@ -53,8 +53,8 @@ class CompoundLoss(nn.Module):
         if own:
             # The term that refuses soft targets speaks for all.
             strictest = min(own.values(), key=lambda term: term.soft_targets)
+            statistics = strictest.read(logits, target)
             with torch.autocast(logits.device.type, enabled=False):
-                statistics = strictest.read(logits, target)
                 values |= {name: term.from_statistics(statistics) for name, term in own.items()}
         first, *others = (self.weights[name] * value for name, value in values.items())
         total: Tensor = sum(others, start=first)
@@ -109,8 +109,7 @@ class CrossEntropyDiceLoss(CompoundLoss):
         per_image: bool = False,
         sync_dist: bool = False,
     ) -> None:
-        if class_weights is not None:
-            class_weights = list(class_weights)
+        class_weights = checked_weights(class_weights, "class_weights")  # an iterator serves one term only
         cross_entropy = CrossEntropyLoss(
             label_smoothing=label_smoothing,
             task=task,

@@ -75,8 +75,9 @@ class Loss(nn.Module, ABC):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss, float32 or float64; see `read_pixels` for shapes, dtypes and errors."""
+        statistics = self.read(logits, target)
         with torch.autocast(logits.device.type, enabled=False):
-            return self.from_statistics(self.read(logits, target))
+            return self.from_statistics(statistics)
 
     def read(self, logits: Tensor, target: Tensor) -> Statistics:
         """Checks the inputs; what it returns may be given to every loss of the same task and ignore_index."""

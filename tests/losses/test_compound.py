@@ -1,0 +1,91 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_seg.losses import (
+    CompoundLoss,
+    CrossEntropyDiceLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    LovaszHingeLoss,
+    LovaszSoftmaxLoss,
+)
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    logits, target = 2 * torch.randn(2, 4, 6, 5, dtype=torch.float64), torch.randint(0, 4, (2, 6, 5))
+    target[:, :2] = 255
+    return logits, target
+
+
+def test_it_is_the_weighted_sum_of_its_terms(batch):
+    terms = {"ce": CrossEntropyLoss(ignore_index=255), "lovasz": LovaszSoftmaxLoss(ignore_index=255)}
+    loss = CompoundLoss(terms=terms, weights={"lovasz": 0.25, "ce": 2})
+    expected = 2 * terms["ce"](*batch) + 0.25 * terms["lovasz"](*batch)
+    torch.testing.assert_close(loss(*batch), expected)
+
+
+def test_weights_may_change_during_training(batch):
+    terms = {"ce": CrossEntropyLoss(ignore_index=255), "lovasz": LovaszSoftmaxLoss(ignore_index=255)}
+    loss = CompoundLoss(terms=terms, weights={"ce": 1, "lovasz": 0})
+    torch.testing.assert_close(loss(*batch), terms["ce"](*batch))
+    loss.weights["lovasz"] = 1.0
+    torch.testing.assert_close(loss(*batch), terms["ce"](*batch) + terms["lovasz"](*batch))
+
+
+def test_a_module_of_ones_own_and_a_compound_may_be_terms(batch):
+    class Spread(nn.Module):
+        def forward(self, logits, target):
+            return logits.var()
+
+    inner = CrossEntropyDiceLoss(ignore_index=255)
+    loss = CompoundLoss(terms={"mine": Spread(), "pair": inner}, weights={"mine": 0.1, "pair": 1})
+    torch.testing.assert_close(loss(*batch), 0.1 * batch[0].var() + inner(*batch))
+    assert loss.ignore_index == 255
+    assert loss.task == "multiclass"
+
+
+def test_the_pair_forwards_every_option_to_the_terms_it_concerns(batch):
+    shared = {"ignore_index": 255, "class_weights": (w for w in [1.0, 2.0, 3.0, 4.0]), "per_image": True}
+    dice = {"smooth": 0.25, "squared": True, "average": "micro", "classes": [0, 1, 3]}
+    loss = CrossEntropyDiceLoss(cross_entropy_weight=0.5, dice_weight=3, label_smoothing=0.1, **dice, **shared)
+    shared["class_weights"] = [1.0, 2.0, 3.0, 4.0]
+    expected = 0.5 * CrossEntropyLoss(label_smoothing=0.1, **shared)(*batch) + 3 * DiceLoss(**dice, **shared)(*batch)
+    torch.testing.assert_close(loss(*batch), expected)
+    synced = CrossEntropyDiceLoss(sync_dist=True, task="multilabel")
+    assert all(term.sync_dist and term.task == "multilabel" for term in synced.terms.values())
+
+
+def test_soft_targets_reach_terms_that_take_them_and_are_refused_by_those_that_do_not(batch):
+    logits = batch[0]
+    soft = logits.roll(1, 1).softmax(1)
+    expected = CrossEntropyLoss()(logits, soft) + DiceLoss()(logits, soft)
+    torch.testing.assert_close(CrossEntropyDiceLoss()(logits, soft), expected)
+    with_lovasz = CompoundLoss(
+        terms={"ce": CrossEntropyLoss(), "lovasz": LovaszSoftmaxLoss()}, weights={"ce": 1, "lovasz": 1}
+    )
+    with pytest.raises(TypeError, match="no meaning for soft targets"):
+        with_lovasz(logits, soft)
+
+
+def test_terms_must_agree_on_task_and_ignore_index():
+    with pytest.raises(ValueError, match=r"agree on ignore_index: ce has 255, dice has None"):
+        CompoundLoss(terms={"ce": CrossEntropyLoss(ignore_index=255), "dice": DiceLoss()}, weights={"ce": 1, "dice": 1})
+    with pytest.raises(ValueError, match=r"agree on task: ce has 'multiclass', hinge has 'binary'"):
+        CompoundLoss(terms={"ce": CrossEntropyLoss(), "hinge": LovaszHingeLoss()}, weights={"ce": 1, "hinge": 1})
+
+
+@pytest.mark.parametrize(
+    ("terms", "weights", "message"),
+    [
+        ({}, {}, "has no terms"),
+        ({"ce": CrossEntropyLoss()}, {"dice": 1}, r"terms are \['ce'\] and weights are for \['dice'\]"),
+        ({"ce": CrossEntropyLoss()}, {"ce": -1}, "the weight of ce is -1"),
+        ({"ce": CrossEntropyLoss(reduction="none")}, {"ce": 1}, "the term ce has reduction='none'"),
+    ],
+)
+def test_what_cannot_be_summed_is_refused(terms, weights, message):
+    with pytest.raises(ValueError, match=message):
+        CompoundLoss(terms=terms, weights=weights)

@@ -85,12 +85,18 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
 def module_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What builds the module of a stored configuration for use: no optimizer, and no download of weights."""
     config = {name: value for name, value in config["module"].items() if name not in ("optimizer", "scheduler")}
-    backbone = config["backbone"]
-    config["backbone"] = {
-        name: (False if name == "pretrained" else None) if name in _PRETRAINED else value
-        for name, value in backbone.items()
-    }
+    config["backbone"] = _without_downloads(config["backbone"])
     return config
+
+
+def _without_downloads(node: Any) -> Any:
+    """A backbone's configuration, and those of the networks inside it, with no pretrained weights asked for."""
+    if isinstance(node, Mapping):
+        return {
+            name: (False if name == "pretrained" else None) if name in _PRETRAINED else _without_downloads(value)
+            for name, value in node.items()
+        }
+    return [_without_downloads(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def build_trusted(config: Mapping[str, Any], *, trusted: Sequence[str] = (), source: str) -> Any:

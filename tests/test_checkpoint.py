@@ -159,6 +159,8 @@ def test_nothing_is_downloaded_when_loading(name, given, loaded):
     config = {"module": MODULE | {"backbone": backbone}}
     assert module_config(config)["backbone"] == {"_target_": "x", name: loaded, "classes": 2}
     assert backbone[name] == given
+    wrapped = {"module": MODULE | {"backbone": {"_target_": "y", "networks": [backbone]}}}
+    assert module_config(wrapped)["backbone"]["networks"] == [{"_target_": "x", name: loaded, "classes": 2}]
 
 
 def test_optimizer_and_scheduler_are_left_out_when_loading():

@@ -31,11 +31,6 @@ def offer_checkpoint_config(arguments: list[str]) -> None:
     store = ConfigStore.instance()
     for group in ("data", "trainer"):
         store.store(group=group, name="checkpoint", node=stored.get(group, {}))
-    for key in ("task", "seed"):
-        if key in stored:
-            arguments_for_hydra = f"{key}={stored[key]}"
-            if not any(word.startswith(f"{key}=") for word in arguments):
-                sys.argv.append(arguments_for_hydra)
 
 
 def evaluate_composed(composed: DictConfig) -> float:

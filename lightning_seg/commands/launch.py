@@ -4,9 +4,11 @@ Lightning would start its processes by running the command again, so that under 
 start the whole sweep; here torch's elastic launcher starts them.
 """
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -29,11 +31,14 @@ def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
+        run_id=uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,
         start_method="spawn",
     )
+    # The error that ends a process is raised here with its traceback; torch would print it before as well.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     return elastic_launch(launch, function)(config)[0]
 
 

@@ -1,5 +1,6 @@
 """`lightning-seg-train`: trains a network, then scores its best checkpoint on the test split."""
 
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,8 @@ def train(config: dict[str, Any]) -> float:
         raise KeyboardInterrupt
     checkpoint = trainer.checkpoint_callback
     best_path = checkpoint.best_model_path or None
+    best = float(checkpoint.best_model_score if best_path else trainer.callback_metrics.get(config["monitor"], nan))
     test_scores = trainer.test(module, datamodule, ckpt_path=best_path, weights_only=True, verbose=False)[0]
-    best = float(checkpoint.best_model_score if best_path else trainer.callback_metrics[config["monitor"]])
 
     if trainer.is_global_zero:
         names = datamodule.class_names

@@ -1,6 +1,5 @@
 """Weighted sums of losses."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_seg.losses.cross_entropy import CrossEntropyLoss
 from lightning_seg.losses.dice import DiceLoss
-from lightning_seg.losses.loss import Classes, Loss, checked_weights
+from lightning_seg.losses.loss import Classes, Loss, checked_weights, not_negative
 from lightning_seg.losses.pixels import Task
 
 
@@ -35,14 +34,11 @@ class CompoundLoss(nn.Module):
             raise ValueError("CompoundLoss has no terms; give at least one loss.")
         if set(terms) != set(weights):
             raise ValueError(f"terms are {sorted(terms)} and weights are for {sorted(weights)}; give each term one.")
-        for name, weight in weights.items():
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"the weight of {name} is {weight}; expected a finite number of 0 or more.")
         for name, term in terms.items():
             if getattr(term, "reduction", "mean") == "none":
                 raise ValueError(f"the term {name} has reduction='none'; a sum of losses needs scalars.")
         self.terms = nn.ModuleDict(dict(terms))
-        self.weights = {name: float(weight) for name, weight in weights.items()}
+        self.weights = {name: not_negative(weight, f"weights[{name!r}]") for name, weight in weights.items()}
         self.task: Task | None = self._agreed("task")
         self.ignore_index: int | None = self._agreed("ignore_index")
 

@@ -4,28 +4,12 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from lightning_seg.losses.loss import Loss, Reduction
+from lightning_seg.losses.loss import Loss, Reduction, not_negative
 from lightning_seg.losses.pixels import Task
-from lightning_seg.losses.reduction import mean_over_pixels, sum_if
 from lightning_seg.losses.statistics import Statistics
 
 
-class PixelLoss(Loss):
-    """A loss that is a mean, or sum, of one value for each pixel (each pixel and class if multilabel)."""
-
-    def reduce(self, values: Tensor, weights: Tensor, statistics: Statistics) -> Tensor:
-        """Reduces two maps as `reduction` says; `values` are already times `weights`."""
-        if self.reduction == "none":
-            return values.reshape(statistics.pixels.map_shape)
-        dtype, size = statistics.sum_dtype, len(values)
-        values = values.reshape(size, values[:1].numel()).to(dtype)
-        if self.reduction == "sum":
-            return sum_if(self.syncs, values.sum()).to(weights.dtype)
-        weights_by_image = weights.reshape(size, weights[:1].numel()).to(dtype)
-        return mean_over_pixels(values, weights_by_image, self.per_image, self.syncs).to(weights.dtype)
-
-
-class CrossEntropyLoss(PixelLoss):
+class CrossEntropyLoss(Loss):
     """Cross-entropy of exclusive classes, and the numerically stable BCE with logits of independent ones.
 
         multiclass           -Σ_i w_{y_i} log p_{i,y_i} / Σ_i w_{y_i}          p = softmax(logits)
@@ -76,9 +60,9 @@ class CrossEntropyLoss(PixelLoss):
             reduction=reduction,
             sync_dist=sync_dist,
         )
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing={label_smoothing!r} is not from 0 and below 1.")
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = not_negative(label_smoothing, "label_smoothing")
+        if label_smoothing >= 1:
+            raise ValueError(f"label_smoothing={label_smoothing} leaves nothing of the target; give less than 1.")
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
@@ -87,4 +71,4 @@ class CrossEntropyLoss(PixelLoss):
         if self.label_smoothing > 0:
             uniform = statistics.uniform_log_probability(class_weights)
             log_probability = (1 - self.label_smoothing) * log_probability + self.label_smoothing * uniform
-        return self.reduce(-log_probability, weights, statistics)
+        return self.reduce_map(-log_probability, weights, statistics)

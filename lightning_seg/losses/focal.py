@@ -5,13 +5,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lightning_seg.losses.cross_entropy import PixelLoss
-from lightning_seg.losses.loss import Reduction, checked_weights, not_negative, per_class
+from lightning_seg.losses.loss import Loss, Reduction, checked_weights, not_negative, per_class
 from lightning_seg.losses.pixels import Task
 from lightning_seg.losses.statistics import Statistics
 
 
-class FocalLoss(PixelLoss):
+class FocalLoss(Loss):
     """Focal loss (Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 5).
 
         -α_y (1 - p_y)^γ log p_y        averaged over valid pixels (and channels, if multilabel)
@@ -75,7 +74,7 @@ class FocalLoss(PixelLoss):
         values = -weighted * wrong**self.gamma
         if self.alpha is not None:
             values = values * self._alpha_of_labels(statistics)
-        return self.reduce(values, weights, statistics)
+        return self.reduce_map(values, weights, statistics)
 
     def _alpha_of_labels(self, statistics: Statistics) -> Tensor:
         labels = statistics.pixels.labels

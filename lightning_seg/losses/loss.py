@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_seg.losses.pixels import Task, read_pixels
+from lightning_seg.losses.reduction import mean_over_pixels, sum_if
 from lightning_seg.losses.statistics import Statistics
 
 Classes = Literal["all", "present"] | Iterable[int]
@@ -95,6 +96,18 @@ class Loss(nn.Module, ABC):
     def weights_for(self, statistics: Statistics) -> Tensor | None:
         """The class weights in the dtype and on the device of the logits."""
         return per_class(self.class_weights, "class_weights", statistics)
+
+    def reduce_map(self, values: Tensor, weights: Tensor, statistics: Statistics) -> Tensor:
+        """Reduces a map as `reduction` says; `values` are already times `weights`, the map of the pixels' weights."""
+        if self.reduction == "none":
+            return values.reshape(statistics.pixels.map_shape)
+        values_by_image, weights_by_image = (
+            part.reshape(len(part), part[:1].numel()).to(statistics.sum_dtype) for part in (values, weights)
+        )
+        if self.reduction == "sum":
+            return sum_if(self.syncs, values_by_image.sum()).to(values.dtype)
+        mean = mean_over_pixels(values_by_image, weights_by_image, self.per_image, self.syncs)
+        return mean.to(values.dtype)
 
     def counted_classes(self, present: Tensor, valid_count: Tensor) -> Tensor:
         """Which classes count in each group, bool (G, C); none where there is no valid pixel."""

@@ -1,6 +1,5 @@
 """Lovász losses: the convex surface over the Jaccard index, by sorting the errors."""
 
-from abc import abstractmethod
 from collections.abc import Iterable
 
 import torch
@@ -12,62 +11,7 @@ from lightning_seg.losses.reduction import mean_over_classes
 from lightning_seg.losses.statistics import Statistics
 
 
-class LovaszLoss(Loss):
-    """The Lovász extension of the Jaccard loss, at the errors that a subclass defines.
-
-    With the errors of a class in falling order, e_1 ≥ e_2 ≥ …, and J_k the Jaccard loss of getting exactly the first k
-    of these pixels wrong, it is Σ_k max(e_k, 0)·(J_k - J_{k-1}); then the mean over the classes.
-    """
-
-    def __init__(
-        self,
-        *,
-        task: Task,
-        ignore_index: int | None,
-        class_weights: Iterable[float] | None,
-        classes: Classes,
-        per_image: bool,
-        sync_dist: bool,
-    ) -> None:
-        super().__init__(
-            task=task, ignore_index=ignore_index, class_weights=class_weights, classes=classes, per_image=per_image
-        )
-        if sync_dist:
-            raise ValueError(
-                f"{type(self).__name__} sorts the pixels of one process and cannot take sync_dist=True; use False."
-            )
-
-    @abstractmethod
-    def errors(self, statistics: Statistics) -> Tensor:
-        """How wrong each pixel is in each class, (N, C, S), with any value at void pixels."""
-
-    def from_statistics(self, statistics: Statistics) -> Tensor:
-        """The loss; called with autocast off."""
-        pixels = statistics.pixels
-        labels, multiclass = pixels.labels, pixels.task == "multiclass"
-        assert labels is not None
-        valid = pixels.valid.unsqueeze(1) if multiclass else pixels.valid
-        # Void pixels come last in the order, where they change the Jaccard loss of no other, and are cut off at 0.
-        errors = self.errors(statistics).masked_fill(~valid, -torch.inf)
-        if multiclass:
-            labels = labels.unsqueeze(1)
-        valid_count = valid.sum(-1).expand(-1, pixels.num_classes)
-        if not self.per_image:
-            errors, labels = _batch_as_one(errors), _batch_as_one(labels)
-            valid_count = valid_count.sum(0, keepdim=True)
-
-        errors, order = errors.sort(-1, descending=True)
-        ordered_labels = labels.expand_as(order).gather(-1, order)
-        foreground = ordered_labels == (
-            torch.arange(pixels.num_classes, device=order.device)[:, None] if multiclass else 1
-        )
-        foreground &= errors > -torch.inf
-        losses = (errors.relu() * _jaccard_steps(foreground, errors.dtype)).sum(-1)
-        counted = self.counted_classes(foreground.any(-1), valid_count)
-        return mean_over_classes(losses, counted, self.weights_for(statistics), self.per_image, sync=False)
-
-
-class LovaszSoftmaxLoss(LovaszLoss):
+class LovaszSoftmaxLoss(Loss):
     """Lovász-Softmax (Berman et al. 2018, https://arxiv.org/abs/1705.08790, equations 8 to 12).
 
         mean over classes c of the Lovász extension of the Jaccard loss at
@@ -110,20 +54,22 @@ class LovaszSoftmaxLoss(LovaszLoss):
             class_weights=class_weights,
             classes=classes,
             per_image=per_image,
-            sync_dist=sync_dist,
         )
+        _refuse_sync(self, sync_dist)
 
-    def errors(self, statistics: Statistics) -> Tensor:
-        """1 - p at the label's class, p elsewhere."""
+    def from_statistics(self, statistics: Statistics) -> Tensor:
+        """The loss; called with autocast off."""
         labels, probabilities = statistics.pixels.labels, statistics.probabilities
         assert labels is not None
-        if self.task != "multiclass":
-            return torch.where(labels == 1, 1 - probabilities, probabilities)
-        index = labels.unsqueeze(1)
-        return probabilities.scatter(1, index, 1 - probabilities.gather(1, index))
+        if self.task == "multiclass":
+            index = labels.unsqueeze(1)
+            errors = probabilities.scatter(1, index, 1 - probabilities.gather(1, index))
+        else:
+            errors = torch.where(labels == 1, 1 - probabilities, probabilities)
+        return _mean_of_extensions(self, errors, statistics)
 
 
-class LovaszHingeLoss(LovaszLoss):
+class LovaszHingeLoss(Loss):
     """Lovász hinge (Yu and Blaschko 2015, https://arxiv.org/abs/1512.07797) of the binary and multilabel tasks.
 
         mean over classes of the Lovász extension of the Jaccard loss at
@@ -165,18 +111,49 @@ class LovaszHingeLoss(LovaszLoss):
             class_weights=class_weights,
             classes=classes,
             per_image=per_image,
-            sync_dist=sync_dist,
         )
+        _refuse_sync(self, sync_dist)
         if task == "multiclass":
             raise ValueError(
                 "LovaszHingeLoss is for task='binary' or 'multilabel'; for multiclass use LovaszSoftmaxLoss."
             )
 
-    def errors(self, statistics: Statistics) -> Tensor:
-        """1 minus the margin."""
+    def from_statistics(self, statistics: Statistics) -> Tensor:
+        """The loss; called with autocast off."""
         labels, logits = statistics.pixels.labels, statistics.pixels.logits
         assert labels is not None
-        return 1 - torch.where(labels == 1, logits, -logits)
+        return _mean_of_extensions(self, 1 - torch.where(labels == 1, logits, -logits), statistics)
+
+
+def _refuse_sync(loss: Loss, sync_dist: bool) -> None:
+    if sync_dist:
+        raise ValueError(
+            f"{type(loss).__name__} sorts the pixels of one process and cannot take sync_dist=True; use False."
+        )
+
+
+def _mean_of_extensions(loss: Loss, errors: Tensor, statistics: Statistics) -> Tensor:
+    """The mean over classes of the Lovász extension at `errors`, (N, C, S), with any value at void pixels.
+
+    With the errors of a class in falling order, e_1 ≥ e_2 ≥ …, and J_k the Jaccard loss of getting exactly the first k
+    of these pixels wrong, the extension is Σ_k max(e_k, 0)·(J_k - J_{k-1}).
+    """
+    pixels, labels = statistics.pixels, statistics.pixels.labels
+    assert labels is not None
+    valid, valid_count, label = pixels.valid, statistics.valid_count, torch.ones(1, device=errors.device)
+    if pixels.task == "multiclass":
+        labels, valid = labels.unsqueeze(1), valid.unsqueeze(1)
+        label = torch.arange(pixels.num_classes, device=errors.device).unsqueeze(1)
+    # Void pixels come last in the order, where they change the Jaccard loss of no other, and are cut off at 0.
+    errors = errors.masked_fill(~valid, -torch.inf)
+    if not loss.per_image:
+        errors, labels, valid_count = _batch_as_one(errors), _batch_as_one(labels), valid_count.sum(0, keepdim=True)
+
+    errors, order = errors.sort(-1, descending=True)
+    foreground = (labels.expand_as(order).gather(-1, order) == label) & (errors > -torch.inf)
+    extensions = (errors.relu() * _jaccard_steps(foreground, errors.dtype)).sum(-1)
+    counted = loss.counted_classes(foreground.any(-1), valid_count)
+    return mean_over_classes(extensions, counted, loss.weights_for(statistics), loss.per_image, sync=False)
 
 
 def _batch_as_one(values: Tensor) -> Tensor:

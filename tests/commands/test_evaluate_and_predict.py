@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_seg import load_module
+from tests.commands.conftest import SHORT, Run, write_folder
+
+TRAIN = (
+    "lightning-seg-train",
+    *SHORT,
+    "run=mine",
+    "data=folder",
+    "data.root=my_images",
+    "data.num_classes=3",
+    "data.ignore_index=255",
+    "data.num_workers=0",
+)
+CHECKPOINT = "checkpoint=runs/mine/checkpoints/best.ckpt"
+
+
+@pytest.fixture
+def trained(run: Run, folder: Path) -> Path:
+    run(*TRAIN)
+    return folder
+
+
+def test_evaluation_repeats_the_training_runs_own_test_to_the_last_digit(run: Run, trained: Path) -> None:
+    run("lightning-seg-evaluate", CHECKPOINT, "output=scores.csv")
+    assert (trained / "scores.csv").read_text() == (trained / "runs/mine/test.csv").read_text()
+
+
+def test_two_processes_give_the_scores_of_one_on_an_odd_number_of_images(run: Run, trained: Path) -> None:
+    run("lightning-seg-evaluate", CHECKPOINT, "output=one.csv")
+    run("lightning-seg-evaluate", CHECKPOINT, "output=two.csv", "trainer=ddp_sim")
+    assert (trained / "one.csv").read_text() == (trained / "two.csv").read_text()
+
+
+def test_evaluation_says_what_is_wrong(fails: Run, run: Run, trained: Path) -> None:
+    assert "nowhere.ckpt" in fails("lightning-seg-evaluate", "checkpoint=nowhere.ckpt")
+    assert "split=train" in fails("lightning-seg-evaluate", CHECKPOINT, "split=train")
+    (trained / "there.csv").write_text("mine")
+    assert "there.csv exists" in fails("lightning-seg-evaluate", CHECKPOINT, "output=there.csv")
+    assert (trained / "there.csv").read_text() == "mine"
+    (trained / "text.ckpt").write_text("no checkpoint")
+    assert "text.ckpt" in fails("lightning-seg-evaluate", "checkpoint=text.ckpt")
+
+
+def test_other_data_is_one_key_away(run: Run, trained: Path) -> None:
+    write_folder(trained / "elsewhere", {"train": 1, "val": 1, "test": 5})
+    run("lightning-seg-evaluate", CHECKPOINT, "data.root=elsewhere", "output=other.csv")
+    assert (trained / "other.csv").read_text() != (trained / "runs/mine/test.csv").read_text()
+
+
+def test_prediction_writes_what_the_loaded_module_says_at_each_images_size(run: Run, trained: Path) -> None:
+    photos = trained / "photos"
+    photos.mkdir()
+    random = np.random.default_rng(1)
+    for name, size in (("small.png", (7, 5)), ("odd.png", (51, 83))):
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(photos / name)
+    run("lightning-seg-predict", CHECKPOINT, "input=photos", "output=masks")
+    module = load_module("runs/mine/checkpoints/best.ckpt")
+    for name in ("small.png", "odd.png"):
+        image = torch.from_numpy(np.asarray(Image.open(photos / name)).copy()).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            labels = module.predict_labels(module(image))[0].numpy()
+        with Image.open(trained / "masks" / name) as mask:
+            assert mask.mode == "P"
+            np.testing.assert_array_equal(np.asarray(mask), labels)
+
+
+def test_an_unreadable_image_is_reported_skipped_and_told_by_the_exit_status(
+    run: Run, trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (trained / "my_images/test/images/broken.jpg").write_text("not an image")
+    with pytest.raises(SystemExit) as ended:
+        run("lightning-seg-predict", CHECKPOINT, "input=my_images/test/images", "output=masks")
+    assert ended.value.code == 1
+    assert "broken.jpg" in capfd.readouterr().err
+    assert sorted(path.name for path in (trained / "masks").iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_existing_predictions_are_kept(run: Run, fails: Run, trained: Path) -> None:
+    arguments = ("lightning-seg-predict", CHECKPOINT, "input=my_images/test/images", "output=masks")
+    run(*arguments)
+    assert "overwrite=true" in fails(*arguments)
+    run(*arguments, "overwrite=true")
+
+
+def test_a_checkpoint_that_asks_to_build_something_else_is_refused_by_name(fails: Run, trained: Path) -> None:
+    path = trained / "runs/mine/checkpoints/best.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["lightning_seg"]["config"]["module"]["loss"] = {"_target_": "os.mkdir", "path": "made_by_the_file"}
+    torch.save(content, trained / "bad.ckpt")
+    for command in ("lightning-seg-evaluate", "lightning-seg-predict"):
+        rest = ["input=my_images/test/images", "output=masks"] if command.endswith("predict") else []
+        assert "os.mkdir" in fails(command, "checkpoint=bad.ckpt", *rest)
+    assert not (trained / "made_by_the_file").exists()

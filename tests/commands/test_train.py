@@ -1,0 +1,175 @@
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+
+from lightning_seg import SegmentationModule
+from lightning_seg.commands.runs import run_name
+from lightning_seg.commands.train import resolved, train
+from tests.commands.conftest import SHORT, SMALL, Run
+
+CONF = Path(__file__).parents[2] / "conf"
+TRAIN = ("lightning-seg-train", *SHORT, *SMALL)
+FOLDER = ("lightning-seg-train", *SHORT, "data=folder", "data.root=my_images", "data.num_classes=3")
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def test_a_run_leaves_checkpoint_curves_scores_and_pictures(run: Run, folder: Path) -> None:
+    printed = run(*TRAIN, "run=one")
+    assert "triangle" in printed
+    made = folder / "runs" / "one"
+    names = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
+    assert names == {
+        "config.yaml",
+        "curves.csv",
+        "predictions.png",
+        "result.json",
+        "test.csv",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    curves = list(csv.DictReader((made / "curves.csv").open()))
+    assert [row["epoch"] for row in curves] == ["0"]
+    assert {"train/loss", "train/iou", "val/loss", "val/iou", "val/iou/triangle", "val/dice/dot"} <= curves[0].keys()
+    assert [path.name for path in folder.iterdir() if path.name not in ("runs", "my_images")] == []
+
+
+def test_one_seed_gives_one_result(run: Run, folder: Path) -> None:
+    run(*TRAIN, "run=one")
+    run(*TRAIN, "run=two")
+    run(*TRAIN, "run=three", "seed=1")
+    one, two, three = (folder.joinpath("runs", name, "test.csv").read_text() for name in ("one", "two", "three"))
+    assert one == two
+    assert one != three
+
+
+def test_nothing_that_exists_is_written_over(run: Run, fails: Run, folder: Path) -> None:
+    run(*TRAIN, "run=one")
+    before = (folder / "runs/one/curves.csv").stat().st_mtime_ns
+    assert "resume=auto" in fails(*TRAIN, "run=one")
+    assert "loss" in fails(*TRAIN, "run=one", "resume=auto", "loss=dice")
+    assert (folder / "runs/one/curves.csv").stat().st_mtime_ns == before
+
+    run(*TRAIN)
+    run(*TRAIN)
+    unnamed = sorted(path.name for path in (folder / "runs").iterdir() if path.name != "one")
+    assert len(unnamed) == 2
+    assert unnamed[1] == f"{unnamed[0]}-2"
+
+
+def test_resuming_goes_on_where_the_run_stopped(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = (*TRAIN, "trainer.max_epochs=3", "run=one", "resume=auto")
+    step = SegmentationModule.training_step
+    trained: list[int] = []
+
+    def failing(self: SegmentationModule, batch: object, batch_idx: int) -> torch.Tensor:
+        trained.append(self.current_epoch)
+        if self.current_epoch == 2 and len(trained) < 6:
+            raise MemoryError("the machine went away")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(SegmentationModule, "training_step", failing)
+    with pytest.raises(MemoryError):
+        run(*arguments)
+    run(*arguments)
+    assert trained == [0, 0, 1, 1, 2, 2, 2]
+    curves = list(csv.DictReader((folder / "runs/one/curves.csv").open()))
+    assert [row["epoch"] for row in curves] == ["0", "1", "2"]
+    assert "has finished" in run(*arguments)
+    assert len(trained) == 7
+
+
+def test_the_value_returned_is_the_best_not_the_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged = iter([0.1, 0.7, 0.3])  # the sanity check does not log
+    log = SegmentationModule.log
+
+    def scripted(self: SegmentationModule, name: str, value: object, **options: object) -> None:
+        log(self, name, next(logged) if name == "val/iou" and not self.trainer.sanity_checking else value, **options)
+
+    monkeypatch.setattr(SegmentationModule, "log", scripted)
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        config = compose("train", [*SMALL, *SHORT, "trainer.max_epochs=3", f"folder={folder}/runs/x"])
+    assert train(resolved(config)) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("debug", choices("debug"))
+def test_debugging_choices_run(run: Run, folder: Path, debug: str) -> None:
+    run(*TRAIN[:2], *SMALL, f"debug={debug}", "trainer.max_epochs=1")
+
+
+@pytest.mark.parametrize("group", ["backbone", "optimizer", "scheduler", "loss", "augment"])
+def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
+    for choice in choices(group):
+        overrides = [f"{group}={choice}", *SMALL]
+        if choice == "lovasz_hinge":
+            overrides += ["task=binary", "data.num_classes=1", "data.class_names=[object]"]
+        with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+            config = compose("train", overrides)
+        config.folder = str(folder)
+        module = instantiate(config.module)
+        datamodule = instantiate(config.data)
+        datamodule.setup("fit")
+        batch = next(iter(datamodule.train_dataloader()))
+        image, mask = module.unpack(batch)
+        loss = module.compute_loss(module(image), mask)
+        loss.backward()
+        assert torch.isfinite(loss), choice
+        optimizer = module.optimizer_factory(module.parameter_groups())
+        module.scheduler_factory(optimizer, 10)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["loss=diceloss"], r"ce_dice.*lovasz"),
+        (["backbone=unett"], r"unet.*unet_small"),
+        (["data=foldr"], r"folder.*shapes"),
+        (["trainer=gpu"], r"(?i)gpu"),
+        (["backbone.classes=9"], r"9 channels.*num_classes=6"),
+        (["backbone.encoder_name=resnet1"], r"resnet1.*resnet18"),
+        (["loss.smooooth=1"], r"smooooth"),
+        (["data.ignore_index=3"], r"ignore_index=3.*triangle.*both scored and ignored"),
+        (["resume=yes"], r"resume=.*never, auto"),
+        (["run=a/b"], r"plain name"),
+    ],
+)
+def test_a_wrong_choice_gets_one_clear_line_and_leaves_no_run(
+    fails: Run, folder: Path, overrides: list[str], expected: str
+) -> None:
+    line = fails(*TRAIN, *overrides, *(["trainer.accelerator=gpu"] if "trainer=gpu" in overrides else []))
+    assert re.search(expected, line), line
+    assert not list((folder / "runs").glob("[!.]*"))
+
+
+def test_wrong_data_gets_one_clear_line(fails: Run, folder: Path) -> None:
+    assert "data.root" in fails("lightning-seg-train", "data=folder", "data.num_classes=3")
+    assert "255" in fails(*FOLDER)
+    assert "nowhere" in fails(*FOLDER[:-2], "data.root=nowhere", "data.num_classes=3")
+    (folder / "my_images/train/masks/1.png").unlink()
+    assert "1.jpg" in fails(*FOLDER, "data.ignore_index=255")
+
+
+def test_the_error_of_another_process_is_one_line_too(fails: Run, folder: Path) -> None:
+    assert "num_classes=7" in fails(*TRAIN, "trainer=ddp_sim", "trainer.devices=2", "data.num_classes=7")
+
+
+def test_full_errors_are_shown_when_asked_for(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match="plain name"):
+        run(*TRAIN, "run=a/b")
+
+
+def test_run_names_are_readable_stable_and_different() -> None:
+    assert run_name([]) == "default"
+    assert run_name(["seed=1", "loss=dice", "run=x", "resume=auto"]) == "loss=dice,seed=1"
+    assert run_name(["loss=dice", "seed=1"]) == run_name(["seed=1", "loss=dice"])
+    strange = {run_name(["a=[1,2]"]), run_name(["a={1,2}"]), run_name(["a=(1,2)"])}
+    assert len(strange) == 3
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789=,._-") for name in strange)

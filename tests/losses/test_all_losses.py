@@ -6,7 +6,6 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_seg import losses
@@ -285,18 +284,3 @@ def test_nothing_waits_for_a_device_and_no_one_hot_is_built(case, task, monkeypa
     assert not watch.operators & {"_local_scalar_dense", "nonzero", "masked_select", "one_hot", "item"}
     if task == "multiclass" and "asz" not in str(loss):
         assert watch.largest_integers <= target.numel()
-
-
-class _CountSoftmax(TorchFunctionMode):
-    count = 0
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        self.count += func.__name__ in ("log_softmax", "softmax")
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("make", [CrossEntropyDiceLoss, ce_lovasz])
-def test_a_compound_looks_at_the_logits_once(make):
-    with _CountSoftmax() as softmax:
-        make()(*batch("multiclass"))
-    assert softmax.count == 1

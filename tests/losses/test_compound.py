@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from lightning_seg.losses import (
     CompoundLoss,
@@ -82,10 +83,28 @@ def test_terms_must_agree_on_task_and_ignore_index():
     [
         ({}, {}, "has no terms"),
         ({"ce": CrossEntropyLoss()}, {"dice": 1}, r"terms are \['ce'\] and weights are for \['dice'\]"),
-        ({"ce": CrossEntropyLoss()}, {"ce": -1}, "the weight of ce is -1"),
+        ({"ce": CrossEntropyLoss()}, {"ce": -1}, r"weights\['ce'\]=-1 is not a finite number of 0 or more"),
         ({"ce": CrossEntropyLoss(reduction="none")}, {"ce": 1}, "the term ce has reduction='none'"),
     ],
 )
 def test_what_cannot_be_summed_is_refused(terms, weights, message):
     with pytest.raises(ValueError, match=message):
         CompoundLoss(terms=terms, weights=weights)
+
+
+class _CountSoftmax(TorchFunctionMode):
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func.__name__ in ("log_softmax", "softmax")
+        return func(*args, **(kwargs or {}))
+
+
+def test_all_terms_share_one_softmax(batch):
+    terms = {"ce": CrossEntropyLoss, "dice": DiceLoss, "lovasz": LovaszSoftmaxLoss}
+    loss = CompoundLoss(
+        terms={name: make(ignore_index=255) for name, make in terms.items()}, weights=dict.fromkeys(terms, 1)
+    )
+    with _CountSoftmax() as softmax:
+        loss(*batch)
+    assert softmax.count == 1

@@ -41,7 +41,7 @@ def test_shapes_may_be_binary() -> None:
 def test_folder_takes_its_values_from_its_file(tmp_path: Path) -> None:
     data = configured("folder", "light", root=str(tmp_path), num_classes=2, color_table=[[0, 0, 0], [255, 255, 255]])
     assert isinstance(data, FolderDataModule)
-    assert (data.seed, data.color_table) == (3, [[0, 0, 0], [255, 255, 255]])
+    assert (data.seed, data.color_table) == (0, [[0, 0, 0], [255, 255, 255]])
 
 
 def test_strong_augmentation_asks_for_an_ignore_index(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def one_line(error: BaseException) -> str | None:
         content = failure.error_file_data["message"]
         text = content["extraInfo"]["py_callstack"] if isinstance(content, dict) else str(content)
         return _of_traceback(text)
-    while isinstance(error, HydraException) and error.__cause__ is not None:
+    while isinstance(error, HydraException) and error.__cause__ is not None and _raised_by_us(error.__cause__):
         error = error.__cause__  # Hydra wraps what a constructor raised.
     if "Original Traceback (most recent call last):" in str(error):  # from a process of a DataLoader
         return _of_traceback(str(error))

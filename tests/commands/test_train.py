@@ -135,6 +135,7 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
         (["backbone.classes=9"], r"9 channels.*num_classes=6"),
         (["backbone.encoder_name=resnet1"], r"resnet1.*resnet18"),
         (["loss.smooooth=1"], r"smooooth"),
+        (["+loss.smooooth=1"], r"CrossEntropyDiceLoss.*smooooth"),
         (["data.ignore_index=3"], r"ignore_index=3.*triangle.*both scored and ignored"),
         (["resume=yes"], r"resume=.*never, auto"),
         (["run=a/b"], r"plain name"),

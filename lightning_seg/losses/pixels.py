@@ -22,6 +22,7 @@ class Pixels:
         target_probabilities: (N, C, S), in the logits' dtype; 0 at void pixels. None if the target is hard.
         valid: bool, (N, S) if multiclass, else (N, C, S); False at void pixels.
         map_shape: the shape in which a loss gives one number for each pixel.
+        spatial: the spatial dimensions that S joins.
     """
 
     task: Task
@@ -30,6 +31,7 @@ class Pixels:
     target_probabilities: Tensor | None
     valid: Tensor
     map_shape: tuple[int, ...]
+    spatial: tuple[int, ...]
 
     @property
     def num_classes(self) -> int:
@@ -61,7 +63,8 @@ def read_pixels(logits: Tensor, target: Tensor, task: Task, ignore_index: int | 
     soft = target.is_floating_point()
     if soft and task == "multiclass":
         map_shape = (target.shape[0], *target.shape[2:])
-    size = math.prod(logits.shape[2:])
+    spatial = tuple(logits.shape[2:])
+    size = math.prod(spatial)
     logits = logits.reshape(*logits.shape[:2], size)
     if logits.dtype not in (torch.float32, torch.float64):
         logits = logits.float()
@@ -83,6 +86,7 @@ def read_pixels(logits: Tensor, target: Tensor, task: Task, ignore_index: int | 
         target_probabilities=target if soft else None,
         valid=~void,
         map_shape=map_shape,
+        spatial=spatial,
     )
 
 

@@ -9,6 +9,7 @@ from lightning_seg.losses.dice import DiceLoss
 from lightning_seg.losses.focal import FocalLoss
 from lightning_seg.losses.loss import Loss
 from lightning_seg.losses.lovasz import LovaszHingeLoss, LovaszSoftmaxLoss
+from lightning_seg.losses.weight_schedule import LinearWeight
 
 __all__ = [
     "CompoundLoss",
@@ -16,6 +17,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DiceLoss",
     "FocalLoss",
+    "LinearWeight",
     "Loss",
     "LovaszHingeLoss",
     "LovaszSoftmaxLoss",

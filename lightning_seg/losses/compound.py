@@ -10,6 +10,7 @@ from lightning_seg.losses.cross_entropy import CrossEntropyLoss
 from lightning_seg.losses.dice import DiceLoss
 from lightning_seg.losses.loss import Classes, Loss, checked_weights, not_negative
 from lightning_seg.losses.pixels import Task
+from lightning_seg.losses.weight_schedule import WeightSchedule
 
 
 class CompoundLoss(nn.Module):
@@ -18,17 +19,24 @@ class CompoundLoss(nn.Module):
     The terms of this package share one look at the logits. Any other module that is called with logits and target may
     be a term too. Terms must agree on `task` and `ignore_index`, where they have them.
 
+    A weight may follow a schedule over epochs, which `set_epoch` moves on; `SegmentationModule` calls it. The attribute
+    `weights` holds the numbers in force, in training and in evaluation; those without a schedule may be changed at any
+    time. A term of weight 0 is computed all the same.
+
+    The attribute `last_values` holds the value of each term in the last call, before its weight and without gradient.
+
     Shapes, void pixels and absent classes: as in each term. Soft targets: where every term takes them.
 
     Args:
         terms: the losses by name, each giving a scalar.
-        weights: a number, 0 or more, for each name. The attribute `weights` may be changed during training.
+        weights: for each name a number, 0 or more, or a function from the epoch, counted from 0, to one, such as
+            `LinearWeight`.
 
     Raises:
         ValueError: there are no terms, names differ, a weight is out of range, or terms disagree.
     """
 
-    def __init__(self, *, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(self, *, terms: Mapping[str, nn.Module], weights: Mapping[str, float | WeightSchedule]) -> None:
         super().__init__()
         if not terms:
             raise ValueError("CompoundLoss has no terms; give at least one loss.")
@@ -38,12 +46,36 @@ class CompoundLoss(nn.Module):
             if getattr(term, "reduction", "mean") == "none":
                 raise ValueError(f"the term {name} has reduction='none'; a sum of losses needs scalars.")
         self.terms = nn.ModuleDict(dict(terms))
-        self.weights = {name: not_negative(weight, f"weights[{name!r}]") for name, weight in weights.items()}
+        self.schedules = {name: weight for name, weight in weights.items() if callable(weight)}
+        self.weights = {
+            name: not_negative(weight(0) if callable(weight) else weight, f"weights[{name!r}]")
+            for name, weight in weights.items()
+        }
+        self.last_values: dict[str, Tensor] = {}
         self.task: Task | None = self._agreed("task")
         self.ignore_index: int | None = self._agreed("ignore_index")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The weighted sum, a scalar; shapes, dtypes and errors are those of the terms."""
+        values = self._term_values(logits, target)
+        self.last_values = {name: value.detach() for name, value in values.items()}
+        # A weight of 0 leaves nothing out: DistributedDataParallel waits for the gradient of every parameter.
+        first, *others = (self.weights[name] * value for name, value in values.items())
+        total: Tensor = sum(others, start=first)
+        return total
+
+    def set_epoch(self, epoch: int) -> None:
+        """Gives the terms that have a schedule the weight of an epoch, counted from 0; also in compounds within this.
+
+        Raises:
+            ValueError: a schedule gave a weight that is out of range.
+        """
+        for compound in self.modules():
+            if isinstance(compound, CompoundLoss):
+                for name, schedule in compound.schedules.items():
+                    compound.weights[name] = not_negative(schedule(epoch), f"weights[{name!r}]({epoch})")
+
+    def _term_values(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         own = {name: term for name, term in self.terms.items() if isinstance(term, Loss)}
         values = {name: term(logits, target) for name, term in self.terms.items() if name not in own}
         if own:
@@ -52,9 +84,7 @@ class CompoundLoss(nn.Module):
             statistics = strictest.read(logits, target)
             with torch.autocast(logits.device.type, enabled=False):
                 values |= {name: term.from_statistics(statistics) for name, term in own.items()}
-        first, *others = (self.weights[name] * value for name, value in values.items())
-        total: Tensor = sum(others, start=first)
-        return total
+        return {name: values[name] for name in self.terms}
 
     def _agreed(self, argument: str) -> Any:
         values = {name: getattr(term, argument) for name, term in self.terms.items() if hasattr(term, argument)}
@@ -72,7 +102,7 @@ class CrossEntropyDiceLoss(CompoundLoss):
     Shapes, void pixels and soft targets: as in both. Absent classes: as in `DiceLoss`.
 
     Args:
-        cross_entropy_weight: of the first term.
+        cross_entropy_weight: of the first term, a number or a schedule; see `CompoundLoss`.
         dice_weight: of the second.
         label_smoothing: of cross-entropy.
         smooth: of Dice, as the three that follow.
@@ -92,8 +122,8 @@ class CrossEntropyDiceLoss(CompoundLoss):
     def __init__(
         self,
         *,
-        cross_entropy_weight: float = 1.0,
-        dice_weight: float = 1.0,
+        cross_entropy_weight: float | WeightSchedule = 1.0,
+        dice_weight: float | WeightSchedule = 1.0,
         label_smoothing: float = 0.0,
         smooth: float = 1.0,
         squared: bool = False,

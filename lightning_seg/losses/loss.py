@@ -130,7 +130,10 @@ def checked_weights(weights: Iterable[float] | None, name: str) -> Tensor | None
     if weights is None:
         return None
     if isinstance(weights, int | float | str) or (isinstance(weights, Tensor) and weights.ndim != 1):
-        raise ValueError(f"{name}={weights!r} is not a list with one number for each class.")
+        hint = ""
+        if isinstance(weights, str):
+            hint = f"; SegmentationDataModule.class_weights({weights!r}) estimates these from the training masks"
+        raise ValueError(f"{name}={weights!r} is not a list with one number for each class{hint}.")
     numbers = [float(weight) for weight in weights]
     if not all(math.isfinite(number) and number >= 0 for number in numbers) or not any(numbers):
         raise ValueError(f"{name}={numbers} must be finite, not negative, and not all 0.")

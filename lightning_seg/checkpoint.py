@@ -56,11 +56,12 @@ def load_module(
     if not isinstance(module, SegmentationModule):
         raise ValueError(f"{path} describes a {type(module).__name__}, which is no SegmentationModule.")
     module.load_state_dict(checkpoint["state_dict"])
+    module.set_epoch(checkpoint["epoch"])
     return module.to(map_location).eval()
 
 
 def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """The `config` (resolved, plain containers) and the `state_dict` of a checkpoint.
+    """The `config` (resolved, plain containers), the `state_dict` and the `epoch`, counted from 0, of a checkpoint.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -79,7 +80,11 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
             f"{path} holds no configuration, so it was not written by lightning-seg-train: "
             "build the module yourself and give it the file's state_dict."
         )
-    return {"config": content[CONFIG_KEY]["config"], "state_dict": content["state_dict"]}
+    return {
+        "config": content[CONFIG_KEY]["config"],
+        "state_dict": content["state_dict"],
+        "epoch": content.get("epoch", 0),
+    }
 
 
 def module_config(config: Mapping[str, Any]) -> dict[str, Any]:

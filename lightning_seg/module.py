@@ -13,10 +13,14 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchmetrics import MetricCollection, SumMetric
 
 from lightning_seg.backbones import logits_at_size
+from lightning_seg.losses import CompoundLoss
 from lightning_seg.metrics import segmentation_metrics
 
 Task = Literal["binary", "multilabel", "multiclass"]
 Stage = Literal["train", "val", "test"]
+
+# Attributes on the way to a loss that say nothing about it: ours, and torch.compile's.
+_UNNAMED = ("loss", "terms", "_orig_mod")
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -27,8 +31,12 @@ class SegmentationModule(lightning.LightningModule):
     `train`, `val` and `test`. In evaluation every image counts once, on any number of processes, and the loss is the
     mean over valid pixels, so that a short last batch weighs what its pixels do.
 
+    Of a `CompoundLoss` it also logs `train/loss/<term>`, the mean over the epoch's batches of each term before its
+    weight; of one within another, `train/loss/<outer term>/<inner term>` too. Weights that follow a schedule are those
+    of the epoch, in evaluation those of the epoch that was trained last.
+
     To change a part in research code, override the method that holds it: `unpack`, `forward`, `compute_loss`,
-    `build_metrics`, `probabilities`, `predict_labels`, `parameter_groups`.
+    `set_epoch`, `build_metrics`, `probabilities`, `predict_labels`, `parameter_groups`.
 
     Args:
         backbone: any network from images `(N, channels, *spatial)` to scores of `num_classes` channels at any
@@ -139,9 +147,20 @@ class SegmentationModule(lightning.LightningModule):
         return logits
 
     def compute_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The scalar that is minimised. Called in every training, validation and test step."""
+        """The scalar that is minimised. Called in every training, validation and test step.
+
+        Where it calls a `CompoundLoss` more than once, the terms of the last call are logged.
+        """
         loss: Tensor = self.loss(logits, target)
         return loss
+
+    def set_epoch(self, epoch: int) -> None:
+        """Gives losses whose weights follow a schedule those of an epoch, counted from 0.
+
+        Called as each epoch of the training starts, and with the epoch of a checkpoint when that is loaded.
+        """
+        for _, compound in self._compound_losses():
+            compound.set_epoch(epoch)
 
     def build_metrics(self) -> MetricCollection:
         """The metrics, updated with `(logits, mask)` each step. Called once, at the end of construction.
@@ -202,11 +221,28 @@ class SegmentationModule(lightning.LightningModule):
         """The loss of a batch."""
         image, mask = self.unpack(batch)
         logits = self(image, mask.shape[-(image.ndim - 2) :])
+        compounds = self._compound_losses()
+        for _, compound in compounds:
+            compound.last_values = {}
         loss = self.compute_loss(logits, mask)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
+        values = {
+            f"{name}/{term}": value for name, compound in compounds for term, value in compound.last_values.items()
+        }
+        for name, value in {"train/loss": loss, **values}.items():
+            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
         self.log("loss", loss, prog_bar=True, logger=False)
         self._metrics("train").update(logits.detach(), mask)
         return loss
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on with the weights of the checkpoint's epoch, in the middle of it or in evaluation."""
+        self.set_epoch(checkpoint.get("epoch", 0))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Moves schedules of the loss on, with the first batch of an epoch."""
+        # Lightning 2.6 leaves out on_train_epoch_start after a checkpoint that was written at an epoch's last step.
+        if batch_idx == 0:
+            self.set_epoch(self.current_epoch)
 
     def on_train_epoch_end(self) -> None:
         """Logs the scores of the epoch's training batches, as augmented, while the network changed."""
@@ -243,6 +279,15 @@ class SegmentationModule(lightning.LightningModule):
         elif not isinstance(batch, Tensor):
             batch = batch[0]
         return self.predict_labels(self(batch))
+
+    def _compound_losses(self) -> list[tuple[str, CompoundLoss]]:
+        """Every compound loss, with what its terms are logged under: `train/loss` and the way from the outermost."""
+        parts = self.named_modules(memo={self.backbone})  # All but the backbone, whose parts are many.
+        return [
+            ("/".join(["train/loss", *(name for name in path.split(".") if name not in _UNNAMED)]), part)
+            for path, part in parts
+            if isinstance(part, CompoundLoss)
+        ]
 
     # ---- evaluation
 

@@ -38,6 +38,18 @@ def test_a_module_comes_back_with_its_weights_ready_for_use(tmp_path):
     assert torch.equal(loaded(image), module(image))
 
 
+def test_weights_that_follow_a_schedule_are_those_of_the_checkpoints_epoch(tmp_path):
+    ramp = {"_target_": "lightning_seg.losses.LinearWeight", "start": 0, "end": 1, "first_epoch": 0, "last_epoch": 4}
+    loss = {
+        "_target_": "lightning_seg.losses.CrossEntropyDiceLoss",
+        "ignore_index": 255,
+        "dice_weight": ramp,
+    }
+    written = torch.load(write(tmp_path / "best.ckpt", {**MODULE, "loss": loss}))
+    torch.save({**written, "epoch": 3}, tmp_path / "best.ckpt")
+    assert load_module(tmp_path / "best.ckpt").loss.weights == {"cross_entropy": 1, "dice": 0.75}
+
+
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.ckpt does not exist"):
         read_checkpoint(tmp_path / "none.ckpt")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, DistributedSampler
 
-from lightning_seg.losses import CrossEntropyDiceLoss, CrossEntropyLoss
+from lightning_seg.losses import CompoundLoss, CrossEntropyDiceLoss, CrossEntropyLoss, DiceLoss, LinearWeight
 from lightning_seg.module import SegmentationModule
 from lightning_seg.schedulers import constant, polynomial
 
@@ -288,6 +288,120 @@ def test_scores_of_an_epoch_forget_the_epoch_before():
     loader, run, module = DataLoader(images(3), batch_size=2), trainer(), build()
     first = run.validate(module, loader, verbose=False)
     assert run.validate(module, loader, verbose=False) == first
+
+
+# ---- the terms of a compound loss
+
+
+def pair(dice=1.0, ce=1.0):
+    terms = {"ce": CrossEntropyLoss(ignore_index=VOID), "dice": DiceLoss(ignore_index=VOID)}
+    return CompoundLoss(terms=terms, weights={"ce": ce, "dice": dice})
+
+
+def logged(module, **arguments):
+    """What a training whose weights do not move logs of the loss, over batches of two images and of one."""
+    run = trainer(**arguments)
+    module.optimizer_factory = sgd(lr=0.0)
+    run.fit(module, DataLoader(rows := images(3), batch_size=2))
+    return rows, {name: value.item() for name, value in run.callback_metrics.items() if name.startswith("train/loss")}
+
+
+def expected_mean(module, rows, loss):
+    with torch.no_grad():
+        values = [loss(module(image), mask) for image, mask in (whole(rows[:2]), whole(rows[2:]))]
+    return pytest.approx(((2 * values[0] + values[1]) / 3).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_each_term_of_a_compound_is_logged_before_its_weight(compiled):
+    torch.compiler.reset()
+    loss = pair(dice=0.0, ce=3.0)
+    module = build(loss=torch.compile(loss, fullgraph=True, backend="eager") if compiled else loss)
+    rows, values = logged(module)
+    assert values == {
+        "train/loss": expected_mean(module, rows, loss),
+        "train/loss/ce": expected_mean(module, rows, loss.terms["ce"]),
+        "train/loss/dice": expected_mean(module, rows, loss.terms["dice"]),
+    }
+
+
+def test_the_terms_of_a_compound_within_another_are_logged_below_its_name():
+    loss = CompoundLoss(
+        terms={"pair": pair(dice=2.0), "more": DiceLoss(ignore_index=VOID)}, weights={"pair": 1, "more": 1}
+    )
+    module = build(loss=loss)
+    rows, values = logged(module)
+    assert values == {
+        "train/loss": expected_mean(module, rows, loss),
+        "train/loss/pair": expected_mean(module, rows, loss.terms["pair"]),
+        "train/loss/more": expected_mean(module, rows, loss.terms["more"]),
+        "train/loss/pair/ce": expected_mean(module, rows, CrossEntropyLoss(ignore_index=VOID)),
+        "train/loss/pair/dice": expected_mean(module, rows, DiceLoss(ignore_index=VOID)),
+    }
+
+
+def test_a_compute_loss_of_ones_own_logs_what_it_calls():
+    class Research(SegmentationModule):
+        def compute_loss(self, logits, target):
+            return 0.4 * self.auxiliary(logits, target) + self.current_epoch
+
+    module = Research(Network(), pair(), num_classes=3, ignore_index=VOID)
+    module.auxiliary = pair(dice=LinearWeight(start=0, end=1, first_epoch=0, last_epoch=1))
+    _, values = logged(module, max_epochs=2)
+    assert values.keys() == {"train/loss", "train/loss/auxiliary/ce", "train/loss/auxiliary/dice"}
+    assert module.auxiliary.weights["dice"] == 1
+
+
+# ---- weights that follow a schedule
+
+
+class WeightsSeen(lightning.Callback):
+    """The weight of Dice in each training and validation step, and a stop in the middle of it."""
+
+    def __init__(self, save=None, after=None):
+        self.seen, self.save, self.after = [], save, after
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen.append(pl_module.loss.weights["dice"])
+        if len(self.seen) == self.after:
+            trainer.save_checkpoint(self.save)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if self.after == "epoch 1" and trainer.current_epoch == 1:
+            trainer.save_checkpoint(self.save)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        self.seen.append(-pl_module.loss.weights["dice"])
+
+
+def ramped():
+    return build(loss=pair(dice=LinearWeight(start=1, end=4, first_epoch=0, last_epoch=3)))
+
+
+def test_training_and_evaluation_use_the_weights_of_the_epoch():
+    loader, weights = DataLoader(images(3), batch_size=2), WeightsSeen()
+    trainer(max_epochs=3, callbacks=[weights]).fit(ramped(), loader, loader)
+    assert weights.seen == [1, 1, -1, -1, 2, 2, -2, -2, 3, 3, -3, -3]
+
+
+@pytest.mark.parametrize(
+    ("after", "later"), [(3, [2, 3, 3]), (4, [3, 3]), ("epoch 1", [3, 3])], ids=["middle", "last step", "end"]
+)
+def test_a_resumed_training_goes_on_with_the_weights_of_its_epoch(tmp_path, after, later):
+    loader = DataLoader(images(3), batch_size=2)
+    path = tmp_path / "some.ckpt"
+    trainer(max_epochs=2, callbacks=[WeightsSeen(path, after)]).fit(ramped(), loader)
+    weights = WeightsSeen()
+    trainer(max_epochs=3, callbacks=[weights]).fit(ramped(), loader, ckpt_path=path, weights_only=True)
+    assert weights.seen == later
+
+
+def test_a_checkpoint_is_tested_with_the_weights_of_its_epoch(tmp_path):
+    loader, path = DataLoader(images(3), batch_size=2), tmp_path / "some.ckpt"
+    trainer(max_epochs=2, callbacks=[WeightsSeen(path, "epoch 1")]).fit(ramped(), loader)
+    module = ramped()
+    trainer().test(module, loader, ckpt_path=path, weights_only=True, verbose=False)
+    assert module.loss.weights == {"ce": 1, "dice": 2}
 
 
 # ---- images repeated to make ranks even

@@ -1,6 +1,7 @@
 """Data modules, datasets, augmentation and the inspection of masks."""
 
 from lightning_seg.data.augment import training_augmentation
+from lightning_seg.data.class_weights import effective_number, inverse_frequency, median_frequency
 from lightning_seg.data.datamodule import Sample, SegmentationDataModule
 from lightning_seg.data.folder import FolderDataModule, FolderDataset
 from lightning_seg.data.images import image_size, load_image
@@ -16,8 +17,11 @@ __all__ = [
     "ShapesDataModule",
     "ShapesDataset",
     "default_palette",
+    "effective_number",
     "image_size",
+    "inverse_frequency",
     "load_image",
     "load_mask",
+    "median_frequency",
     "training_augmentation",
 ]

@@ -1,6 +1,8 @@
 """What all data modules share: the classes, the loaders, and the checks of both."""
 
+import logging
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, TypedDict
 
 import lightning
@@ -9,7 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
+from lightning_seg.data.class_weights import ESTIMATES
+from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
+
+log = logging.getLogger(__name__)
 
 
 class Sample(TypedDict):
@@ -86,18 +92,61 @@ class SegmentationDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled and augmented batches; a last, smaller one is left out unless it is the only one."""
-        dataset = _ready(self.train_set, "fit")
+        dataset = ready(self.train_set, "fit")
         processes = self.trainer.world_size if self.trainer is not None else 1
         images = len(dataset) // processes  # type: ignore[arg-type]
         return self._loader(dataset, self.batch_size, shuffle=True, drop_last=images >= self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Validation images in their order."""
-        return self._loader(_ready(self.val_set, "validate"), self.eval_batch_size)
+        return self._loader(ready(self.val_set, "validate"), self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Test images in their order."""
-        return self._loader(_ready(self.test_set, "test"), self.eval_batch_size)
+        return self._loader(ready(self.test_set, "test"), self.eval_batch_size)
+
+    def count_training_pixels(self) -> Tensor:
+        """Pixels of each mask value in each training image, int64 `(images, values)`, not augmented, without void.
+
+        Needs `setup("fit")`. Override it where masks can be read without their images, are no label maps, or where the
+        training set is augmented by other means than its attribute `augment`.
+        """
+        dataset: Any = copy(ready(self.train_set, "fit"))
+        if hasattr(dataset, "augment"):
+            dataset.augment = None
+        samples = (dataset[index] for index in range(len(dataset)))
+        return torch.stack(
+            [check_values(sample["mask"], sample["name"], self.num_values, self.ignore_index) for sample in samples]
+        )
+
+    def class_weights(self, estimate: str) -> list[float]:
+        """One number for each class, estimated from the training masks, for the losses' `class_weights`.
+
+        Args:
+            estimate: `inverse_frequency`, `median_frequency` or `effective_number`, see `lightning_seg.data`.
+
+        Raises:
+            ValueError: there is no such estimate, there is one class, or the training masks are nothing but void.
+        """
+        if estimate not in ESTIMATES:
+            raise ValueError(
+                f"class_weights={estimate} is neither a list with one number for each class nor one of "
+                f"{', '.join(ESTIMATES)}."
+            )
+        if self.num_classes == 1:
+            raise ValueError(
+                f"class_weights={estimate} weighs classes against each other, and the binary task has one: leave "
+                "class_weights out; loss=focal loss.gamma=0 loss.alpha=... weighs foreground against background."
+            )
+        pixels = self.count_training_pixels()
+        if not pixels.any():
+            raise ValueError(f"class_weights={estimate} cannot be estimated: no training mask has a pixel of a class.")
+        weights = [float(weight) for weight in ESTIMATES[estimate](pixels)]
+        named = dict(zip(self.class_names, weights, strict=True))
+        log.info("class_weights=%s: %s", estimate, ", ".join(f"{name} {weight:.3g}" for name, weight in named.items()))
+        for name in (name for name, weight in named.items() if weight == 0):
+            log.warning("%s is in no training mask and has class weight 0.", name)
+        return weights
 
     def _loader(
         self, dataset: Dataset[Sample], batch_size: int, shuffle: bool = False, drop_last: bool = False
@@ -177,7 +226,12 @@ def augmented(sample: Sample, augment: Augment | None) -> Sample:
     }
 
 
-def _ready(dataset: Dataset[Sample] | None, stage: str) -> Dataset[Sample]:
+def ready(dataset: Dataset[Sample] | None, stage: str) -> Dataset[Sample]:
+    """The dataset, if `setup` has made it.
+
+    Raises:
+        RuntimeError: it has not.
+    """
     if dataset is None:
         raise RuntimeError(f'this data module is not set up: call setup("{stage}") first.')
     return dataset

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Mask
 
-from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented
+from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented, ready
 from lightning_seg.data.images import image_size, load_image, scaled_size
 from lightning_seg.data.inspection import check_sizes, describe_counts, inspect_pairs
 from lightning_seg.data.masks import Colours, check_color_table, check_values, load_mask
@@ -139,6 +139,7 @@ class FolderDataModule(SegmentationDataModule):
         elif self.void_colors:
             raise ValueError("data.void_colors are only used with data.color_table: give both or neither.")
         self.pixel_counts: dict[str, Tensor] = {}
+        self._training_pixels: Tensor | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Finds, splits and checks what the stage (`fit`, `validate`, `test` or None, all) needs."""
@@ -151,6 +152,14 @@ class FolderDataModule(SegmentationDataModule):
             if "test" not in pairs:
                 log.info("no test images: the test is done on the validation images.")
             self.test_set = self._dataset("test" if "test" in pairs else "val", pairs)
+
+    def count_training_pixels(self) -> Tensor:
+        """See `SegmentationDataModule`; only masks are read, at their own size, and once."""
+        if self._training_pixels is None:
+            dataset = ready(self.train_set, "fit")
+            assert isinstance(dataset, FolderDataset)
+            self._training_pixels = self._inspect(dataset)
+        return self._training_pixels
 
     def _splits(self) -> dict[str, list[Pair]]:
         if not self.root.is_dir():
@@ -189,7 +198,12 @@ class FolderDataModule(SegmentationDataModule):
             augment=augment,
         )
         if self.check_masks and split not in self.pixel_counts:
-            counts = inspect_pairs(pairs[split], dataset.load_mask, self.num_values, self.ignore_index)
-            self.pixel_counts[split] = counts
-            log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts, self.class_names))
+            counts = self._inspect(dataset)
+            self.pixel_counts[split] = counts.sum(dim=0)
+            log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts.sum(dim=0), self.class_names))
+            if split == "train":
+                self._training_pixels = counts
         return dataset
+
+    def _inspect(self, dataset: FolderDataset) -> Tensor:
+        return inspect_pairs(dataset.pairs, dataset.load_mask, self.num_values, self.ignore_index)

@@ -6,17 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
+from rich.progress import track
 from torch import Tensor
 
 from lightning_seg.data.images import image_size
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.pairs import Pair
 
+# Fewer are read in a moment.
+_WORTH_A_PROGRESS_BAR = 500
+
 
 def inspect_pairs(
     pairs: Sequence[Pair], load_mask: Callable[[Path], Tensor], num_values: int, ignore_index: int | None
 ) -> Tensor:
-    """Pixels of each value in all masks, int64 `(num_values,)`.
+    """Pixels of each value in each mask, int64 `(masks, num_values)`.
 
     Args:
         pairs: the files; each mask is read, of each image only the header.
@@ -36,8 +41,14 @@ def inspect_pairs(
 
     # Decoding releases the interpreter's lock.
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
-        counts = list(threads.map(inspect, pairs))
-    return torch.stack(counts).sum(dim=0)
+        counts = track(
+            threads.map(inspect, pairs),
+            "reading masks",
+            total=len(pairs),
+            transient=True,
+            disable=len(pairs) < _WORTH_A_PROGRESS_BAR or rank_zero_only.rank != 0,  # type: ignore[attr-defined]
+        )
+        return torch.stack(list(counts))
 
 
 def check_sizes(pair: Pair, size: tuple[int, int], mask: Tensor) -> None:

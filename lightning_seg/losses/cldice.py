@@ -81,26 +81,34 @@ class SoftClDiceLoss(Loss):
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
         pixels = statistics.pixels
-        probabilities = statistics.probabilities
-        valid = pixels.valid.unsqueeze(1).expand_as(probabilities) if self.task == "multiclass" else pixels.valid
-        shape = (*probabilities.shape[:2], *(pixels.spatial or (1,)))
-        valid = valid.reshape(shape)
-        probabilities = probabilities.reshape(shape).where(valid, 0)
-        target = target_mask(pixels).reshape(shape) & valid
+        present, valid_count = self._over_group(torch.stack([statistics.target_sum, statistics.valid_count]))
+        counted = self.counted_classes(present > 0, valid_count)
+        weights = self.weights_for(statistics)
+        # Skeletons are dear, so none is made of a class that is left out.
+        chosen = list(self.classes) if isinstance(self.classes, tuple) else slice(None)
+        spatial = pixels.spatial or (1,)
+        valid = pixels.valid.unsqueeze(1) if self.task == "multiclass" else pixels.valid
+        probabilities, target, valid = (
+            values.expand_as(statistics.probabilities)[:, chosen].reshape(len(values), -1, *spatial)
+            for values in (statistics.probabilities, target_mask(pixels), valid)
+        )
+        probabilities, target = probabilities.where(valid, 0), target & valid
         skeleton = soft_skeleton(probabilities, valid, self.iterations)
         target_skeleton = soft_skeleton(target.to(probabilities.dtype), valid, self.iterations)
         images = (skeleton.where(target, 0), skeleton, target_skeleton * probabilities, target_skeleton)
-        lengths = [image.flatten(2).sum(-1, dtype=statistics.sum_dtype) for image in images]
-        sums = torch.stack([*lengths, statistics.target_sum, statistics.valid_count])
-        if not self.per_image:
-            sums = sum_if(self.syncs, sums.sum(1, keepdim=True))
-        within, length, found, target_length, target_sum, valid_count = sums
+        within, length, found, target_length = self._over_group(
+            torch.stack([image.flatten(2).sum(-1, dtype=statistics.sum_dtype) for image in images])
+        )
         precision = ratio(within + self.smooth, length + self.smooth, empty=1.0)
         recall = ratio(found + self.smooth, target_length + self.smooth, empty=1.0)
         cldice = ratio(2 * precision * recall, precision + recall)
-        counted = self.counted_classes(target_sum > 0, valid_count)
-        weights = self.weights_for(statistics)
-        return mean_over_classes(1 - cldice, counted, weights, self.per_image, self.syncs).to(probabilities.dtype)
+        weights = None if weights is None else weights[chosen]
+        loss = mean_over_classes(1 - cldice, counted[:, chosen], weights, self.per_image, self.syncs)
+        return loss.to(probabilities.dtype)
+
+    def _over_group(self, sums: Tensor) -> Tensor:
+        """Sums over images, (…, N, C), as they are if per image, else over the batch."""
+        return sums if self.per_image else sum_if(self.syncs, sums.sum(-2, keepdim=True))
 
 
 def soft_skeleton(image: Tensor, valid: Tensor, iterations: int) -> Tensor:

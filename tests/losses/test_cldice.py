@@ -175,6 +175,18 @@ def test_an_absent_class_costs_its_false_positives_with_all_and_nothing_with_pre
     torch.testing.assert_close(SoftClDiceLoss(classes="present")(logits, target), each[:3].mean())
 
 
+def test_no_skeleton_is_made_of_a_class_that_is_left_out(monkeypatch):
+    seen = []
+
+    def watched(image: Tensor, valid: Tensor, iterations: int) -> Tensor:
+        seen.append(image.shape[1])
+        return soft_skeleton(image, valid, iterations)
+
+    monkeypatch.setattr("lightning_seg.losses.cldice.soft_skeleton", watched)
+    SoftClDiceLoss(classes=[3])(*batch("multiclass"))
+    assert seen == [1, 1]
+
+
 def test_without_smoothing_a_class_without_skeletons_costs_nothing():
     logits = torch.full((1, 1, 4, 5), -2000.0)
     value, gradient = value_and_gradient(
@@ -294,5 +306,7 @@ def test_options_that_do_not_fit_are_refused():
     logits, _ = batch("multiclass")
     with pytest.raises(TypeError, match="no meaning for soft targets"):
         SoftClDiceLoss()(logits, logits.softmax(1))
+    with pytest.raises(ValueError, match="do not all exist: the logits have 4 classes"):
+        SoftClDiceLoss(classes=[1, 4])(*batch("multiclass"))
     with pytest.raises(ValueError, match=r"of one to three dimensions, not of shape \(2, 1, 2, 2\)"):
         SoftClDiceLoss()(torch.zeros(1, 2, 2, 1, 2, 2), torch.zeros(1, 2, 1, 2, 2, dtype=torch.int64))

@@ -117,8 +117,9 @@ def _check_same(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _may_change(key: str) -> bool:
-    # The trainer says where a run goes on; only its length is part of what the run is.
+    # The trainer says where a run goes on; only its length is part of what the run is. sync_dist goes with it.
     where = key.startswith("trainer.") and not key.startswith(("trainer.max_", "trainer.accumulate"))
+    where = where or key.split(".")[-1] == "sync_dist"
     return where or any(f"{key}.".startswith(f"{name}.") for name in _MAY_CHANGE)
 
 

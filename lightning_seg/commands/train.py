@@ -1,5 +1,7 @@
 """`lightning-seg-train`: trains a network, then scores its best checkpoint on the test split."""
 
+from collections.abc import Callable
+from functools import cache
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ def train(config: dict[str, Any]) -> float:
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     datamodule = instantiate(config["data"])
     # What the data module derived belongs to the checkpoint too.
+    insert_class_weights(config, cache(datamodule.class_weights))
     for part in (config["data"], config["module"], *config["callbacks"].values()):
         for name in part.keys() & {"class_names", "palette"}:
             part[name] = getattr(datamodule, name)
@@ -85,6 +88,15 @@ def train(config: dict[str, Any]) -> float:
         print_scores(test_scores, "test", names)
         print(f"{config['monitor']} was {best:.4f} at best; all of this run is in {folder}")
     return best
+
+
+def insert_class_weights(node: Any, estimate: Callable[[str], list[float]]) -> None:
+    """Replaces the name of an estimate, wherever a configuration has one as `class_weights`, by its numbers."""
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if name == "class_weights" and isinstance(value, str):
+            node[name] = estimate(value)
+        elif isinstance(value, dict | list):
+            insert_class_weights(value, estimate)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

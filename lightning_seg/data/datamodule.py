@@ -120,7 +120,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
         )
 
     def class_weights(self, estimate: str) -> list[float]:
-        """One number for each class, estimated from the training masks, for the losses' `class_weights`.
+        """One number for each class, estimated from the training masks, for the `class_weights` of a loss.
+
+        It sets the data module up for `fit` if that has not been done.
 
         Args:
             estimate: `inverse_frequency`, `median_frequency` or `effective_number`, see `lightning_seg.data`.
@@ -138,6 +140,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
                 f"class_weights={estimate} weighs classes against each other, and the binary task has one: leave "
                 "class_weights out; loss=focal loss.gamma=0 loss.alpha=... weighs foreground against background."
             )
+        if self.train_set is None:
+            self.prepare_data()
+            self.setup("fit")
         pixels = self.count_training_pixels()
         if not pixels.any():
             raise ValueError(f"class_weights={estimate} cannot be estimated: no training mask has a pixel of a class.")

@@ -7,14 +7,18 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
-from lightning_seg import SegmentationModule
-from lightning_seg.commands.runs import run_name
+from lightning_seg import SegmentationModule, load_module
+from lightning_seg.checkpoint import read_checkpoint
+from lightning_seg.commands.runs import read_result, run_name
 from lightning_seg.commands.train import resolved, train
+from lightning_seg.data import ShapesDataModule
 from tests.commands.conftest import SHORT, SMALL, Run
 
 CONF = Path(__file__).parents[2] / "conf"
 TRAIN = ("lightning-seg-train", *SHORT, *SMALL)
 FOLDER = ("lightning-seg-train", *SHORT, "data=folder", "data.root=my_images", "data.num_classes=3")
+
+BINARY = ["task=binary", "data.num_classes=1", "data.class_names=[object]"]
 
 
 def choices(group: str) -> list[str]:
@@ -38,6 +42,8 @@ def test_a_run_leaves_checkpoint_curves_scores_and_pictures(run: Run, folder: Pa
     curves = list(csv.DictReader((made / "curves.csv").open()))
     assert [row["epoch"] for row in curves] == ["0"]
     assert {"train/loss", "train/iou", "val/loss", "val/iou", "val/iou/triangle", "val/dice/dot"} <= curves[0].keys()
+    terms = [float(curves[0][f"train/loss/{term}"]) for term in ("cross_entropy", "dice")]
+    assert float(curves[0]["train/loss"]) == pytest.approx(sum(terms), rel=1e-5)
     assert [path.name for path in folder.iterdir() if path.name not in ("runs", "my_images")] == []
 
 
@@ -99,6 +105,48 @@ def test_the_value_returned_is_the_best_not_the_last(folder: Path, monkeypatch: 
     assert train(resolved(config)) == pytest.approx(0.7)
 
 
+@pytest.mark.parametrize("key", ["class_weights", "loss.class_weights", "loss.terms.dice.class_weights"])
+def test_class_weights_are_estimated_once_and_kept_in_the_checkpoint(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    loss = "focal_dice" if "terms" in key else "ce_dice"
+    run(*TRAIN, "run=one", f"loss={loss}", f"{key}=median_frequency")
+    monkeypatch.setattr(ShapesDataModule, "class_weights", None)
+    module = load_module(folder / "runs/one/checkpoints/best.ckpt")
+    weights = module.loss.terms["dice"].class_weights
+    assert len(weights) == 6
+    assert weights.mean().item() == pytest.approx(1)
+    assert weights.argmax() == 5  # dots are the rarest
+    assert "terms" not in key or module.loss.terms["focal"].class_weights is None
+    run("lightning-seg-evaluate", "checkpoint=runs/one/checkpoints/best.ckpt", "trainer.accelerator=cpu")
+    assert "has finished" in run(*TRAIN, "run=one", "resume=auto", f"loss={loss}", f"{key}=median_frequency")
+
+
+def test_evaluating_a_checkpoint_gives_the_loss_of_its_epoch(run: Run, folder: Path) -> None:
+    run(*TRAIN, "run=one", "loss=ce_then_lovasz", "trainer.max_epochs=3", "callbacks.checkpoint.monitor=epoch")
+    assert read_checkpoint(folder / "runs/one/checkpoints/best.ckpt")["epoch"] == 2
+    tested = read_result(folder / "runs/one")["test"]["test/loss"]  # type: ignore[index]
+    printed = run("lightning-seg-evaluate", "checkpoint=runs/one/checkpoints/best.ckpt", "trainer.accelerator=cpu")
+    assert f"loss {tested:.4f}" in printed
+
+
+@pytest.mark.parametrize("trainer", ["ddp", "ddp_sim"])
+def test_training_on_several_processes_joins_their_batches_in_the_loss(trainer: str) -> None:
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        config = compose("train", [f"trainer={trainer}", "trainer.devices=4", "loss=focal_dice"])
+        own = compose("train", [f"trainer={trainer}", "sync_dist=false"])
+        alone = compose("train", [])
+    assert (config.trainer.devices, config.trainer.strategy, config.trainer.max_epochs) == (4, "ddp", 10)
+    assert not set(config.keys()) - set(alone.keys())
+    assert [term.sync_dist for term in config.module.loss.terms.values()] == [True, True]
+    assert (own.module.loss.sync_dist, alone.module.loss.sync_dist) == (False, False)
+
+
+def test_a_run_may_go_on_with_another_trainer(run: Run, folder: Path) -> None:
+    run(*TRAIN, "run=one")
+    assert "has finished" in run(*TRAIN, "run=one", "resume=auto", "trainer=ddp_sim")
+
+
 @pytest.mark.parametrize("debug", choices("debug"))
 def test_debugging_choices_run(run: Run, folder: Path, debug: str) -> None:
     run(*TRAIN[:2], *SMALL, f"debug={debug}", "trainer.max_epochs=1")
@@ -109,7 +157,7 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
     for choice in choices(group):
         overrides = [f"{group}={choice}", *SMALL]
         if choice == "lovasz_hinge":
-            overrides += ["task=binary", "data.num_classes=1", "data.class_names=[object]"]
+            overrides += BINARY
         with initialize_config_module("lightning_seg.conf", version_base="1.3"):
             config = compose("train", overrides)
         config.folder = str(folder)
@@ -137,6 +185,12 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
         (["loss.smooooth=1"], r"smooooth"),
         (["+loss.smooooth=1"], r"CrossEntropyDiceLoss.*smooooth"),
         (["data.ignore_index=3"], r"ignore_index=3.*triangle.*both scored and ignored"),
+        (["class_weights=inverse"], r"class_weights=inverse is neither.*inverse_frequency, median_freq.*effective"),
+        (["loss=dice", "loss.class_weights=no"], r"class_weights=no is neither"),
+        (["class_weights=[1,2]"], r"class_weights has 2 numbers and the logits have 6 classes"),
+        ([*BINARY, "class_weights=median_frequency"], r"median_frequency weighs classes .* binary task has one"),
+        ([*BINARY, "class_weights=[1]"], r"class_weights weigh classes against each other and the binary task has one"),
+        (["loss=dice_boundary", "trainer.max_epochs=-1"], r"last_epoch=-1"),
         (["resume=yes"], r"resume=.*never, auto"),
         (["run=a/b"], r"plain name"),
     ],

@@ -122,7 +122,6 @@ def test_a_data_module_names_the_classes_and_those_that_are_absent(
 ) -> None:
     data = write(tmp_path, a=[[0, 0, 1, 255]], b=[[1, 1, 1, 1]])
     data.class_names = ["sky", "road", "tree"]
-    data.setup("fit")
     with caplog.at_level(logging.INFO):
         assert data.class_weights("inverse_frequency") == pytest.approx([10 / 7, 4 / 7, 0])
     assert "class_weights=inverse_frequency: sky 1.43, road 0.571, tree 0" in caplog.messages
@@ -138,6 +137,5 @@ def test_what_cannot_be_estimated_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"class_weights=median_frequency weighs classes .* the binary task has one"):
         shapes(num_classes=1).class_weights("median_frequency")
     void = write(tmp_path, a=[[255]], b=[[255]])
-    void.setup("fit")
     with pytest.raises(ValueError, match="no training mask has a pixel of a class"):
         void.class_weights("effective_number")

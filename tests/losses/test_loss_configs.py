@@ -4,60 +4,135 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lightning_seg import losses
 
 CONF = Path(__file__).parents[2] / "conf" / "loss"
-FILES = {
+SINGLE = {
+    "boundary": losses.BoundaryLoss,
     "ce": losses.CrossEntropyLoss,
+    "ce_dice": losses.CrossEntropyDiceLoss,
+    "cldice": losses.SoftClDiceLoss,
     "dice": losses.DiceLoss,
     "focal": losses.FocalLoss,
+    "hausdorff": losses.HausdorffDistanceLoss,
     "lovasz": losses.LovaszSoftmaxLoss,
     "lovasz_hinge": losses.LovaszHingeLoss,
-    "ce_dice": losses.CrossEntropyDiceLoss,
-    "ce_lovasz": losses.CompoundLoss,
 }
+PAIRS = {
+    "ce_lovasz": ("ce", "lovasz"),
+    "ce_then_lovasz": ("ce", "lovasz"),
+    "dice_boundary": ("dice", "boundary"),
+    "dice_cldice": ("dice", "cldice"),
+    "focal_dice": ("focal", "dice"),
+}
+FILES = sorted({**SINGLE, **PAIRS})
 
 
-def build(name: str, task: str, overrides: dict | None = None, ignore_index: int | None = 255):
-    loss = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), overrides or {})
-    config = OmegaConf.create({"task": task, "data": {"ignore_index": ignore_index}, "loss": loss})
-    return instantiate(config.loss)
+def composed(name: str, *overrides: str):
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        return compose("train", [f"loss={name}", *overrides])
+
+
+def build(name: str, *overrides: str):
+    return instantiate(composed(name, *overrides).loss)
+
+
+def tasks(name: str):
+    return ("binary", "multilabel") if name == "lovasz_hinge" else ("multiclass", "binary", "multilabel")
+
+
+def batch(task: str):
+    logits = torch.randn(2, 1 if task == "binary" else 3, 8, 8, requires_grad=True)
+    return logits, torch.randint(0, 2, (2, 8, 8) if task != "multilabel" else (2, 3, 8, 8))
+
+
+def test_every_file_is_tested_here():
+    assert sorted(path.stem for path in CONF.glob("*.yaml")) == FILES
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_builds_its_loss_and_steps_in_every_task_it_is_for(name):
-    assert {path.stem for path in CONF.glob("*.yaml")} >= set(FILES)
-    for task in ("binary", "multilabel") if name == "lovasz_hinge" else ("multiclass", "binary", "multilabel"):
-        loss = build(name, task)
-        assert type(loss) is FILES[name]
+    for task in tasks(name):
+        loss = build(name, f"task={task}")
+        assert type(loss) is SINGLE.get(name, losses.CompoundLoss)
         assert (loss.task, loss.ignore_index) == (task, 255)
-        logits = torch.randn(2, 1 if task == "binary" else 3, 4, 4, requires_grad=True)
-        target = torch.randint(0, 2, (2, 4, 4) if task != "multilabel" else (2, 3, 4, 4))
+        logits, target = batch(task)
         loss(logits, target).backward()
         assert logits.grad is not None
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name != "ce_lovasz"])
+@pytest.mark.parametrize("name", SINGLE)
 def test_a_file_gives_the_defaults_of_python(name):
     torch.manual_seed(0)
-    task = "binary" if name == "lovasz_hinge" else "multiclass"
-    logits = torch.randn(2, 1 if task == "binary" else 3, 4, 4)
-    target = torch.randint(0, 2, (2, 4, 4))
-    assert torch.equal(build(name, task, ignore_index=None)(logits, target), FILES[name](task=task)(logits, target))
+    task = tasks(name)[0]
+    logits, target = batch(task)
+    assert torch.equal(build(name, f"task={task}")(logits, target), SINGLE[name](task=task)(logits, target))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_is_the_sum_of_the_losses_in_its_name(name):
+    torch.manual_seed(0)
+    loss = build(name)
+    assert tuple(loss.terms) == PAIRS[name]
+    logits, target = batch("multiclass")
+    expected = sum(loss.weights[term] * build(term)(logits, target) for term in PAIRS[name])
+    torch.testing.assert_close(loss(logits, target), expected)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_key_has_a_comment(name):
+    common = ("_target_:", "task:", "ignore_index:", "defaults:", "weights:")
+    lines = [line.strip() for line in (CONF / f"{name}.yaml").read_text().splitlines()]
+    assert lines[0].startswith("# ")
+    assert [line for line in lines if line and not line.startswith(("- ", *common)) and " # " not in f" {line}"] == []
+
+
+def values(node, key: str):
+    """The value of a key wherever a configuration has it."""
+    children = node.items() if isinstance(node, dict) else ()
+    return [found for name, child in children for found in ([child] if name == key else values(child, key))]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_class_weights_and_sync_dist_are_chosen_once_for_every_loss(name):
+    config = composed(name, "class_weights=[1,2,3,4,5,6]", "sync_dist=true")
+    loss = OmegaConf.to_container(config, resolve=True)["loss"]
+    count = 2 if name in PAIRS else 1
+    assert values(loss, "class_weights") == [[1, 2, 3, 4, 5, 6]] * count
+    assert values(loss, "sync_dist") == [True] * (count - ("lovasz" in name))
 
 
 def test_lists_from_yaml_reach_the_loss():
-    loss = build("dice", "multiclass", {"classes": [0, 2], "class_weights": [1, 2, 3]})
+    loss = build("dice", "loss.classes=[0,2]", "loss.class_weights=[1,2,3]")
     assert loss.classes == (0, 2)
     assert loss.class_weights.tolist() == [1, 2, 3]
-    assert build("focal", "multiclass", {"alpha": [1, 0.5]}).alpha.tolist() == [1, 0.5]
-    assert build("focal", "binary", {"alpha": 0.25}).alpha == 0.25
+    assert build("focal", "loss.alpha=[1,0.5]").alpha.tolist() == [1, 0.5]
+    assert build("focal", "loss.alpha=0.25", "task=binary").alpha == 0.25
 
 
-def test_the_terms_of_a_compound_share_task_and_ignore_index():
-    loss = build("ce_lovasz", "binary", {"weights": {"lovasz": 0.5}}, ignore_index=11)
-    assert {(term.task, term.ignore_index) for term in loss.terms.values()} == {("binary", 11)}
+def test_a_key_of_a_term_can_be_changed_by_itself():
+    loss = build("ce_lovasz", "loss.weights.lovasz=0.5", "loss.terms.ce.label_smoothing=0.1", "data.ignore_index=11")
+    assert {term.ignore_index for term in loss.terms.values()} == {11}
+    assert loss.terms["ce"].label_smoothing == 0.1
     assert loss.weights == {"ce": 1.0, "lovasz": 0.5}
+
+
+def test_boundary_loss_takes_over_from_dice():
+    loss = build("dice_boundary", "trainer.max_epochs=98")
+    for epoch, boundary in ((0, 0.01), (1, 0.02), (49, 0.5), (97, 0.98)):
+        loss.set_epoch(epoch)
+        assert loss.weights == pytest.approx({"dice": 1 - boundary, "boundary": boundary})
+
+
+def test_lovasz_comes_in_after_cross_entropy():
+    loss = build("ce_then_lovasz", "trainer.max_epochs=10", "loss.weights.lovasz.first_epoch=5")
+    weights = []
+    for epoch in range(10):
+        loss.set_epoch(epoch)
+        weights.append(loss.weights["lovasz"])
+    assert weights == pytest.approx([0, 0, 0, 0, 0, 0, 0.2, 0.4, 0.6, 0.8])
+    assert loss.weights["ce"] == 1

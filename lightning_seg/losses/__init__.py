@@ -7,6 +7,7 @@ from lightning_seg.losses.boundary import BoundaryLoss
 from lightning_seg.losses.cldice import SoftClDiceLoss
 from lightning_seg.losses.compound import CompoundLoss, CrossEntropyDiceLoss
 from lightning_seg.losses.cross_entropy import CrossEntropyLoss
+from lightning_seg.losses.deep_supervision import DeepSupervisionLoss
 from lightning_seg.losses.dice import DiceLoss
 from lightning_seg.losses.focal import FocalLoss
 from lightning_seg.losses.hausdorff import HausdorffDistanceLoss
@@ -19,6 +20,7 @@ __all__ = [
     "CompoundLoss",
     "CrossEntropyDiceLoss",
     "CrossEntropyLoss",
+    "DeepSupervisionLoss",
     "DiceLoss",
     "FocalLoss",
     "HausdorffDistanceLoss",

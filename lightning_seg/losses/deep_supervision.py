@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.losses.loss import checked_weights
+from lightning_seg.losses.loss import not_negative
 
 
 class DeepSupervisionLoss(nn.Module):
@@ -55,9 +55,10 @@ class DeepSupervisionLoss(nn.Module):
         super().__init__()
         if getattr(loss, "reduction", "mean") == "none":
             raise ValueError("the loss has reduction='none'; a mean over resolutions needs scalars.")
-        checked = checked_weights(weights, "weights")
         self.loss = loss
-        self.weights: list[float] | None = None if checked is None else checked.tolist()
+        self.weights = None if weights is None else [not_negative(weight, "a weight") for weight in weights]
+        if self.weights is not None and not any(self.weights):
+            raise ValueError(f"weights={self.weights} must not be all 0.")
         for argument in ("task", "ignore_index"):  # for those who check that they are one in all of a training
             if hasattr(loss, argument):
                 setattr(self, argument, getattr(loss, argument))

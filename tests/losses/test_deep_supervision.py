@@ -116,8 +116,10 @@ def test_logits_that_do_not_fit_are_refused(weights, sizes, message):
 
 
 def test_arguments_out_of_range_are_refused():
-    with pytest.raises(ValueError, match=r"weights=\[1.0, -1.0\] must be finite, not negative, and not all 0"):
+    with pytest.raises(ValueError, match="a weight=-1 is not a finite number of 0 or more"):
         DeepSupervisionLoss(DiceLoss(), [1, -1])
+    with pytest.raises(ValueError, match=r"weights=\[0.0, 0.0\] must not be all 0"):
+        DeepSupervisionLoss(DiceLoss(), [0, 0])
     with pytest.raises(ValueError, match=r"reduction='none'; a mean over resolutions needs scalars"):
         DeepSupervisionLoss(CrossEntropyLoss(reduction="none"))
 

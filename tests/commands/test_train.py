@@ -142,6 +142,14 @@ def test_training_on_several_processes_joins_their_batches_in_the_loss(trainer: 
     assert (own.module.loss.sync_dist, alone.module.loss.sync_dist) == (False, False)
 
 
+def test_two_processes_log_the_terms_of_their_loss(run: Run, folder: Path) -> None:
+    weights = "loss.weights={focal:1,dice:0}"
+    run(*TRAIN, "run=two", "trainer=ddp_sim", "trainer.devices=2", "loss=focal_dice", weights, "data.batch_size=2")
+    (two,) = csv.DictReader((folder / "runs/two/curves.csv").open())
+    assert float(two["train/loss"]) == pytest.approx(float(two["train/loss/focal"]), rel=1e-5)
+    assert 0 < float(two["train/loss/dice"]) < 1
+
+
 def test_a_run_may_go_on_with_another_trainer(run: Run, folder: Path) -> None:
     run(*TRAIN, "run=one")
     assert "has finished" in run(*TRAIN, "run=one", "resume=auto", "trainer=ddp_sim")

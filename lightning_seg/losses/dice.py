@@ -1,18 +1,16 @@
 """Dice loss."""
 
 from collections.abc import Iterable
-from typing import Literal
 
-import torch
 from torch import Tensor
 
-from lightning_seg.losses.loss import Classes, Loss, not_negative
+from lightning_seg.losses.loss import Classes
 from lightning_seg.losses.pixels import Task
-from lightning_seg.losses.reduction import mean_over_classes, ratio, sum_if
-from lightning_seg.losses.statistics import Statistics
+from lightning_seg.losses.reduction import ratio
+from lightning_seg.losses.region import Average, RegionLoss, RegionSums
 
 
-class DiceLoss(Loss):
+class DiceLoss(RegionLoss):
     """One minus the Dice coefficient (Milletari et al. 2016, https://arxiv.org/abs/1606.04797).
 
         1 - (2·TP + s) / (P + T + s)        TP = Σ p·t    P = Σ p    T = Σ t     (squared: P = Σ p²  T = Σ t²)
@@ -52,7 +50,7 @@ class DiceLoss(Loss):
         *,
         smooth: float = 1.0,
         squared: bool = False,
-        average: Literal["macro", "micro"] = "macro",
+        average: Average = "macro",
         classes: Classes = "all",
         task: Task = "multiclass",
         ignore_index: int | None = None,
@@ -61,6 +59,8 @@ class DiceLoss(Loss):
         sync_dist: bool = False,
     ) -> None:
         super().__init__(
+            smooth=smooth,
+            average=average,
             task=task,
             ignore_index=ignore_index,
             class_weights=class_weights,
@@ -68,33 +68,13 @@ class DiceLoss(Loss):
             per_image=per_image,
             sync_dist=sync_dist,
         )
-        if average not in ("macro", "micro"):
-            raise ValueError(f"average={average!r} is neither macro nor micro.")
-        self.smooth = not_negative(smooth, "smooth")
         self.squared = squared
-        self.average = average
 
-    def from_statistics(self, statistics: Statistics) -> Tensor:
-        """The loss; called with autocast off."""
-        sums = torch.stack(
-            [
-                statistics.true_positive,
-                statistics.probability_square_sum if self.squared else statistics.probability_sum,
-                statistics.target_square_sum if self.squared else statistics.target_sum,
-                statistics.valid_count,
-            ]
-        )
-        if not self.per_image:
-            sums = sum_if(self.syncs, sums.sum(1, keepdim=True))
-        true_positive, probability, target, valid_count = sums
-        counted = self.counted_classes(target > 0, valid_count)
-        weights = self.weights_for(statistics)
-        if self.average == "micro":
-            factor = counted if weights is None else counted * weights
-            true_positive, probability, target = (
-                (factor * values).sum(1, keepdim=True) for values in (true_positive, probability, target)
-            )
-            counted, weights = counted.any(1, keepdim=True), None
-        dice = ratio(2 * true_positive + self.smooth, probability + target + self.smooth, empty=1.0)
-        loss = mean_over_classes(1 - dice, counted, weights, self.per_image, self.syncs)
-        return loss.to(statistics.pixels.logits.dtype)
+    def class_losses(self, sums: RegionSums) -> Tensor:
+        """One minus the Dice coefficient of each class."""
+        return 1 - dice(sums, self.smooth)
+
+
+def dice(sums: RegionSums, smooth: float) -> Tensor:
+    """The Dice coefficient, and 1 where the sums and `smooth` are 0."""
+    return ratio(2 * sums.true_positive + smooth, sums.probability + sums.target + smooth, empty=1.0)

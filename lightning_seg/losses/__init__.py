@@ -10,9 +10,15 @@ from lightning_seg.losses.cross_entropy import CrossEntropyLoss
 from lightning_seg.losses.deep_supervision import DeepSupervisionLoss
 from lightning_seg.losses.dice import DiceLoss
 from lightning_seg.losses.focal import FocalLoss
+from lightning_seg.losses.focal_tversky import FocalTverskyLoss
+from lightning_seg.losses.generalized_dice import GeneralizedDiceLoss
 from lightning_seg.losses.hausdorff import HausdorffDistanceLoss
+from lightning_seg.losses.jaccard import JaccardLoss
+from lightning_seg.losses.log_cosh_dice import LogCoshDiceLoss
 from lightning_seg.losses.loss import Loss
 from lightning_seg.losses.lovasz import LovaszHingeLoss, LovaszSoftmaxLoss
+from lightning_seg.losses.mcc import MCCLoss
+from lightning_seg.losses.tversky import TverskyLoss
 from lightning_seg.losses.weight_schedule import LinearWeight
 
 __all__ = [
@@ -23,10 +29,16 @@ __all__ = [
     "DeepSupervisionLoss",
     "DiceLoss",
     "FocalLoss",
+    "FocalTverskyLoss",
+    "GeneralizedDiceLoss",
     "HausdorffDistanceLoss",
+    "JaccardLoss",
     "LinearWeight",
+    "LogCoshDiceLoss",
     "Loss",
     "LovaszHingeLoss",
     "LovaszSoftmaxLoss",
+    "MCCLoss",
     "SoftClDiceLoss",
+    "TverskyLoss",
 ]

@@ -18,9 +18,15 @@ SINGLE = {
     "cldice": losses.SoftClDiceLoss,
     "dice": losses.DiceLoss,
     "focal": losses.FocalLoss,
+    "focal_tversky": losses.FocalTverskyLoss,
+    "generalized_dice": losses.GeneralizedDiceLoss,
     "hausdorff": losses.HausdorffDistanceLoss,
+    "jaccard": losses.JaccardLoss,
+    "log_cosh_dice": losses.LogCoshDiceLoss,
     "lovasz": losses.LovaszSoftmaxLoss,
     "lovasz_hinge": losses.LovaszHingeLoss,
+    "mcc": losses.MCCLoss,
+    "tversky": losses.TverskyLoss,
 }
 PAIRS = {
     "ce_lovasz": ("ce", "lovasz"),

@@ -1,0 +1,203 @@
+"""What the losses must show (issue 3, "Speed and memory"), read from the rows."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.cases import BEYOND_ONE_PASS
+from tests.benchmarks.table import BASELINE, FLOOR, OURS, Row
+
+# Run-to-run noise of a shared machine: no smaller difference between two losses is trusted.
+NOISE = 1.3
+
+ENGINE = ("cross_entropy", "dice", "ce_dice", "focal")
+LOVASZ = ("lovasz_softmax", "lovasz_hinge", "ce_lovasz")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A figure and where it was measured."""
+
+    figure: float
+    where: str
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A bound that every finding must keep.
+
+    Attributes:
+        name: what is asked.
+        bound: the figure to keep.
+        at_least: whether figures must be at least the bound (faster than a peer), or at most.
+        findings: what was measured.
+        timed: whether the figure is a time, with noise.
+    """
+
+    name: str
+    bound: float
+    at_least: bool
+    findings: tuple[Finding, ...]
+    timed: bool = True
+
+    @property
+    def worst(self) -> Finding:
+        return (min if self.at_least else max)(self.findings, key=lambda finding: finding.figure)
+
+    @property
+    def best(self) -> Finding:
+        return (max if self.at_least else min)(self.findings, key=lambda finding: finding.figure)
+
+    @property
+    def verdict(self) -> str:
+        """Met, not met, or not measured."""
+        if not self.findings:
+            return "not measured"
+        shortfall = self.bound / self.worst.figure if self.at_least else self.worst.figure / self.bound
+        if shortfall <= 1:
+            return "met"
+        return "not met, within noise" if self.timed and shortfall < NOISE else "not met"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of one case, by entry."""
+
+    rows: dict[str, Row]
+
+    @property
+    def ours(self) -> Row:
+        return self.rows[OURS]
+
+    @property
+    def where(self) -> str:
+        row = self.ours
+        void = ", void" if row.void else ""
+        place = f"{row.threads} thread{'s' * (row.threads > 1)}, {row.buffers}" if row.device == "cpu" else row.device
+        return f"{row.loss} {row.shape}{void}, {row.dtype}, {place}"
+
+    def over(self, entry: str) -> Finding | None:
+        """Our time over that of an entry; of none that is not the same loss or could not run."""
+        row = self.rows.get(entry)
+        if row is None or not row.ratio or not self.ours.ratio or row.value in ("differs", "another loss"):
+            return None
+        return Finding(self.ours.ratio / row.ratio, f"{self.where} ({entry})")
+
+    def faster_than(self, *entries: str) -> Iterator[Finding]:
+        """How many times faster ours is than the fastest of these."""
+        found = [finding for finding in map(self.over, entries) if finding is not None]
+        if found:
+            slowest = max(found, key=lambda finding: finding.figure)
+            yield Finding(1 / slowest.figure, slowest.where)
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        return tuple(name for name in self.rows if name not in (BASELINE, FLOOR) and not name.startswith(OURS))
+
+
+def floors(rows: Iterable[Row]) -> list[Floor]:
+    """The floors of the issue's table, and its goals for a GPU, with what the rows say of each."""
+    grouped: dict[object, dict[str, Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.case, {})[row.entry] = row
+    measured = [Measured(group) for group in grouped.values() if OURS in group and group[OURS].ratio is not None]
+    return [*_on_cpu(measured), *_memory(measured), *_on_cuda(measured), *_goals(measured)]
+
+
+def _on_cpu(measured: list[Measured]) -> Iterator[Floor]:
+    def faster(name: str, bound: float, loss: str, keep: Callable[[Row], bool], *peers: str) -> Floor:
+        here = [case for case in measured if _is(case, loss, "cpu") and keep(case.ours)]
+        return Floor(name, bound, True, tuple(found for case in here for found in case.faster_than(*peers)))
+
+    everywhere = ("smp", "monai", "kornia")
+    for shape in ("2x21x512x512", "4x12x360x480"):
+        on = f"Dice {shape}"
+        many = faster(
+            f"{on}, 2 threads: as fast as the fastest peer",
+            1.0,
+            "dice",
+            lambda row, shape=shape: row.shape == shape and row.threads > 1,  # type: ignore[misc]
+            *everywhere,
+        )
+        one = faster(
+            f"{on}, 1 thread: 2 × faster than the fastest peer",
+            2.0,
+            "dice",
+            lambda row, shape=shape: row.shape == shape and row.threads == 1,  # type: ignore[misc]
+            *everywhere,
+        )
+        yield from (many, one)
+    volume, crops = "1x4x96x96x96", "2x21x512x512"
+    yield faster("Dice 3-D: no slower than MONAI", 1.0, "dice", lambda row: row.shape == volume, "monai")
+    yield faster(f"CE + Dice {crops}: 1.5 × faster than MONAI", 1.5, "ce_dice", lambda row: row.shape == crops, "monai")
+    yield faster("CE + Dice 3-D: no slower than MONAI", 1.0, "ce_dice", lambda row: row.shape == volume, "monai")
+    yield faster("focal, softmax: no slower than kornia", 1.0, "focal", lambda row: "x1x" not in row.shape, "kornia")
+    yield _at_most("Lovász-Softmax: ≤ 4 × CE on every shape", 4.0, measured, "lovasz_softmax", "cpu")
+    yield faster("Lovász-Softmax: 8 × faster than smp", 8.0, "lovasz_softmax", lambda row: True, "smp")
+    yield faster("Lovász-Softmax: 8 × faster than sorting", 8.0, "lovasz_softmax", lambda row: True, "sorting")
+    yield _at_most("Lovász hinge (8,1,512,512): ≤ 2.5 × CE", 2.5, measured, "lovasz_hinge", "cpu")
+
+
+def _memory(measured: list[Measured]) -> Iterator[Floor]:
+    one_pass = [case for case in measured if case.ours.loss not in BEYOND_ONE_PASS]
+    for device in ("cpu", "cuda"):
+        here = [case for case in one_pass if case.ours.device == device]
+        for name, bound, wanted in (("per pixel and region", 1.3, False), ("Lovász", 1.5, True)):
+            findings = tuple(
+                Finding(case.ours.memory, case.where)
+                for case in here
+                if case.ours.memory is not None and (case.ours.loss in LOVASZ) == wanted
+            )
+            yield Floor(f"memory on {device}, {name}: ≤ {bound} × logits", bound, False, findings, timed=False)
+
+
+def _on_cuda(measured: list[Measured]) -> Iterator[Floor]:
+    yield _at_most("CUDA, CE + Dice: ≤ 0.9 × CE", 0.9, measured, "ce_dice", "cuda")
+    yield _at_most("CUDA, Lovász-Softmax: ≤ 3 × CE", 3.0, measured, "lovasz_softmax", "cuda")
+    here = [case for case in measured if case.ours.device == "cuda" and case.ours.loss in ENGINE]
+    findings = tuple(found for case in here if (found := case.over(FLOOR)) is not None)
+    yield Floor("CUDA, engine: ≤ 1.3 × three passes", 1.3, False, findings)
+
+
+def _goals(measured: list[Measured]) -> Iterator[Floor]:
+    for loss in dict.fromkeys(case.ours.loss for case in measured):
+        here = [case for case in measured if case.ours.loss == loss]
+        ahead = tuple(found for case in here for found in case.faster_than(*case.peers))
+        if ahead:
+            yield Floor(f"goal, {loss}: ahead of every peer that is the same", 1.0, True, ahead)
+        floor = tuple(found for case in here if (found := case.over(FLOOR)) is not None)
+        yield Floor(f"goal, {loss}: time over three passes", 1.0, False, floor)
+
+
+def _at_most(name: str, bound: float, measured: list[Measured], loss: str, device: str) -> Floor:
+    here = [case for case in measured if _is(case, loss, device)]
+    findings = tuple(Finding(case.ours.ratio, case.where) for case in here if case.ours.ratio is not None)
+    return Floor(name, bound, False, findings)
+
+
+def _is(case: Measured, loss: str, device: str) -> bool:
+    return case.ours.loss == loss and case.ours.device == device
+
+
+def print_floors(rows: Iterable[Row], console: Console) -> None:
+    """Each floor: whether it is met, the worst figure and where, and the best."""
+    table = Table(title="Floors and goals", title_justify="left", header_style="bold")
+    for heading in ("floor", "verdict", "worst", "best", "worst at"):
+        table.add_column(heading)
+    styles = {"met": "green", "not met": "red", "not met, within noise": "yellow"}
+    for floor in floors(rows):
+        if not floor.findings:
+            table.add_row(floor.name, floor.verdict, "", "", "", style="dim")
+            continue
+        worst, best = floor.worst, floor.best
+        style = styles[floor.verdict] if not floor.name.startswith("goal") else ""
+        figures = (f"{worst.figure:.2f}", f"{best.figure:.2f}")
+        table.add_row(floor.name, f"[{style}]{floor.verdict}[/]" if style else floor.verdict, *figures, worst.where)
+    console.print(table)
+    console.print(
+        f"Within noise: by less than {NOISE} ×. Faster figures are peer over ours, the fastest peer that gives our "
+        "value; the rest ours over what is named.",
+        style="dim",
+    )

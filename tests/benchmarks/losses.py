@@ -1,0 +1,145 @@
+"""Compares every loss, forward and backward, with cross-entropy and with the same loss elsewhere.
+
+    python -m tests.benchmarks.losses                                     # the default selection, about 15 minutes
+    python -m tests.benchmarks.losses --losses dice focal --shapes 2x21x512x512 --rounds 9
+    python -m tests.benchmarks.losses --device cuda --dtype bfloat16
+    python -m tests.benchmarks.losses --summarise runs/benchmarks/losses.csv
+
+Each loss is measured at each shape in a process of its own, in rounds in which cross-entropy, the floor of three passes
+over the logits, ours and the peers take turns in random order. Rows are written to the CSV file as soon as a case is
+measured; --resume goes on where a run stopped.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tests.benchmarks.cases import CUDA_SHAPES, LOSSES, SHAPES, Case, Shape, cases
+from tests.benchmarks.floors import print_floors
+from tests.benchmarks.table import Row, Setting, append_row, print_tables, read_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Freed memory stays with the process and no block is mapped afresh: after a warm-up no call waits for new pages.
+REUSED_BUFFERS = {"MALLOC_TRIM_THRESHOLD_": str(1 << 34), "MALLOC_MMAP_THRESHOLD_": str(1 << 34)}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.losses",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES), metavar="NAME")
+    parser.add_argument("--shapes", nargs="+", type=_shape, metavar="NxCxHxW", help="one channel is the binary task")
+    parser.add_argument("--void", nargs="+", choices=("no", "yes"), default=["no", "yes"], help="without, with void")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of the CPU")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=4.0, help="on one entry of a case, then it leaves the rounds")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the logits")
+    parser.add_argument("--buffers", choices=("default", "reused"), default="default", help="the C library's allocator")
+    parser.add_argument("--all", action="store_true", help="every loss on every shape, with void, at all threads")
+    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "benchmarks" / "losses.csv", metavar="FILE.csv")
+    parser.add_argument("--resume", action="store_true", help="leave out the cases that are in the file")
+    parser.add_argument("--summarise", type=Path, metavar="FILE.csv", help="only print what this file says")
+    return parser.parse_args(arguments)
+
+
+def _shape(text: str) -> Shape:
+    return tuple(int(size) for size in text.split("x"))
+
+
+def jobs(selected: Iterable[Case]) -> Iterator[tuple[str, Shape, list[Case]]]:
+    """The cases of one process: those of a loss at a shape."""
+    for (loss, shape), group in groupby(selected, lambda case: (case.loss, case.shape)):
+        yield loss, shape, list(group)
+
+
+def run(job: dict[str, Any], environment: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """What a worker says, line by line, as it says it."""
+    with tempfile.TemporaryFile("w+") as complaints:
+        command = [sys.executable, "-m", "tests.benchmarks.worker", json.dumps(job)]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=complaints, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("{"):
+                    yield json.loads(line)
+        if process.returncode:
+            complaints.seek(0)
+            last = (complaints.read().strip().splitlines() or ["no message"])[-1]
+            yield {"skipped": f"{job['loss']}: the process ended with {process.returncode}: {last}"}
+
+
+def main() -> None:
+    """Measures, writes and prints."""
+    options = parse()
+    # A pipe or a file has no width of its own.
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    if options.summarise is not None:
+        rows = read_rows(options.summarise)
+        print_tables(rows, console)
+        print_floors(rows, console)
+        return
+    cuda = options.device == "cuda"
+    output, setting = options.output, Setting(options.device, options.dtype, "default" if cuda else options.buffers)
+    if output.exists() and not options.resume:
+        raise SystemExit(f"{output} exists: go on with it by --resume, or choose another --output.")
+    known = {row.case for row in read_rows(output)} if output.exists() else set()
+    shapes = options.shapes or [*SHAPES, *(CUDA_SHAPES if cuda else ())]
+    # What is chosen by name is wanted at every shape chosen.
+    everything = options.all or cuda or options.shapes is not None
+    threads = [max(options.threads)] if cuda else options.threads
+    selected = [
+        case
+        for case in cases(options.losses, shapes, [void == "yes" for void in options.void], threads, everything)
+        if (*asdict(setting).values(), case.loss, "x".join(map(str, case.shape)), case.void, case.threads) not in known
+    ]
+    environment = {"OMP_NUM_THREADS": str(max(threads))} | (REUSED_BUFFERS if setting.buffers == "reused" else {})
+
+    start, all_jobs = time.monotonic(), list(jobs(selected))
+    for number, (loss, shape, group) in enumerate(all_jobs, 1):
+        begun = time.monotonic()
+        job = {
+            "setting": asdict(setting),
+            "loss": loss,
+            "shape": shape,
+            "places": [{"void": case.void, "threads": case.threads} for case in group],
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+        }
+        for said in run(job, environment):
+            if "row" in said:
+                append_row(output, Row(**said["row"]))
+            else:
+                console.print(f"skipped {said['skipped']}", style="yellow", markup=False)
+        now = time.monotonic()
+        console.print(
+            f"{number}/{len(all_jobs)}  {loss} {'x'.join(map(str, shape))}: {now - begun:.1f} s, "
+            f"{(now - start) / 60:.1f} min in all",
+            style="dim",
+            highlight=False,
+        )
+    if output.exists():
+        rows = read_rows(output)
+        print_tables(rows, console)
+        print_floors(rows, console)
+        console.print(f"written to {output}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

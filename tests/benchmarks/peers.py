@@ -184,8 +184,8 @@ def smp_mcc(batch: Batch) -> Peer:
         raise UnableError("binary only")
     if batch.void:
         raise UnableError("no ignore_index")
-    loss = MCCLoss()
-    return Peer(lambda: loss(batch.logits.sigmoid(), batch.labels), batch.ours("mcc"), "takes probabilities")
+    loss, same = MCCLoss(eps=0.0), batch.ours("mcc", smooth=0.0)
+    return Peer(lambda: loss(batch.logits.sigmoid(), batch.labels), same, "without smoothing, of probabilities")
 
 
 def smp_lovasz_softmax(batch: Batch) -> Peer:
@@ -240,7 +240,9 @@ def monai_tversky(batch: Batch) -> Peer:
 
 
 def monai_generalized_dice(batch: Batch) -> Peer:
-    return Peer(_monai(batch, "GeneralizedDiceLoss", batch=True), batch.ours("generalized_dice"))
+    # Unlike ours, it adds its smoothing to sums that are weighed already.
+    step = _monai(batch, "GeneralizedDiceLoss", batch=True, smooth_nr=0.0, smooth_dr=0.0)
+    return Peer(step, batch.ours("generalized_dice", smooth=0.0), "without smoothing")
 
 
 def monai_focal(batch: Batch) -> Peer:
@@ -252,7 +254,8 @@ def monai_focal(batch: Batch) -> Peer:
 
 
 def monai_mcc(batch: Batch) -> Peer:
-    return Peer(_monai(batch, "MCCLoss", batch=True), batch.ours("mcc"))
+    step = _monai(batch, "MCCLoss", batch=True, smooth_dr=0.0)
+    return Peer(step, batch.ours("mcc", smooth=0.0), "without smoothing")
 
 
 def monai_boundary(batch: Batch) -> Peer:

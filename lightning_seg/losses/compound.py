@@ -1,6 +1,8 @@
 """Weighted sums of losses."""
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
 from typing import Any, Literal
 
 import torch
@@ -81,7 +83,8 @@ class CompoundLoss(nn.Module):
         if own:
             # The term that refuses soft targets speaks for all.
             strictest = min(own.values(), key=lambda term: term.soft_targets)
-            statistics = strictest.read(logits, target)
+            reads = reduce(or_, (term.reads for term in own.values()))
+            statistics = strictest.read(logits, target, reads)
             with torch.autocast(logits.device.type, enabled=False):
                 values |= {name: term.from_statistics(statistics) for name, term in own.items()}
         return {name: values[name] for name in self.terms}

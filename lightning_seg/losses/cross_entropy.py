@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
+from lightning_seg.losses.class_sums import Reads
 from lightning_seg.losses.loss import Loss, Reduction, not_negative
 from lightning_seg.losses.pixels import Task
 from lightning_seg.losses.statistics import Statistics
@@ -64,8 +65,27 @@ class CrossEntropyLoss(Loss):
         if label_smoothing >= 1:
             raise ValueError(f"label_smoothing={label_smoothing} leaves nothing of the target; give less than 1.")
 
+    @property
+    def reads(self) -> Reads:
+        """Label smoothing reads the log-probabilities of all classes."""
+        return Reads(uniform=self.label_smoothing > 0)
+
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
+        if statistics.pixels.soft or self.reduction == "none":
+            return self._from_maps(statistics)
+        weights = self.label_weights(statistics)
+        log_probability = weights * statistics.label_log_probability_sum
+        if self.label_smoothing > 0:
+            uniform = statistics.uniform_log_probability_sum
+            if self.task == "multiclass":
+                uniform = weights * uniform / statistics.pixels.num_classes
+            else:
+                uniform = (weights[:, 0] * uniform).unsqueeze(2) / 2  # the two labels share it
+            log_probability = (1 - self.label_smoothing) * log_probability + self.label_smoothing * uniform
+        return self.reduce_sums(-log_probability, weights * statistics.label_count, statistics)
+
+    def _from_maps(self, statistics: Statistics) -> Tensor:
         class_weights = self.weights_for(statistics)
         log_probability, weights = statistics.weighted_log_probability(class_weights)
         if self.label_smoothing > 0:

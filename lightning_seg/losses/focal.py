@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.class_sums import Reads
 from lightning_seg.losses.loss import Loss, Reduction, checked_weights, not_negative, per_class
 from lightning_seg.losses.pixels import Task
 from lightning_seg.losses.statistics import Statistics
@@ -65,27 +66,41 @@ class FocalLoss(Loss):
         self.gamma = not_negative(gamma, "gamma")
         self.register_buffer("alpha", _checked_alpha(alpha, task), persistent=False)
 
+    @property
+    def reads(self) -> Reads:
+        """Its own sum over the pixels of each label."""
+        return Reads(gammas=(self.gamma,))
+
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
+        if self.reduction == "none":
+            return self._map(statistics)
+        weights = self.label_weights(statistics)
+        values = -weights * statistics.focal_sum(self.gamma)
+        if self.alpha is not None:
+            values = values * self._alpha_by_label(statistics).to(values.dtype)
+        return self.reduce_sums(values, weights * statistics.label_count, statistics)
+
+    def _map(self, statistics: Statistics) -> Tensor:
         log_probability = statistics.label_log_probability
         weighted, weights = statistics.weighted_log_probability(self.weights_for(statistics))
         # tiny: at p = 1 the slope of x^γ is infinite for γ < 1.
         wrong = -torch.expm1(log_probability).clamp(max=-torch.finfo(log_probability.dtype).tiny)
         values = -weighted * wrong**self.gamma
         if self.alpha is not None:
-            values = values * self._alpha_of_labels(statistics)
+            values = values * self._alpha_by_label(statistics)[statistics.pixels.labels]
         return self.reduce_map(values, weights, statistics)
 
-    def _alpha_of_labels(self, statistics: Statistics) -> Tensor:
-        labels = statistics.pixels.labels
-        assert labels is not None
-        assert self.alpha is not None
+    def _alpha_by_label(self, statistics: Statistics) -> Tensor:
+        """(C,) if multiclass, else (2,): of the labels 0 and 1."""
         if self.task == "multiclass":
             alpha = per_class(self.alpha, "alpha", statistics)
             assert alpha is not None
-            return alpha[labels]
-        of_zero_and_one = torch.stack([1 - self.alpha, self.alpha]).to(statistics.pixels.logits)
-        return of_zero_and_one[labels]
+            return alpha
+        assert self.alpha is not None
+        return torch.stack([1 - self.alpha, self.alpha]).to(
+            statistics.pixels.raw_logits.device, statistics.pixels.dtype
+        )
 
 
 def _checked_alpha(alpha: float | Iterable[float] | None, task: Task) -> Tensor | None:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from lightning_seg.losses.class_sums import Reads
 from lightning_seg.losses.pixels import Task, read_pixels
 from lightning_seg.losses.reduction import mean_over_pixels, sum_if
 from lightning_seg.losses.statistics import Statistics
@@ -76,13 +77,24 @@ class Loss(nn.Module, ABC):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss, float32 or float64; see `read_pixels` for shapes, dtypes and errors."""
-        statistics = self.read(logits, target)
+        statistics = self.read(logits, target, self.reads)
         with torch.autocast(logits.device.type, enabled=False):
             return self.from_statistics(statistics)
 
-    def read(self, logits: Tensor, target: Tensor) -> Statistics:
-        """Checks the inputs; what it returns may be given to every loss of the same task and ignore_index."""
-        return Statistics(read_pixels(logits, target, self.task, self.ignore_index, self.soft_targets))
+    @property
+    def reads(self) -> Reads:
+        """What `from_statistics` reads of the sums over pixels, beyond those that all losses may read."""
+        return Reads()
+
+    def read(self, logits: Tensor, target: Tensor, reads: Reads = Reads()) -> Statistics:  # noqa: B008
+        """Checks the inputs; what it returns may be given to every loss of the same task and ignore_index.
+
+        Args:
+            logits: as in the call.
+            target: as in the call.
+            reads: what those losses read, together.
+        """
+        return Statistics(read_pixels(logits, target, self.task, self.ignore_index, self.soft_targets), reads)
 
     @abstractmethod
     def from_statistics(self, statistics: Statistics) -> Tensor:
@@ -96,6 +108,23 @@ class Loss(nn.Module, ABC):
     def weights_for(self, statistics: Statistics) -> Tensor | None:
         """The class weights in the dtype and on the device of the logits."""
         return per_class(self.class_weights, "class_weights", statistics)
+
+    def label_weights(self, statistics: Statistics) -> Tensor:
+        """The class weights by label, in the dtype of the sums: (C,) if multiclass, else (C, 2); 1 without weights."""
+        count = statistics.label_count
+        weights = per_class(self.class_weights, "class_weights", statistics)
+        if weights is None:
+            return count.new_ones(count.shape[1:])
+        weights = weights.to(count.dtype)
+        return weights if count.ndim == 2 else weights.unsqueeze(1).expand(-1, 2)
+
+    def reduce_sums(self, values: Tensor, weights: Tensor, statistics: Statistics) -> Tensor:
+        """Reduces sums (N, *labels) over pixels as `reduction` says; `values` are already times the weights."""
+        values, weights = values.flatten(1), weights.flatten(1)
+        if self.reduction == "sum":
+            return sum_if(self.syncs, values.sum()).to(statistics.pixels.dtype)
+        mean = mean_over_pixels(values, weights, self.per_image, self.syncs)
+        return mean.to(statistics.pixels.dtype)
 
     def reduce_map(self, values: Tensor, weights: Tensor, statistics: Statistics) -> Tensor:
         """Reduces a map as `reduction` says; `values` are already times `weights`, the map of the pixels' weights."""
@@ -147,7 +176,7 @@ def per_class(weights: Tensor | None, name: str, statistics: Statistics) -> Tens
     num_classes = statistics.pixels.num_classes
     if len(weights) != num_classes:
         raise ValueError(f"{name} has {len(weights)} numbers and the logits have {num_classes} classes.")
-    return weights.to(statistics.pixels.logits)
+    return weights.to(statistics.pixels.raw_logits.device, statistics.pixels.dtype)
 
 
 def not_negative(value: float, name: str) -> float:

@@ -2,41 +2,98 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.labels import check_labels
+from lightning_seg.losses.once import once
+
 Task = Literal["multiclass", "multilabel", "binary"]
 
 
-@dataclass(frozen=True)
 class Pixels:
     """Logits and target with their spatial dimensions in one, of size S.
 
     Attributes:
         task: which of the layouts below `labels` and `valid` have.
-        logits: (N, C, S), float32 or float64; 0 at void pixels, so that nothing they held can spread.
-        labels: int64, (N, S) if multiclass, else (N, C, S); 0 at void pixels. None if the target is soft.
-        target_probabilities: (N, C, S), in the logits' dtype; 0 at void pixels. None if the target is hard.
-        valid: bool, (N, S) if multiclass, else (N, C, S); False at void pixels.
+        raw_logits: (N, C, S), as they came, with whatever void pixels hold.
+        raw_target: (N, S) if multiclass and hard, else (N, C, S), as it came.
+        ignore_index: the label of void pixels.
         map_shape: the shape in which a loss gives one number for each pixel.
         spatial: the spatial dimensions that S joins.
     """
 
-    task: Task
-    logits: Tensor
-    labels: Tensor | None
-    target_probabilities: Tensor | None
-    valid: Tensor
-    map_shape: tuple[int, ...]
-    spatial: tuple[int, ...]
+    def __init__(
+        self,
+        task: Task,
+        raw_logits: Tensor,
+        raw_target: Tensor,
+        ignore_index: int | None,
+        map_shape: tuple[int, ...],
+        spatial: tuple[int, ...],
+    ) -> None:
+        self.task: Task = task
+        self.raw_logits = raw_logits
+        self.raw_target = raw_target
+        self.ignore_index = ignore_index
+        self.map_shape = map_shape
+        self.spatial = spatial
 
     @property
     def num_classes(self) -> int:
         """The number C of channels."""
-        return self.logits.shape[1]
+        return self.raw_logits.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What losses are computed in: float64 for float64 logits, else float32."""
+        return torch.float64 if self.raw_logits.dtype == torch.float64 else torch.float32
+
+    @property
+    def soft(self) -> bool:
+        """Whether the target holds probabilities."""
+        return self.raw_target.is_floating_point()
+
+    @once
+    def valid(self) -> Tensor:
+        """False at void pixels; bool, (N, S) if multiclass, else (N, C, S)."""
+        if self.ignore_index is None:
+            shape = (
+                self.raw_logits.shape
+                if self.task != "multiclass"
+                else (len(self.raw_logits), *self.raw_logits.shape[2:])
+            )
+            return torch.ones(shape, dtype=torch.bool, device=self.raw_logits.device)
+        # int64 first: a uint8 of 255 equals -1 in its own arithmetic.
+        void = (self.raw_target if self.soft else self.raw_target.long()) == self.ignore_index
+        return ~(void.all(1) if self.soft and self.task == "multiclass" else void)
+
+    @once
+    def logits(self) -> Tensor:
+        """The logits in `dtype`, 0 at void pixels, so that nothing they held can spread."""
+        logits = self.raw_logits.to(self.dtype)
+        return logits if self.ignore_index is None else logits.masked_fill(~self._valid_channels, 0)
+
+    @once
+    def labels(self) -> Tensor | None:
+        """Labels, int64, (N, S) if multiclass, else (N, C, S); 0 at void pixels. None if the target is soft."""
+        if self.soft:
+            return None
+        labels = self.raw_target.long().where(self.valid, 0)
+        classes = self.num_classes if self.task == "multiclass" else 2
+        check_labels(labels, classes, self.ignore_index)
+        return labels
+
+    @once
+    def target_probabilities(self) -> Tensor | None:
+        """The target in `dtype`, (N, C, S); 0 at void pixels. None if it is hard."""
+        return self.raw_target.to(self.dtype).where(self._valid_channels, 0) if self.soft else None
+
+    @property
+    def _valid_channels(self) -> Tensor:
+        return self.valid.unsqueeze(1) if self.task == "multiclass" else self.valid
 
 
 def read_pixels(logits: Tensor, target: Tensor, task: Task, ignore_index: int | None, soft_targets: bool) -> Pixels:
@@ -52,8 +109,8 @@ def read_pixels(logits: Tensor, target: Tensor, task: Task, ignore_index: int | 
 
     Raises:
         TypeError: a dtype does not fit.
-        ValueError: a shape does not fit, or a label or probability is out of range. On CUDA, where looking would make
-            the host wait, an assertion on the device stands for the latter.
+        ValueError: a shape does not fit, or a probability is out of range. On CUDA, where looking would make the host
+            wait, an assertion on the device stands for the latter. Labels are checked where they are first read.
     """
     _check_tensors(logits, target, soft_targets)
     map_shape = tuple(target.shape)
@@ -65,34 +122,18 @@ def read_pixels(logits: Tensor, target: Tensor, task: Task, ignore_index: int | 
         map_shape = (target.shape[0], *target.shape[2:])
     spatial = tuple(logits.shape[2:])
     size = math.prod(spatial)
-    logits = logits.reshape(*logits.shape[:2], size)
-    if logits.dtype not in (torch.float32, torch.float64):
-        logits = logits.float()
     channels = () if task == "multiclass" and not soft else (logits.shape[1],)
-    target = target.detach().reshape(target.shape[0], *channels, size)
-    # int64 first: a uint8 of 255 equals -1 in its own arithmetic.
-    target = target.to(logits.dtype) if soft else target.long()
-
-    void = _void(target, task, ignore_index)
-    _check_range(target, void, 1 if soft or task != "multiclass" else logits.shape[1] - 1, ignore_index)
-    if ignore_index is not None:
-        over_channels = void.unsqueeze(1) if void.ndim < logits.ndim else void
-        logits = logits.masked_fill(over_channels, 0)
-        target = target.masked_fill(over_channels if soft else void, 0)
-    return Pixels(
+    pixels = Pixels(
         task=task,
-        logits=logits,
-        labels=None if soft else target,
-        target_probabilities=target if soft else None,
-        valid=~void,
+        raw_logits=logits.reshape(*logits.shape[:2], size),
+        raw_target=target.detach().reshape(target.shape[0], *channels, size),
+        ignore_index=ignore_index,
         map_shape=map_shape,
         spatial=spatial,
     )
-
-
-def _void(target: Tensor, task: Task, ignore_index: int | None) -> Tensor:
-    per_channel = torch.zeros_like(target, dtype=torch.bool) if ignore_index is None else target == ignore_index
-    return per_channel.all(1) if task == "multiclass" and target.is_floating_point() else per_channel
+    if soft:
+        _check_probabilities(pixels)
+    return pixels
 
 
 def _check_tensors(logits: Tensor, target: Tensor, soft_targets: bool) -> None:
@@ -141,22 +182,16 @@ def _check_shapes(logits: Tensor, target: Tensor, task: Task) -> None:
         )
 
 
-def _check_range(target: Tensor, void: Tensor, highest: int, ignore_index: int | None) -> None:
-    soft = target.is_floating_point()
-    outside = ~((target >= 0) & (target <= highest))  # so that NaN is outside
-    outside &= ~(void.unsqueeze(1) if void.ndim < target.ndim else void)
-    what = "probabilities from 0 to 1" if soft else f"labels from 0 to {highest}"
+def _check_probabilities(pixels: Pixels) -> None:
+    target = pixels.target_probabilities
+    assert target is not None
+    outside = ~((target >= 0) & (target <= 1))  # so that NaN is outside
     if target.is_cuda or torch.compiler.is_compiling():
-        torch._assert_async(
-            ~outside.any(), f"target holds a value out of range: expected {what}, and void pixels as ignore_index."
-        )
+        torch._assert_async(~outside.any(), "target holds a value out of range: expected probabilities from 0 to 1.")
     elif outside.any():
-        value = target[outside][0].item()
-        remedy = "" if soft else f"; if {value} marks void pixels, pass ignore_index={value}"
-        classes = "" if soft or highest == 1 else f" for {highest + 1} classes"
         raise ValueError(
-            f"{'probability' if soft else 'label'} {value} is out of range: expected {what}{classes}, "
-            f"with ignore_index={ignore_index}{remedy}."
+            f"probability {target[outside][0].item()} is out of range: expected probabilities from 0 to 1, "
+            f"with ignore_index={pixels.ignore_index}."
         )
 
 

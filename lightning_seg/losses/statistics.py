@@ -1,61 +1,96 @@
-"""What the per-pixel and per-region losses read: label log-probabilities, and sums for each image and class.
+"""What losses read: sums for each image and class, histograms of errors, and maps.
 
-With p the probabilities and y the label of a valid pixel, these losses are functions of
-
-    ℓ_i     = log p_{i,y_i}                       one channel
-    m_{n,c} = Σ_{valid i of image n} p_{i,c}      one number for each image and class
-
-because TP_{n,c} = Σ_{i: y_i=c} exp ℓ_i. They read nothing else of the logits, so how ℓ and m are made is decided here
-alone, and a compound makes them once for all its terms.
+Of hard targets, the sums come from one pass over the logits, `class_sums`, which a compound makes once for all its
+terms. Maps, and all that is read of soft targets, are computed by torch operations on the whole batch.
 """
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_seg.losses.class_sums import ClassSums, Errors, Reads, class_sums, sum_dtype
+from lightning_seg.losses.once import once
 from lightning_seg.losses.pixels import Pixels
-
-
-class _once:
-    """A property computed once; functools.cached_property takes a lock, which torch.compile cannot trace."""
-
-    def __init__(self, compute: Callable[["Statistics"], Tensor]) -> None:
-        self.compute = compute
-        self.__doc__ = compute.__doc__
-
-    def __get__(self, statistics: "Statistics", owner: type) -> Tensor:
-        value = self.compute(statistics)
-        setattr(statistics, self.compute.__name__, value)
-        return value
 
 
 class Statistics:
     """The statistics of a batch, each computed when it is first read.
 
-    Maps are in the logits' dtype, float32 or float64, with 0 at void pixels: (N, S) in the multiclass task, (N, C, S)
-    in the others, whose channels are independent. Sums over an image are (N, C), in float64, because float32 sums of
-    ones stop at 2²⁴; on a device without float64 they are float32.
+    Maps are in `pixels.dtype`, with 0 at void pixels: (N, S) in the multiclass task, (N, C, S) in the others, whose
+    channels are independent. Sums over an image are in `sum_dtype`: (N, C), or by label (N, C) in the multiclass task
+    and (N, C, 2), of the labels 0 and 1, in the others.
+
+    Args:
+        pixels: the batch.
+        reads: what losses will read, so that one pass over the logits gives all of it.
     """
 
-    def __init__(self, pixels: Pixels) -> None:
+    def __init__(self, pixels: Pixels, reads: Reads = Reads()) -> None:  # noqa: B008
         self.pixels = pixels
-        self.sum_dtype = torch.float32 if pixels.logits.device.type == "mps" else torch.float64
+        self.reads = reads
+        self.sum_dtype = sum_dtype(pixels.raw_logits)
 
-    @_once
+    @once
+    def sums(self) -> ClassSums:
+        """The sums of a hard target that `reads` names."""
+        return self._sums(self.reads)
+
+    def _sums(self, reads: Reads) -> ClassSums:
+        pixels = self.pixels
+        return class_sums(
+            pixels.raw_logits,
+            pixels.raw_target,
+            softmax=self._multiclass,
+            ignore_index=pixels.ignore_index,
+            reads=reads,
+        )
+
+    @property
+    def label_count(self) -> Tensor:
+        """The number of pixels of each label."""
+        return self.sums.by_label[..., 0]
+
+    @property
+    def label_log_probability_sum(self) -> Tensor:
+        """Σ ℓ over the pixels of each label."""
+        return self.sums.by_label[..., 1]
+
+    @property
+    def label_probability_sum(self) -> Tensor:
+        """Σ p_y over the pixels of each label."""
+        return self.sums.by_label[..., 2]
+
+    def focal_sum(self, gamma: float) -> Tensor:
+        """Σ (1 - p_y)^γ ℓ over the pixels of each label, for a γ that `reads` names."""
+        return self.sums.by_label[..., 3 + self.reads.gammas.index(gamma)]
+
+    @property
+    def uniform_log_probability_sum(self) -> Tensor:
+        """Σ log p of each class, if `reads` names it; of a sigmoid, Σ ½(log p + log(1 - p))."""
+        return self.sums.by_channel[..., -1]
+
+    def error_histogram(self, errors: Errors, per_image: bool) -> tuple[Tensor, Tensor]:
+        """The sum and the number of errors, (G, C, 2, bins), for each image, or (G = 1) for all."""
+        reads = Reads(errors=errors, errors_per_image=per_image)
+        sums = self.sums if self.reads.errors == errors else self._sums(reads)
+        parts = sums.error_sums, sums.error_counts
+        return parts if per_image else (parts[0].sum(0, keepdim=True), parts[1].sum(0, keepdim=True))
+
+    @once
     def log_probabilities(self) -> Tensor:
         """Log-softmax over the classes, (N, C, S); multiclass only."""
         return F.log_softmax(self.pixels.logits, 1)
 
-    @_once
+    @once
     def probabilities(self) -> Tensor:
         """Softmax or sigmoid of the logits, (N, C, S), with some value at void pixels."""
         return self.log_probabilities.exp() if self._multiclass else self.pixels.logits.sigmoid()
 
-    @_once
+    @once
     def label_log_probability(self) -> Tensor:
         """ℓ: the log-probability of each pixel's label, a map; of soft targets, its mean over the labels."""
+        if self.reads.label_map and not self.pixels.soft:
+            return self.sums.label_map
         labels, soft, logits = self.pixels.labels, self.pixels.target_probabilities, self.pixels.logits
         if soft is not None:
             if self._multiclass:
@@ -91,43 +126,47 @@ class Statistics:
             return self.mask(self.log_probabilities.mean(1))
         return self.mask((self.log_probabilities * class_weights[:, None]).mean(1))
 
-    @_once
+    @once
     def valid_count(self) -> Tensor:
         """The number of valid pixels of each image and class."""
-        count = self.pixels.valid.sum(-1, dtype=self.sum_dtype)
-        return count.unsqueeze(1).expand(-1, self.pixels.num_classes) if self._multiclass else count
+        if self.pixels.soft:
+            count = self.pixels.valid.sum(-1, dtype=self.sum_dtype)
+            return count.unsqueeze(1).expand(-1, self.pixels.num_classes) if self._multiclass else count
+        if self._multiclass:
+            return self.label_count.sum(1, keepdim=True).expand(-1, self.pixels.num_classes)
+        return self.label_count.sum(-1)
 
-    @_once
+    @once
     def true_positive(self) -> Tensor:
         """TP: the sum of p where the label is the class; of soft targets t, the sum of p·t."""
-        labels, soft = self.pixels.labels, self.pixels.target_probabilities
+        soft = self.pixels.target_probabilities
         if soft is not None:
             return (self.probabilities * soft).sum(-1, dtype=self.sum_dtype)
-        assert labels is not None
-        if not self._multiclass:
-            return (self.probabilities * labels).sum(-1, dtype=self.sum_dtype)
-        return self._sum_by_label(self.mask(self.label_log_probability.exp()))
+        return self.sums.by_label[..., 2] if self._multiclass else self.sums.by_label[:, :, 1, 2]
 
-    @_once
+    @once
     def probability_sum(self) -> Tensor:
         """P: the sum of p."""
+        if not self.pixels.soft:
+            return self.sums.by_channel[..., 0]
         return self._mask_channels(self.probabilities).sum(-1, dtype=self.sum_dtype)
 
-    @_once
+    @once
     def probability_square_sum(self) -> Tensor:
         """The sum of p²."""
+        if not self.pixels.soft and self.reads.squares:
+            return self.sums.by_channel[..., 1]
         return self._mask_channels(self.probabilities).square().sum(-1, dtype=self.sum_dtype)
 
-    @_once
+    @once
     def target_sum(self) -> Tensor:
         """T: the number of pixels whose label is the class; of soft targets t, the sum of t."""
-        labels, soft = self.pixels.labels, self.pixels.target_probabilities
+        soft = self.pixels.target_probabilities
         if soft is not None:
             return soft.sum(-1, dtype=self.sum_dtype)
-        assert labels is not None
-        return self._sum_by_label(self.pixels.valid) if self._multiclass else labels.sum(-1).to(self.sum_dtype)
+        return self.label_count if self._multiclass else self.label_count[..., 1]
 
-    @_once
+    @once
     def target_square_sum(self) -> Tensor:
         """The sum of t², which of hard targets is T."""
         soft = self.pixels.target_probabilities
@@ -140,12 +179,6 @@ class Statistics:
     def _mask_channels(self, values: Tensor) -> Tensor:
         valid = self.pixels.valid
         return torch.where(valid.unsqueeze(1) if self._multiclass else valid, values, 0)
-
-    def _sum_by_label(self, values: Tensor) -> Tensor:
-        labels = self.pixels.labels
-        assert labels is not None
-        sums = torch.zeros(len(labels), self.pixels.num_classes, dtype=self.sum_dtype, device=labels.device)
-        return sums.scatter_add(1, labels, values.to(self.sum_dtype))
 
     @property
     def _multiclass(self) -> bool:

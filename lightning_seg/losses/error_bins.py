@@ -1,0 +1,97 @@
+"""Histograms of errors e ≥ 0: for each bin the number of errors in it and their sum.
+
+A bin is a run of equal leading bits of the floating-point number 1 + e. Below e = 1 all bins have the width 2⁻ᵐ, with m
+the mantissa bits that are kept, and in each octave of 1 + e above they are twice as wide. The bits that follow say
+where in its bin an error lies; a count and the sum of these places share one integer. Integers add up to the same in
+any order and on any number of processes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ErrorBins:
+    """The bins of errors.
+
+    Args:
+        mantissa_bits: m; there are 2ᵐ bins in each octave of 1 + e.
+        octaves: errors up to 2^octaves - 1 are told apart, and larger ones count as that.
+    """
+
+    mantissa_bits: int
+    octaves: int
+
+    @property
+    def count(self) -> int:
+        """The number of bins; the last holds the largest error alone."""
+        return (self.octaves << self.mantissa_bits) + 1
+
+    def cut(self, dtype: torch.dtype) -> int:
+        """How many bits of a float32 or float64 say where in its bin an error lies."""
+        return (23 if dtype == torch.float32 else 52) - self.mantissa_bits
+
+    def kept(self, dtype: torch.dtype, pixels: int) -> int:
+        """How many of these bits can be summed over so many pixels beside their count, in 63 bits."""
+        return max(0, min(self.cut(dtype), 63 - 2 * pixels.bit_length()))
+
+    def positions(self, errors: Tensor) -> Tensor:
+        """Where errors lie on the axis of bins, in integers of their size: the bin, then the place in it.
+
+        Args:
+            errors: float32 or float64, 0 or more; overwritten.
+        """
+        integer, one = (torch.int32, 0x3F800000) if errors.dtype == torch.float32 else (torch.int64, 1023 << 52)
+        return errors.clamp_(max=2.0**self.octaves - 1).add_(1).view(integer).sub_(one)
+
+    def unpack(self, packed: Tensor, dtype: torch.dtype, pixels: int) -> tuple[Tensor, Tensor]:
+        """The number of errors in each bin, int64, and their sum, float64, of what `ErrorHistogram` adds up."""
+        kept = self.kept(dtype, pixels)
+        shift = kept + pixels.bit_length()
+        counts = packed >> shift
+        places = (packed & ((1 << shift) - 1)).double() * 2.0 ** (self.cut(dtype) - kept)
+        index = torch.arange(self.count, device=packed.device)
+        octave = (index >> self.mantissa_bits).double()
+        width = torch.exp2(octave - self.mantissa_bits)
+        lower = torch.exp2(octave) - 1 + (index & ((1 << self.mantissa_bits) - 1)) * width
+        # Of a place that was cut off on average half is lost.
+        lost = 0.5 * (2.0 ** (self.cut(dtype) - kept) - 1)
+        return counts, counts * lower + (places + lost * counts) * width * 2.0 ** -self.cut(dtype)
+
+
+# Of one minus a probability: 2¹² bins of equal width. See `LovaszSoftmaxLoss` for the accuracy measured.
+PROBABILITY_BINS = ErrorBins(mantissa_bits=12, octaves=1)
+# Of hinge errors, which have no bound: all that float16 logits can reach. See `LovaszHingeLoss`.
+MARGIN_BINS = ErrorBins(mantissa_bits=10, octaves=16)
+
+
+class ErrorHistogram:
+    """Adds errors up by bin, in rows.
+
+    Args:
+        bins: the bins.
+        shape: of the rows.
+        like: a tensor of the errors' dtype and device.
+        pixels: how many errors will be added to a row at most.
+    """
+
+    def __init__(self, bins: ErrorBins, shape: tuple[int, ...], like: Tensor, pixels: int) -> None:
+        self.bins = bins
+        self.dtype = like.dtype
+        self.pixels = pixels
+        self.kept = bins.kept(like.dtype, pixels)
+        self.packed = torch.zeros(*shape, bins.count, dtype=torch.int64, device=like.device)
+
+    def index_and_value(self, errors: Tensor) -> tuple[Tensor, Tensor]:
+        """The bin of each error, and what to add there to `packed`, both int64; `errors` are overwritten."""
+        positions = self.bins.positions(errors)
+        cut = self.bins.cut(self.dtype)
+        index = (positions >> cut).long()
+        places = positions.bitwise_and_((1 << cut) - 1).bitwise_right_shift_(cut - self.kept)
+        return index, places.long().add_(1 << (self.kept + self.pixels.bit_length()))
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """The number of errors in each bin, int64, and their sum, float64."""
+        return self.bins.unpack(self.packed, self.dtype, self.pixels)

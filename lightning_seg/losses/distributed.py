@@ -20,6 +20,35 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return total
 
 
+def join_processes(values: Tensor, filling: float | bool) -> Tensor:
+    """`values` of all processes side by side along the last dimension, with gradient as in `sum_over_processes`.
+
+    Args:
+        values: the same shape on all processes but for the last dimension.
+        filling: what stands where a process has fewer than another.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return values
+    sizes = torch.tensor([values.shape[-1]], device=values.device)
+    torch.distributed.all_reduce(sizes, torch.distributed.ReduceOp.MAX)
+    missing = int(sizes) - values.shape[-1]
+    joined: Tensor = _Join.apply(torch.nn.functional.pad(values, (0, missing), value=filling).contiguous())
+    return joined
+
+
+class _Join(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, values)
+        return torch.cat(parts, -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        own = gradient.chunk(torch.distributed.get_world_size(), -1)[torch.distributed.get_rank()]
+        return own * torch.distributed.get_world_size()
+
+
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

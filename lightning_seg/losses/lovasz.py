@@ -1,14 +1,19 @@
 """Lovász losses: the convex surface over the Jaccard index, by sorting the errors."""
 
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.class_sums import Errors, Reads
+from lightning_seg.losses.distributed import join_processes
 from lightning_seg.losses.loss import Classes, Loss
 from lightning_seg.losses.pixels import Task
-from lightning_seg.losses.reduction import mean_over_classes
+from lightning_seg.losses.reduction import mean_over_classes, sum_if
 from lightning_seg.losses.statistics import Statistics
+
+Method = Literal["histogram", "sort"]
 
 
 class LovaszSoftmaxLoss(Loss):
@@ -32,10 +37,11 @@ class LovaszSoftmaxLoss(Loss):
         task: see `Loss`, as all that follow.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean over them; not in the binary task.
-        sync_dist: refused if true: joining the pixels of all processes would need them in one place.
+        sync_dist: over all processes; the histograms add, while "sort" sends every error to every process.
+        method: histogram or sort.
 
     Raises:
-        ValueError: sync_dist is true, or as `Loss` says.
+        ValueError: method is neither, or as `Loss` says.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class LovaszSoftmaxLoss(Loss):
         ignore_index: int | None = None,
         class_weights: Iterable[float] | None = None,
         sync_dist: bool = False,
+        method: Method = "histogram",
     ) -> None:
         super().__init__(
             task=task,
@@ -54,11 +61,19 @@ class LovaszSoftmaxLoss(Loss):
             class_weights=class_weights,
             classes=classes,
             per_image=per_image,
+            sync_dist=sync_dist,
         )
-        _refuse_sync(self, sync_dist)
+        self.method = _checked_method(method)
+
+    @property
+    def reads(self) -> Reads:
+        """The histogram of its errors, unless it sorts them."""
+        return Reads(errors="probability", errors_per_image=self.per_image) if self.method == "histogram" else Reads()
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
+        if self.method == "histogram":
+            return _mean_of_integrals(self, "probability", statistics)
         labels, probabilities = statistics.pixels.labels, statistics.probabilities
         assert labels is not None
         if self.task == "multiclass":
@@ -89,10 +104,11 @@ class LovaszHingeLoss(Loss):
         task: binary or multilabel.
         ignore_index: the label of void pixels; see `Loss`, as all that follow.
         class_weights: one number for each class, a weight in the mean over them; not in the binary task.
-        sync_dist: refused if true: joining the pixels of all processes would need them in one place.
+        sync_dist: over all processes; the histograms add, while "sort" sends every error to every process.
+        method: histogram or sort.
 
     Raises:
-        ValueError: the task is multiclass, sync_dist is true, or as `Loss` says.
+        ValueError: the task is multiclass, method is neither histogram nor sort, or as `Loss` says.
     """
 
     def __init__(
@@ -104,6 +120,7 @@ class LovaszHingeLoss(Loss):
         ignore_index: int | None = None,
         class_weights: Iterable[float] | None = None,
         sync_dist: bool = False,
+        method: Method = "histogram",
     ) -> None:
         super().__init__(
             task=task,
@@ -111,25 +128,80 @@ class LovaszHingeLoss(Loss):
             class_weights=class_weights,
             classes=classes,
             per_image=per_image,
+            sync_dist=sync_dist,
         )
-        _refuse_sync(self, sync_dist)
+        self.method = _checked_method(method)
         if task == "multiclass":
             raise ValueError(
                 "LovaszHingeLoss is for task='binary' or 'multilabel'; for multiclass use LovaszSoftmaxLoss."
             )
 
+    @property
+    def reads(self) -> Reads:
+        """The histogram of its errors, unless it sorts them."""
+        return Reads(errors="margin", errors_per_image=self.per_image) if self.method == "histogram" else Reads()
+
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
+        if self.method == "histogram":
+            return _mean_of_integrals(self, "margin", statistics)
         labels, logits = statistics.pixels.labels, statistics.pixels.logits
         assert labels is not None
         return _mean_of_extensions(self, 1 - torch.where(labels == 1, logits, -logits), statistics)
 
 
-def _refuse_sync(loss: Loss, sync_dist: bool) -> None:
-    if sync_dist:
-        raise ValueError(
-            f"{type(loss).__name__} sorts the pixels of one process and cannot take sync_dist=True; use False."
-        )
+def _checked_method(method: Method) -> Method:
+    if method not in get_args(Method):
+        raise ValueError(f"method={method!r} is neither histogram nor sort.")
+    return method
+
+
+def _mean_of_integrals(loss: Loss, errors: Errors, statistics: Statistics) -> Tensor:
+    """The mean over classes of ∫ J(F(t), B(t)) dt, with F and B from the histogram of the errors."""
+    sums, counts = statistics.error_histogram(errors, loss.per_image)
+    present, valid_count = statistics.target_sum, statistics.valid_count
+    if not loss.per_image:
+        sums, counts = sum_if(loss.syncs, sums), sum_if(loss.syncs, counts)
+        present, valid_count = sum_if(loss.syncs, torch.stack([present, valid_count]).sum(1, keepdim=True))
+    slopes = jaccard_slopes(counts[:, :, 1], counts[:, :, 0], present.detach())
+    extensions = (sums.flip(2) * slopes).sum((2, 3))
+    counted = loss.counted_classes(present > 0, valid_count)
+    weights = loss.weights_for(statistics)
+    return mean_over_classes(extensions, counted, weights, loss.per_image, loss.syncs).to(statistics.pixels.dtype)
+
+
+@torch.no_grad()
+def jaccard_slopes(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
+    """By how much an error of each bin raises the Lovász extension: ∂/∂e, float64, (G, C, 2, bins).
+
+    A bin's errors are taken in random order: with U = G + B before the bin and n_b background errors in it, the mean
+    over the way through it of ∂J/∂F = 1/U is log(1 + n_b/U)/n_b for a foreground error. Background errors share what
+    remains of the bin's total change of J, which is kept exactly. Alone in its bin, an error has the slope that sorting
+    gives it.
+
+    Args:
+        foreground: the number of errors of pixels of the class in each bin, int64 (G, C, bins), errors rising.
+        background: of the other pixels.
+        total: the number of pixels of the class, (G, C).
+
+    Returns:
+        Slopes of foreground, then of background.
+    """
+    n_f, n_b, total = foreground.double(), background.double(), total.unsqueeze(2)
+    # Numbers of larger errors: exclusive sums from the top.
+    found, wrong = (n.flip(2).cumsum(2).flip(2) - n for n in (n_f, n_b))
+    union = total + wrong
+    after = union + n_b
+    many = n_b > 0
+    of_foreground = torch.where(many, torch.log1p(n_b / union) / n_b.clamp(min=1), 1 / union)
+    # ΔJ = (G - F) n_b / (U U') + n_f / U', in differences that lose no digits.
+    step = after.where(many, after + 1)
+    of_background = (total - found) / (union * step) + n_f * (1 / after - of_foreground) / n_b.clamp(min=1)
+    # Without a pixel of the class J is 1 once there is any error: the largest ones have all of it.
+    absent = total == 0
+    largest = ((wrong == 0) & many) / n_b.clamp(min=1)
+    of_foreground, of_background = of_foreground.where(~absent, 0), of_background.where(~absent, largest)
+    return torch.stack([of_foreground, of_background], 2)
 
 
 def _mean_of_extensions(loss: Loss, errors: Tensor, statistics: Statistics) -> Tensor:
@@ -146,14 +218,19 @@ def _mean_of_extensions(loss: Loss, errors: Tensor, statistics: Statistics) -> T
         label = torch.arange(pixels.num_classes, device=errors.device).unsqueeze(1)
     # Void pixels come last in the order, where they change the Jaccard loss of no other, and are cut off at 0.
     errors = errors.masked_fill(~valid, -torch.inf)
+    is_own = labels == label
     if not loss.per_image:
-        errors, labels, valid_count = _batch_as_one(errors), _batch_as_one(labels), valid_count.sum(0, keepdim=True)
+        errors, is_own = _batch_as_one(errors), _batch_as_one(is_own)
+        valid_count = sum_if(loss.syncs, valid_count.sum(0, keepdim=True))
+        if loss.syncs:
+            errors = join_processes(errors, -torch.inf)
+            is_own = join_processes(is_own, False)
 
     errors, order = errors.sort(-1, descending=True)
-    foreground = (labels.expand_as(order).gather(-1, order) == label) & (errors > -torch.inf)
+    foreground = is_own.expand_as(order).gather(-1, order) & (errors > -torch.inf)
     extensions = (errors.relu() * _jaccard_steps(foreground, errors.dtype)).sum(-1)
     counted = loss.counted_classes(foreground.any(-1), valid_count)
-    return mean_over_classes(extensions, counted, loss.weights_for(statistics), loss.per_image, sync=False)
+    return mean_over_classes(extensions, counted, loss.weights_for(statistics), loss.per_image, loss.syncs)
 
 
 def _batch_as_one(values: Tensor) -> Tensor:

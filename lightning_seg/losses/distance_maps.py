@@ -64,19 +64,20 @@ def checked_spacing(spacing: Iterable[float] | None) -> tuple[float, ...] | None
 @torch.library.custom_op("lightning_seg::signed_distance", mutates_args=())
 def _signed_distance(inside: Tensor, outside: Tensor, spacing: Sequence[float], dtype: torch.dtype) -> Tensor:
     sampling = list(spacing) or None
-    distances = torch.zeros(inside.shape, dtype=dtype, device="cpu")
+    # Not a tensor: a tensor made in inference mode cannot be written to by other threads, which are not in it.
+    distances = np.zeros(inside.shape)
     parts = [part.cpu().numpy() for part in (inside, outside)]
 
     def fill(index: int) -> None:
         within, without = (part[index] for part in parts)
         if within.any() and without.any():
             out = np.where(without, distance_transform_edt(~within, sampling), 0)
-            distances[index] = torch.from_numpy(out - np.where(within, distance_transform_edt(~without, sampling), 0))
+            distances[index] = out - np.where(within, distance_transform_edt(~without, sampling), 0)
 
     # SciPy releases the interpreter's lock.
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         list(threads.map(fill, range(len(distances))))
-    return distances.to(inside.device)
+    return torch.from_numpy(distances).to(inside.device, dtype)
 
 
 @_signed_distance.register_fake

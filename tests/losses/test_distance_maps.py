@@ -104,3 +104,11 @@ def test_spacing_must_fit_the_image():
     mask = torch.zeros(1, 1, 6, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"spacing=\[1.0, 2.0, 3.0\] has 3 numbers and the images have 2 spatial"):
         signed_distance(mask, mask, (2, 3), [1.0, 2.0, 3.0])
+
+
+def test_it_works_in_inference_mode_as_an_evaluation_is():
+    mask = torch.zeros(2, 5, dtype=torch.bool)
+    mask[:, 2] = True
+    with torch.inference_mode():
+        distances = signed_distance(mask, torch.ones_like(mask), (5,), None)
+    assert distances.tolist() == 2 * [[2, 1, -1, 1, 2]]

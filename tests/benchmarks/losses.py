@@ -27,7 +27,7 @@ from rich.console import Console
 
 from tests.benchmarks.cases import CUDA_SHAPES, LOSSES, SHAPES, Case, Shape, cases
 from tests.benchmarks.floors import print_floors
-from tests.benchmarks.table import Row, Setting, append_row, print_tables, read_rows
+from tests.benchmarks.table import Row, Setting, append_rows, print_tables, read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,8 +123,8 @@ def main() -> None:
             "seconds": options.seconds,
         }
         for said in run(job, environment):
-            if "row" in said:
-                append_row(output, Row(**said["row"]))
+            if "rows" in said:
+                append_rows(output, [Row(**row) for row in said["rows"]])
             else:
                 console.print(f"skipped {said['skipped']}", style="yellow", markup=False)
         now = time.monotonic()

@@ -5,6 +5,7 @@ A peer is built for a batch, outside of the time that is measured, and imported 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,7 @@ def sorting_lovasz_softmax(batch: Batch) -> Peer:
     channels = logits.shape[1]
 
     def step() -> Tensor:
-        probabilities = logits.softmax(1).movedim(1, 0).reshape(channels, -1)
+        probabilities = logits.softmax(1, torch.float32).movedim(1, 0).reshape(channels, -1)
         flat = labels.reshape(-1)
         if void:
             valid = flat != VOID
@@ -113,7 +114,7 @@ def sorting_lovasz_hinge(batch: Batch) -> Peer:
         return torch.dot(ranked.relu(), jaccard_steps(foreground[order].to(ranked.dtype)))
 
     def step() -> Tensor:
-        images = zip(logits.flatten(1), labels.flatten(1), strict=True)
+        images = zip(logits.float().flatten(1), labels.flatten(1), strict=True)
         return torch.stack([of_image(scores, flat) for scores, flat in images]).mean()
 
     return Peer(step, batch.ours("lovasz_hinge"))
@@ -199,7 +200,7 @@ def smp_lovasz_hinge(batch: Batch) -> Peer:
 # ---- MONAI
 
 
-def _monai(data: Batch, name: str, ignores: bool = False, activation: bool = True, **arguments: object) -> Step:
+def _monai(data: Batch, name: str, ignores: bool = False, activation: bool = True, **arguments: Any) -> Step:
     from monai import losses
 
     if data.void and not ignores:
@@ -213,7 +214,7 @@ def _monai(data: Batch, name: str, ignores: bool = False, activation: bool = Tru
     return lambda: loss(data.logits, target)
 
 
-def _monai_dice(data: Batch, **arguments: object) -> Step:
+def _monai_dice(data: Batch, **arguments: Any) -> Step:
     return _monai(data, "DiceLoss", ignores=True, batch=True, **arguments)
 
 
@@ -235,7 +236,7 @@ def monai_jaccard(batch: Batch) -> Peer:
 
 
 def monai_tversky(batch: Batch) -> Peer:
-    arguments = {"alpha": 0.3, "beta": 0.7, "smooth_nr": 1.0, "smooth_dr": 1.0}
+    arguments: dict[str, Any] = {"alpha": 0.3, "beta": 0.7, "smooth_nr": 1.0, "smooth_dr": 1.0}
     return Peer(_monai(batch, "TverskyLoss", ignores=True, batch=True, **arguments), batch.ours("tversky"))
 
 
@@ -288,7 +289,7 @@ def kornia_dice(batch: Batch) -> Peer:
     if batch.binary:
         raise UnableError("multiclass only")
     same = batch.ours("dice", smooth=0.0, per_image=True, classes="present")
-    arguments = {"average": "macro", "ignore_index": batch.ignore_index}
+    arguments: dict[str, Any] = {"average": "macro", "ignore_index": batch.ignore_index}
     return Peer(lambda: dice_loss(batch.logits, batch.labels, **arguments), same, "per image only")
 
 
@@ -299,14 +300,14 @@ def kornia_tversky(batch: Batch) -> Peer:
     if batch.binary:
         raise UnableError("multiclass only")
     same = batch.ours("tversky", smooth=0.0, per_image=True, classes="present")
-    arguments = {"alpha": 0.3, "beta": 0.7, "ignore_index": batch.ignore_index}
+    arguments: dict[str, Any] = {"alpha": 0.3, "beta": 0.7, "ignore_index": batch.ignore_index}
     return Peer(lambda: tversky_loss(batch.logits, batch.labels, **arguments), same, "per image only")
 
 
 def kornia_focal(batch: Batch) -> Peer:
     from kornia.losses import binary_focal_loss_with_logits, focal_loss
 
-    arguments = {"alpha": None, "gamma": 2.0, "reduction": "mean", "ignore_index": batch.ignore_index}
+    arguments: dict[str, Any] = {"alpha": None, "gamma": 2.0, "reduction": "mean", "ignore_index": batch.ignore_index}
     scale, logits, labels = batch.all_over_valid, batch.logits, batch.labels
     if batch.binary:
         target = labels.to(logits.dtype)

@@ -64,15 +64,15 @@ class Row:
         return (self.device, self.dtype, self.buffers, self.loss, self.shape, self.void, self.threads)
 
 
-def append_row(path: Path, row: Row) -> None:
-    """Writes a row at once, with a header if it is the first."""
+def append_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Writes the rows of a case at once, so that none is there by half; with a header if they are the first."""
     new = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, [column.name for column in fields(Row)])
         if new:
             writer.writeheader()
-        writer.writerow({name: _written(value) for name, value in asdict(row).items()})
+        writer.writerows({name: _written(value) for name, value in asdict(row).items()} for row in rows)
 
 
 def read_rows(path: Path) -> list[Row]:

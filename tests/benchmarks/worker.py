@@ -1,4 +1,4 @@
-"""Measures one loss at one shape, in a process of its own; its rows go to the standard output, one JSON a line."""
+"""Measures one loss at one shape, in a process of its own; the rows of a case go to standard output, a line of JSON."""
 
 import argparse
 import json
@@ -173,10 +173,9 @@ def main() -> None:
         except (NotLandedError, TypeError, ValueError) as reason:
             print(json.dumps({"skipped": f"{case.loss}: {reason}"}), flush=True)
             continue
-        for row in rows:
-            # The values do not depend on the number of threads, and looking takes time.
-            value = values.setdefault((case.void, row.entry), row.value)
-            print(json.dumps({"row": asdict(row) | {"value": value}}), flush=True)
+        # The values do not depend on the number of threads, and looking takes time.
+        valued = [asdict(row) | {"value": values.setdefault((case.void, row.entry), row.value)} for row in rows]
+        print(json.dumps({"rows": valued}), flush=True)
 
 
 if __name__ == "__main__":

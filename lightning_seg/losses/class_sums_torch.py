@@ -324,11 +324,17 @@ def _grouped(values: Tensor, groups: int) -> Tensor:
     return values.reshape(groups, -1)
 
 
+def block_size(logits: Tensor) -> int:
+    """How many logits a block has: few enough, too, that the blocks in use are small beside all logits."""
+    if logits.device.type != "cpu":
+        return 2**26  # there is no cache to stay in, and every operation costs a launch
+    return max(2**15, min(_BLOCK, logits.numel() // 16))
+
+
 def _blocks(logits: Tensor) -> Iterator[Block]:
     """Slices of images and pixels: many pixels of one image, or many small images."""
     images, classes, pixels = logits.shape
-    size = max(2**15, min(_BLOCK, logits.numel() // 16))
-    length = max(1, size // classes)
+    length = max(1, block_size(logits) // classes)
     count = max(1, length // max(1, pixels))
     for image in range(0, images, count):
         for start in range(0, pixels, length):

@@ -63,8 +63,8 @@ class ErrorBins:
 
 # Of one minus a probability: 2¹² bins of equal width. See `LovaszSoftmaxLoss` for the accuracy measured.
 PROBABILITY_BINS = ErrorBins(mantissa_bits=12, octaves=1)
-# Of hinge errors, which have no bound: all that float16 logits can reach. See `LovaszHingeLoss`.
-MARGIN_BINS = ErrorBins(mantissa_bits=10, octaves=16)
+# Of hinge errors, which have no bound; those of 4095 and more are trained on, but count as 4095 in the value.
+MARGIN_BINS = ErrorBins(mantissa_bits=11, octaves=12)
 
 
 class ErrorHistogram:

@@ -24,12 +24,12 @@ class LovaszSoftmaxLoss(Loss):
 
     At p in {0, 1} it is one minus the class's Jaccard index. It trains badly alone from scratch: add cross-entropy.
 
-    The extension is the integral over t of the Jaccard loss of the pixels with an error above t. method="histogram" takes
-    it from the counts of errors in 4096 bins, in time linear in the pixels and in one pass with all other terms of a
-    compound. On the outputs of a network trained on CamVid it differs from sorting in float64 by 3e-7 of the value and
-    2e-4 of the gradient (L2; per image 3e-4), and by 1e-4 on random logits. method="sort" is exact, sorts every class,
-    and needs about the memory of 14 float32 copies of the logits. Both give an absent class's loss to its largest errors:
-    sorting to one pixel, the histogram to all in the highest bin that is not empty.
+    The extension is the integral over t of the Jaccard loss of the pixels with an error above t. method="histogram"
+    takes it from the counts of errors in 4096 bins, in time linear in the pixels and in one pass with all other terms
+    of a compound. On the outputs of a network trained on CamVid it differs from sorting in float64 by 3e-7 of the value
+    and 2e-4 of the gradient (L2; per image 3e-4), and by 1e-4 on random logits. method="sort" is exact, sorts every
+    class, and needs about the memory of 14 float32 copies of the logits. Both give an absent class's loss to its
+    largest errors: sorting to one pixel, the histogram to all in the highest bin that is not empty.
 
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
     result is a scalar.
@@ -97,9 +97,9 @@ class LovaszHingeLoss(Loss):
         e_i = 1 - z_i where the label is 1, else 1 + z_i            z = logits
 
     It reads the logits themselves: a pixel costs nothing beyond a margin of 1, and without bound on the wrong side.
-    method="histogram" is as in `LovaszSoftmaxLoss`, with 2048 bins in each octave of 1 + e, up to e = 4095, which larger
-    errors count as. On the outputs of a network trained on CamVid it differs from sorting in float64 by 1e-7 of the value
-    and 5e-4 of the gradient (L2; over the batch and 11 channels 1e-3). method="sort" is exact.
+    method="histogram" is as in `LovaszSoftmaxLoss`, with 2048 bins in each octave of 1 + e, up to e = 4095, which
+    larger errors count as. On the outputs of a network trained on CamVid it differs from sorting in float64 by 1e-7 of
+    the value and 5e-4 of the gradient (L2; over the batch and 11 channels 1e-3). method="sort" is exact.
 
     Shapes: logits and target, 0 and 1, (N, C, *spatial), if binary with or without a channel of 1; the result is a
     scalar.

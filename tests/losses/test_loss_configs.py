@@ -109,7 +109,7 @@ def test_class_weights_and_sync_dist_are_chosen_once_for_every_loss(name):
     loss = OmegaConf.to_container(config, resolve=True)["loss"]
     count = 2 if name in PAIRS else 1
     assert values(loss, "class_weights") == [[1, 2, 3, 4, 5, 6]] * count
-    assert values(loss, "sync_dist") == [True] * (count - ("lovasz" in name))
+    assert values(loss, "sync_dist") == [True] * count
 
 
 def test_lists_from_yaml_reach_the_loss():

@@ -6,7 +6,26 @@ import torch.distributed
 import torch.multiprocessing
 from torch import nn
 
-from lightning_seg.losses import CrossEntropyDiceLoss, CrossEntropyLoss, DiceLoss, FocalLoss
+from lightning_seg.losses import (
+    CompoundLoss,
+    CrossEntropyDiceLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    JaccardLoss,
+    LovaszHingeLoss,
+    LovaszSoftmaxLoss,
+    OhemCrossEntropyLoss,
+    TopKCrossEntropyLoss,
+    TverskyLoss,
+)
+
+
+def compound(**options) -> CompoundLoss:
+    terms = {"ce": CrossEntropyLoss, "dice": DiceLoss, "lovasz": LovaszSoftmaxLoss}
+    weights = {"ce": 1.0, "dice": 0.5, "lovasz": 2.0}
+    return CompoundLoss(terms={name: make(**options) for name, make in terms.items()}, weights=weights)
+
 
 WEIGHTS = [1.0, 3.0, 0.5]
 CASES = {
@@ -21,19 +40,47 @@ CASES = {
     "dice per image": (DiceLoss, {"per_image": True}),
     "dice multilabel": (DiceLoss, {"task": "multilabel", "class_weights": WEIGHTS}),
     "ce_dice": (CrossEntropyDiceLoss, {}),
+    "tversky": (TverskyLoss, {}),
+    "jaccard": (JaccardLoss, {"classes": "present"}),
+    "ohem": (OhemCrossEntropyLoss, {"min_kept": 5, "threshold": 0.3}),
+    "top_k": (TopKCrossEntropyLoss, {"k": 0.3, "class_weights": WEIGHTS}),
+    "compound": (compound, {}),
+}
+for method in ("histogram", "sort"):
+    CASES |= {
+        f"lovasz {method}": (LovaszSoftmaxLoss, {"method": method, "class_weights": WEIGHTS}),
+        f"lovasz {method} per image": (LovaszSoftmaxLoss, {"method": method, "per_image": True}),
+        f"lovasz {method} multilabel": (LovaszSoftmaxLoss, {"method": method, "task": "multilabel"}),
+        f"hinge {method}": (LovaszHingeLoss, {"method": method, "per_image": False}),
+        f"hinge {method} per image": (LovaszHingeLoss, {"method": method}),
+    }
+TRAINED = {
+    "ce": (CrossEntropyLoss, {}),
+    "dice": (DiceLoss, {}),
+    "focal": (FocalLoss, {}),
+    "tversky": (TverskyLoss, {}),
+    "lovasz histogram": (LovaszSoftmaxLoss, {"method": "histogram"}),
+    "lovasz sort": (LovaszSoftmaxLoss, {"method": "sort"}),
+    "compound": (compound, {}),
 }
 BATCHES = ("uneven", "one rank void", "all void")
+# The images of the joined batch that each rank gets, by the number of processes.
+PARTS = {2: (slice(0, 1), slice(1, 5)), 3: (slice(0, 1), slice(1, 4), slice(4, 5))}
 
 
-def joined_batch(kind: str, task: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three images, of which rank 0 gets the first and rank 1 the others."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(3, 2, 4, 5, generator=generator, dtype=torch.float64)
-    shape, high = ((3, 3, 4, 5), 2) if task == "multilabel" else ((3, 4, 5), 3)
+def task_of(make, options) -> str:
+    return "binary" if make is LovaszHingeLoss else options.get("task", "multiclass")
+
+
+def joined_batch(kind: str, task: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Five images, of which rank 0 gets the first."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn(5, 2, 4, 5, generator=generator, dtype=torch.float64)
+    shape, high = ((5, 3, 4, 5) if task == "multilabel" else (5, 4, 5)), 3 if task == "multiclass" else 2
     target = torch.randint(0, high, shape, generator=generator)
-    target[0][target[0] == 2] = 1  # class 2 is only on rank 1
+    target[0][target[0] == 2] = 1  # class 2 is not on rank 0
     target[1, ..., :3] = 255
-    target[{"uneven": slice(0), "one rank void": slice(1), "all void": slice(3)}[kind]] = 255
+    target[{"uneven": slice(0), "one rank void": slice(1), "all void": slice(5)}[kind]] = 255
     return image, target
 
 
@@ -44,66 +91,120 @@ def network() -> nn.Module:
 
 def step(model: nn.Module, loss: nn.Module, image, target) -> tuple[float, torch.Tensor]:
     model.zero_grad()
-    value = loss(model(image), target)
+    logits = model(image)
+    value = loss(logits[:, 0] if loss.task == "binary" else logits, target)
     value.backward()
     return value.item(), torch.cat([parameter.grad.flatten().clone() for parameter in model.parameters()])
 
 
-def train_on_one_of_two_ranks(rank: int, folder: str) -> None:
+def two_layers() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1)
+    return nn.Sequential(*layers).double()
+
+
+def weights_after_ten_steps(model: nn.Module, loss: nn.Module, part: slice = slice(None)) -> torch.Tensor:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for seed in range(10):
+        image, target = joined_batch(BATCHES[seed % 2], "multiclass", seed)
+        step(model, loss, image[part], target[part])
+        optimizer.step()
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def train_on_one_rank(rank: int, world_size: int, folder: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    method = f"file://{folder}/rendezvous"
+    torch.distributed.init_process_group("gloo", init_method=method, rank=rank, world_size=world_size)
+    part = PARTS[world_size][rank]
     model = nn.parallel.DistributedDataParallel(network())
     results = {}
     for name, (make, options) in CASES.items():
         for kind in BATCHES:
-            image, target = joined_batch(kind, options.get("task", "multiclass"))
-            part = slice(0, 1) if rank == 0 else slice(1, 3)
-            for sync in (True, False):
+            image, target = joined_batch(kind, task_of(make, options))
+            for sync in (True, False) if kind == "uneven" else (True,):
                 loss = make(ignore_index=255, sync_dist=sync, **options)
                 results[name, kind, sync] = step(model, loss, image[part], target[part])
+    for name, (make, options) in TRAINED.items():
+        loss = make(ignore_index=255, sync_dist=True, **options)
+        results["trained", name] = weights_after_ten_steps(
+            nn.parallel.DistributedDataParallel(two_layers()), loss, part
+        )
     image, target = joined_batch("uneven", "multiclass")
     if rank == 0:  # one rank alone, as at the end of an evaluation with an odd number of images
-        results["eval"] = DiceLoss(ignore_index=255, sync_dist=True).eval()(network()(image), target).item()
-    torch.save(results, f"{folder}/rank{rank}.pt")
+        for make in (DiceLoss, LovaszSoftmaxLoss):
+            results["eval", make] = make(ignore_index=255, sync_dist=True).eval()(network()(image), target).item()
+    torch.save({key: value for key, value in results.items() if key[0] != "eval"}, f"{folder}/rank{rank}.pt")
+    torch.save([value for key, value in results.items() if key[0] == "eval"], f"{folder}/eval{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(train_on_one_of_two_ranks, (str(folder),), nprocs=2)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+def folders(tmp_path_factory):
+    """What the ranks saved, by the number of processes."""
+    folders = {}
+    for world_size in PARTS:
+        folders[world_size] = tmp_path_factory.mktemp("ranks")
+        arguments = (world_size, str(folders[world_size]))
+        torch.multiprocessing.spawn(train_on_one_rank, arguments, nprocs=world_size)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def ranks(folders):
+    return {
+        world_size: [torch.load(folder / f"rank{rank}.pt") for rank in range(world_size)]
+        for world_size, folder in folders.items()
+    }
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("kind", BATCHES)
-def test_two_processes_have_value_and_gradient_of_the_joined_batch(ranks, name, kind):
+@pytest.mark.parametrize("world_size", PARTS)
+def test_processes_have_value_and_gradient_of_the_joined_batch(ranks, world_size, name, kind):
     make, options = CASES[name]
-    image, target = joined_batch(kind, options.get("task", "multiclass"))
+    image, target = joined_batch(kind, task_of(make, options))
     value, gradient = step(network(), make(ignore_index=255, **options), image, target)
-    for results in ranks:
+    for results in ranks[world_size]:
         synced_value, synced_gradient = results[name, kind, True]
-        assert synced_value == pytest.approx(value)
-        torch.testing.assert_close(synced_gradient, gradient)
+        assert synced_value == pytest.approx(value, rel=1e-6, abs=1e-12)
+        torch.testing.assert_close(synced_gradient, gradient, rtol=1e-6, atol=1e-9)
+    assert bool(gradient.any()) == (kind != "all void")
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("world_size", PARTS)
+def test_ten_steps_lead_to_the_weights_that_the_joined_batch_leads_to(ranks, world_size, name):
+    make, options = TRAINED[name]
+    expected = weights_after_ten_steps(two_layers(), make(ignore_index=255, **options))
+    start = torch.cat([parameter.detach().flatten() for parameter in two_layers().parameters()])
+    assert (expected - start).norm() > 0.01
+    for results in ranks[world_size]:
+        torch.testing.assert_close(results["trained", name], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "ce sum"])
-def test_without_sync_dist_it_would_not(ranks, name):
+@pytest.mark.parametrize("world_size", PARTS)
+def test_without_sync_dist_it_would_not(ranks, world_size, name):
     make, options = CASES[name]
-    image, target = joined_batch("uneven", options.get("task", "multiclass"))
+    image, target = joined_batch("uneven", task_of(make, options))
     _, gradient = step(network(), make(ignore_index=255, **options), image, target)
-    assert not torch.allclose(ranks[0][name, "uneven", False][1], gradient, rtol=1e-3)
+    assert not torch.allclose(ranks[world_size][0][name, "uneven", False][1], gradient, rtol=1e-3)
 
 
-def test_evaluation_waits_for_no_other_process(ranks):
+def test_evaluation_waits_for_no_other_process(folders):
     image, target = joined_batch("uneven", "multiclass")
-    expected = DiceLoss(ignore_index=255)(network()(image), target).item()
-    assert ranks[0]["eval"] == pytest.approx(expected)
+    expected = [make(ignore_index=255)(network()(image), target).item() for make in (DiceLoss, LovaszSoftmaxLoss)]
+    for folder in folders.values():
+        assert torch.load(folder / "eval0.pt") == pytest.approx(expected)
 
 
-def test_in_one_process_it_changes_nothing():
-    image, target = joined_batch("uneven", "multiclass")
-    logits = network()(image)
-    expected = DiceLoss(ignore_index=255)(logits, target)
-    assert torch.equal(DiceLoss(ignore_index=255, sync_dist=True)(logits, target), expected)
+@pytest.mark.parametrize("name", CASES)
+def test_in_one_process_it_changes_nothing(name):
+    make, options = CASES[name]
+    image, target = joined_batch("uneven", task_of(make, options))
+    value, gradient = step(network(), make(ignore_index=255, **options), image, target)
+    synced_value, synced_gradient = step(network(), make(ignore_index=255, sync_dist=True, **options), image, target)
+    assert synced_value == value
+    assert torch.equal(synced_gradient, gradient)

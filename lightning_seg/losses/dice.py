@@ -6,8 +6,7 @@ from torch import Tensor
 
 from lightning_seg.losses.loss import Classes
 from lightning_seg.losses.pixels import Task
-from lightning_seg.losses.reduction import ratio
-from lightning_seg.losses.region import Average, RegionLoss, RegionSums
+from lightning_seg.losses.region import Average, RegionLoss, RegionSums, index
 
 
 class DiceLoss(RegionLoss):
@@ -77,4 +76,4 @@ class DiceLoss(RegionLoss):
 
 def dice(sums: RegionSums, smooth: float) -> Tensor:
     """The Dice coefficient, and 1 where the sums and `smooth` are 0."""
-    return ratio(2 * sums.true_positive + smooth, sums.probability + sums.target + smooth, empty=1.0)
+    return index(2 * sums.true_positive + smooth, sums.probability + sums.target + smooth)

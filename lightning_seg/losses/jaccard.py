@@ -6,8 +6,7 @@ from torch import Tensor
 
 from lightning_seg.losses.loss import Classes
 from lightning_seg.losses.pixels import Task
-from lightning_seg.losses.reduction import ratio
-from lightning_seg.losses.region import Average, RegionLoss, RegionSums
+from lightning_seg.losses.region import Average, RegionLoss, RegionSums, index
 
 
 class JaccardLoss(RegionLoss):
@@ -75,4 +74,4 @@ class JaccardLoss(RegionLoss):
     def class_losses(self, sums: RegionSums) -> Tensor:
         """One minus the Jaccard index of each class."""
         union = sums.probability + sums.target - sums.true_positive
-        return 1 - ratio(sums.true_positive + self.smooth, union + self.smooth, empty=1.0)
+        return 1 - index(sums.true_positive + self.smooth, union + self.smooth)

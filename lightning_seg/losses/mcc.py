@@ -32,7 +32,7 @@ class MCCLoss(RegionLoss):
         √(s·(n - P + s) / ((P + s)·(n + s)))     P = Σ p, if no pixel has the class; n is the number of valid pixels
 
     so that false positives cost. With "present" absent classes are left out and cost nothing. With s = 0 the loss of a
-    class whose target or prediction is constant is 0 if they are equal, else 1, without gradient.
+    class whose target or prediction is constant is 0 if they are equal, to rounding, else 1, without gradient.
     Soft targets are refused: the loss is least at hard predictions, not where p equals them.
 
     Args:
@@ -76,14 +76,16 @@ class MCCLoss(RegionLoss):
     def class_losses(self, sums: RegionSums) -> Tensor:
         """One minus the correlation coefficient of each class."""
         true_positive, true_negative = sums.true_positive + self.smooth, sums.true_negative + self.smooth
-        false_positive, false_negative = sums.false_positive, sums.false_negative
-        covariance = true_positive * true_negative - false_positive * false_negative
+        covariance = true_positive * true_negative - sums.false_positive * sums.false_negative
+        # Not of the four above: where a target is constant, n - T is 0 and the rounded TN + FP may not be.
         variances = (
-            (true_positive + false_positive)
-            * (true_positive + false_negative)
-            * (true_negative + false_positive)
-            * (true_negative + false_negative)
+            (sums.probability + self.smooth)
+            * (sums.target + self.smooth)
+            * ((sums.valid_count - sums.probability).clamp(min=0) + self.smooth)
+            * (sums.valid_count - sums.target + self.smooth)
         )
         varies = variances > 0
-        equal = (false_positive + false_negative == 0).to(variances.dtype)
-        return 1 - torch.where(varies, covariance * torch.where(varies, variances, 1).rsqrt(), equal)
+        # But for the rounding of p: whether a constant prediction of a constant target is right.
+        right = sums.false_positive + sums.false_negative <= 1e-6 * sums.valid_count
+        constant = right.to(variances.dtype)
+        return 1 - torch.where(varies, covariance * torch.where(varies, variances, 1).rsqrt(), constant)

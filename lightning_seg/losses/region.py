@@ -8,12 +8,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.class_sums import Reads
 from lightning_seg.losses.loss import Classes, Loss, not_negative
 from lightning_seg.losses.pixels import Task
 from lightning_seg.losses.reduction import mean_over_classes, sum_if
 from lightning_seg.losses.statistics import Statistics
 
 Average = Literal["macro", "micro"]
+
+# A sum of probabilities below this is of no pixel. The gradient of the ratio has its reciprocal, in the float32 of the
+# logits, which is infinite from 3e-39 on.
+_NOTHING = 1e-30
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,11 @@ class RegionLoss(Loss):
         """What the sums of each class are multiplied by before average="micro" sums them: (G, C), or (C,)."""
         return torch.ones_like(sums.target)
 
+    @property
+    def reads(self) -> Reads:
+        """The squared form reads the sum of p²."""
+        return Reads(squares=self.squared)
+
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
         sums = self._sums(statistics)
@@ -138,3 +148,9 @@ class RegionLoss(Loss):
             ]
         )
         return RegionSums(*(sums if self.per_image else sum_if(self.syncs, sums.sum(1, keepdim=True))))
+
+
+def index(overlap: Tensor, total: Tensor) -> Tensor:
+    """overlap / total, and 1 where both are 0: a class that no pixel has and that is predicted nowhere is right."""
+    something = total > _NOTHING
+    return torch.where(something, overlap / torch.where(something, total, 1), 1)

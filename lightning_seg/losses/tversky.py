@@ -6,8 +6,7 @@ from torch import Tensor
 
 from lightning_seg.losses.loss import Classes, not_negative
 from lightning_seg.losses.pixels import Task
-from lightning_seg.losses.reduction import ratio
-from lightning_seg.losses.region import Average, RegionLoss, RegionSums
+from lightning_seg.losses.region import Average, RegionLoss, RegionSums, index
 
 
 class TverskyLoss(RegionLoss):
@@ -79,7 +78,7 @@ class TverskyLoss(RegionLoss):
 def tversky(sums: RegionSums, alpha: float, beta: float, smooth: float) -> Tensor:
     """The Tversky index, and 1 where its denominator is 0."""
     errors = alpha * sums.false_positive + beta * sums.false_negative
-    return ratio(sums.true_positive + smooth, sums.true_positive + errors + smooth, empty=1.0)
+    return index(sums.true_positive + smooth, sums.true_positive + errors + smooth)
 
 
 def error_weights(alpha: float, beta: float) -> tuple[float, float]:

@@ -252,7 +252,7 @@ def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor
     index = labels.unsqueeze(1)
     of_label = p.gather(1, index)
     slope = _looked_up(table[..., 0, :], images, p.clone(), reads)
-    bins = reads.bins.positions(1 - of_label) >> reads.bins.cut(p.dtype)
+    bins = reads.bins.index(reads.bins.positions(1 - of_label), p.dtype)
     own = (table[images] if reads.errors_per_image else table)[:, :, 1].expand(len(p), -1, -1)
     flat = (index * own.shape[2] + bins).flatten(1)
     return slope.scatter_(1, index, -own.flatten(1).gather(1, flat).unsqueeze(1))
@@ -260,13 +260,13 @@ def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor
 
 def _sigmoid_error_slope(table: Tensor, images: slice, errors: Tensor, labels: Tensor, reads: Reads) -> Tensor:
     """∂L/∂e through the sums of errors, (n, C, L); `errors` are overwritten."""
-    bins = (reads.bins.positions(errors) >> reads.bins.cut(errors.dtype)).long()
+    bins = reads.bins.index(reads.bins.positions(errors), errors.dtype)
     rows = (table[images] if reads.errors_per_image else table).expand(len(errors), -1, -1, -1).flatten(2)
     return rows.gather(2, bins.add_(labels, alpha=reads.bins.count))
 
 
 def _looked_up(table: Tensor, images: slice, errors: Tensor, reads: Reads) -> Tensor:
-    bins = (reads.bins.positions(errors) >> reads.bins.cut(errors.dtype)).long()
+    bins = reads.bins.index(reads.bins.positions(errors), errors.dtype)
     return (table[images] if reads.errors_per_image else table).expand(len(errors), -1, -1).gather(2, bins)
 
 

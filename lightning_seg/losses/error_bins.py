@@ -46,6 +46,10 @@ class ErrorBins:
         integer, one = (torch.int32, 0x3F800000) if errors.dtype == torch.float32 else (torch.int64, 1023 << 52)
         return errors.clamp_(max=2.0**self.octaves - 1).add_(1).view(integer).sub_(one)
 
+    def index(self, positions: Tensor, dtype: torch.dtype) -> Tensor:
+        """The bins of positions, int64; NaN, too, has one."""
+        return (positions >> self.cut(dtype)).clamp_(0, self.count - 1).long()
+
     def unpack(self, packed: Tensor, dtype: torch.dtype, pixels: int) -> tuple[Tensor, Tensor]:
         """The number of errors in each bin, int64, and their sum, float64, of what `ErrorHistogram` adds up."""
         kept = self.kept(dtype, pixels)
@@ -88,7 +92,7 @@ class ErrorHistogram:
         """The bin of each error, and what to add there to `packed`, both int64; `errors` are overwritten."""
         positions = self.bins.positions(errors)
         cut = self.bins.cut(self.dtype)
-        index = (positions >> cut).long()
+        index = self.bins.index(positions, self.dtype)
         places = positions.bitwise_and_((1 << cut) - 1).bitwise_right_shift_(cut - self.kept)
         return index, places.long().add_(1 << (self.kept + self.pixels.bit_length()))
 

@@ -1,4 +1,4 @@
-"""Lovász losses: the convex surface over the Jaccard index, by sorting the errors."""
+"""Lovász losses: the convex surface over the Jaccard index, from histograms of the errors or by sorting them."""
 
 from collections.abc import Iterable
 from typing import Literal, get_args
@@ -173,7 +173,8 @@ def _mean_of_integrals(loss: Loss, errors: Errors, statistics: Statistics) -> Te
         sums, counts = sum_if(loss.syncs, sums), sum_if(loss.syncs, counts)
         present, valid_count = sum_if(loss.syncs, torch.stack([present, valid_count]).sum(1, keepdim=True))
     slopes = jaccard_slopes(counts[:, :, 1], counts[:, :, 0], present.detach())
-    extensions = (sums.flip(2) * slopes).sum((2, 3))
+    # A NaN among the logits must show, and a bin of integers cannot hold it.
+    extensions = (sums.flip(2) * slopes).sum((2, 3)) + 0 * statistics.probability_sum.detach().sum()
     counted = loss.counted_classes(present > 0, valid_count)
     weights = loss.weights_for(statistics)
     return mean_over_classes(extensions, counted, weights, loss.per_image, loss.syncs).to(statistics.pixels.dtype)

@@ -257,3 +257,11 @@ def test_hinge_is_refused_for_multiclass():
 def test_soft_targets_are_refused(multilabel):
     with pytest.raises(TypeError, match="no meaning for soft targets"):
         LovaszHingeLoss(task="multilabel")(multilabel[0], multilabel[1].double())
+
+
+@pytest.mark.parametrize("method", ["histogram", "sort"])
+@pytest.mark.parametrize("make", [LovaszSoftmaxLoss, LovaszHingeLoss])
+def test_a_nan_among_the_logits_shows(make, method):
+    logits, target = torch.randn(2, 1, 4, 5), torch.randint(0, 2, (2, 1, 4, 5))
+    logits[0, 0, 1, 2] = torch.nan
+    assert make(task="binary", classes="all", method=method)(logits, target).isnan()

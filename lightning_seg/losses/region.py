@@ -136,7 +136,7 @@ class RegionLoss(Loss):
             sums = sums.pooled(factor if weights is None else factor * weights)
             counted, weights = counted.any(1, keepdim=True), None
         loss = mean_over_classes(self.class_losses(sums), counted, weights, self.per_image, self.syncs)
-        return loss.to(statistics.pixels.logits.dtype)
+        return loss.to(statistics.pixels.dtype)
 
     def _sums(self, statistics: Statistics) -> RegionSums:
         sums = torch.stack(

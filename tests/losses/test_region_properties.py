@@ -75,7 +75,7 @@ any_batch = {
     "classes": st.integers(2, 5),
     "void": st.sampled_from([0.0, 0.3, 0.95]),
 }
-few = settings(max_examples=10, deadline=None)
+few = settings(max_examples=6, deadline=None)
 
 
 def build(case: Case, task: str, **options) -> nn.Module:

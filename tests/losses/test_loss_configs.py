@@ -26,6 +26,9 @@ SINGLE = {
     "lovasz": losses.LovaszSoftmaxLoss,
     "lovasz_hinge": losses.LovaszHingeLoss,
     "mcc": losses.MCCLoss,
+    "ohem": losses.OhemCrossEntropyLoss,
+    "poly": losses.PolyCrossEntropyLoss,
+    "topk": losses.TopKCrossEntropyLoss,
     "tversky": losses.TverskyLoss,
 }
 PAIRS = {

@@ -18,6 +18,9 @@ from lightning_seg.losses.log_cosh_dice import LogCoshDiceLoss
 from lightning_seg.losses.loss import Loss
 from lightning_seg.losses.lovasz import LovaszHingeLoss, LovaszSoftmaxLoss
 from lightning_seg.losses.mcc import MCCLoss
+from lightning_seg.losses.ohem import OhemCrossEntropyLoss
+from lightning_seg.losses.poly import PolyCrossEntropyLoss
+from lightning_seg.losses.top_k import TopKCrossEntropyLoss
 from lightning_seg.losses.tversky import TverskyLoss
 from lightning_seg.losses.weight_schedule import LinearWeight
 
@@ -39,6 +42,9 @@ __all__ = [
     "LovaszHingeLoss",
     "LovaszSoftmaxLoss",
     "MCCLoss",
+    "OhemCrossEntropyLoss",
+    "PolyCrossEntropyLoss",
     "SoftClDiceLoss",
+    "TopKCrossEntropyLoss",
     "TverskyLoss",
 ]

@@ -59,8 +59,10 @@ def forward(
             peak = z.amax(1)
             e = _exp_difference(z, peak)
             total = e.sum(1)
-            log_sum = peak + total.log()
-            log_probability = z.gather(1, labels.unsqueeze(1)).squeeze(1) - log_sum
+            log_total = total.log()
+            log_sum = peak + log_total
+            # In this order no digits of a large peak are lost.
+            log_probability = z.gather(1, labels.unsqueeze(1)).squeeze(1).sub_(peak).sub_(log_total)
             if valid is not None:
                 log_probability.masked_fill_(~valid, 0)
                 log_sum = log_sum.masked_fill(~valid, torch.inf)

@@ -110,7 +110,7 @@ def forward(
             where = (images, pixels) if softmax else (images, slice(None), pixels)
             label_map[where] = log_probability
     if histograms is not None:
-        counts, sums = histograms.read()
+        counts, sums = histograms.histogram.read()
         error_counts.copy_(counts)
         error_sums.copy_(sums)
 
@@ -253,9 +253,10 @@ def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor
     """∂L/∂p through the sums of errors, (n, C, L)."""
     index = labels.unsqueeze(1)
     of_label = p.gather(1, index)
-    slope = _looked_up(table[..., 0, :], images, p.clone(), reads)
+    rows = (table[images] if reads.errors_per_image else table).expand(len(p), -1, -1, -1)
+    slope = rows[:, :, 0].gather(2, reads.bins.index(reads.bins.positions(p.clone()), p.dtype))
     bins = reads.bins.index(reads.bins.positions(1 - of_label), p.dtype)
-    own = (table[images] if reads.errors_per_image else table)[:, :, 1].expand(len(p), -1, -1)
+    own = rows[:, :, 1]
     flat = (index * own.shape[2] + bins).flatten(1)
     return slope.scatter_(1, index, -own.flatten(1).gather(1, flat).unsqueeze(1))
 
@@ -265,11 +266,6 @@ def _sigmoid_error_slope(table: Tensor, images: slice, errors: Tensor, labels: T
     bins = reads.bins.index(reads.bins.positions(errors), errors.dtype)
     rows = (table[images] if reads.errors_per_image else table).expand(len(errors), -1, -1, -1).flatten(2)
     return rows.gather(2, bins.add_(labels, alpha=reads.bins.count))
-
-
-def _looked_up(table: Tensor, images: slice, errors: Tensor, reads: Reads) -> Tensor:
-    bins = reads.bins.index(reads.bins.positions(errors), errors.dtype)
-    return (table[images] if reads.errors_per_image else table).expand(len(errors), -1, -1).gather(2, bins)
 
 
 class _Histograms:
@@ -292,26 +288,20 @@ class _Histograms:
         values.scatter_(1, index, 0)
         if valid is not None:
             values.mul_(valid.unsqueeze(1))
-        packed = self._rows(images, len(p))
+        packed = self._rows(images)
         self._scatter(packed[:, :, 0], bins, values)
         flat = (index * packed.shape[3] + own_bins).flatten(1)
         add = torch.zeros(len(packed), packed.shape[1] * packed.shape[3], dtype=torch.int64, device=p.device)
-        add.scatter_add_(1, *(_grouped(part, len(packed)) for part in (flat, own.flatten(1))))
+        add.scatter_add_(1, *(part.reshape(len(packed), -1) for part in (flat, own)))
         packed[:, :, 1] += add.view(len(packed), packed.shape[1], packed.shape[3])
 
     def add_sigmoid(self, images: slice, errors: Tensor, labels: Tensor, counted: Tensor) -> None:
         """Adds the errors that are counted; they are overwritten."""
         bins, values = self.histogram.index_and_value(errors)
         values.mul_(counted)
-        self._scatter(
-            self._rows(images, len(errors)).flatten(2), bins.add_(labels, alpha=self.histogram.bins.count), values
-        )
+        self._scatter(self._rows(images).flatten(2), bins.add_(labels, alpha=self.histogram.bins.count), values)
 
-    def read(self) -> tuple[Tensor, Tensor]:
-        """The number of errors and their sum in each bin."""
-        return self.histogram.read()
-
-    def _rows(self, images: slice, count: int) -> Tensor:
+    def _rows(self, images: slice) -> Tensor:
         return self.histogram.packed[images] if self.per_image else self.histogram.packed
 
     def _scatter(self, rows: Tensor, bins: Tensor, values: Tensor) -> None:
@@ -320,10 +310,6 @@ class _Histograms:
             rows.scatter_add_(2, bins, values)
         else:
             rows.scatter_add_(2, *(part.transpose(0, 1).flatten(1).unsqueeze(0) for part in (bins, values)))
-
-
-def _grouped(values: Tensor, groups: int) -> Tensor:
-    return values.reshape(groups, -1)
 
 
 def block_size(logits: Tensor) -> int:

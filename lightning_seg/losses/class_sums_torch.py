@@ -339,7 +339,8 @@ def _widened(logits: Tensor) -> Tensor:
 
 def _exp_difference(z: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
     """exp(z - offset), with one offset for each pixel."""
-    return torch.add((offset * -LOG2E).unsqueeze(1), z, alpha=LOG2E, out=out).exp2_()
+    # The difference first: it is exact near the peak, where the products of large logits would be rounded apart.
+    return torch.sub(z, offset.unsqueeze(1), out=out).mul_(LOG2E).exp2_()
 
 
 def _labels(target: Tensor, ignore_index: int | None, classes: int) -> tuple[Tensor, Tensor | None]:

@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from lightning_seg.data.class_weights import ESTIMATES
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
+from lightning_seg.data.training_order import SeededSamples, TrainingLoader, TrainingOrder
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,11 @@ class SegmentationDataModule(lightning.LightningDataModule):
     A subclass implements `setup(stage)`, which sets `train_set`, `val_set` and `test_set`, as far as the stage needs
     them.
 
+    The order of the training images and the random numbers of each (torch's, numpy's and Python's, whichever the data
+    set or `augment` draws) depend on the seed, which is that of `lightning.seed_everything` or `torch.manual_seed`, on
+    the epoch and on the image, and on nothing else: not on the number of workers, nor on what was drawn before. A
+    training that is resumed in the middle of an epoch goes on with the images and the changes that were to come.
+
     Args:
         num_classes: channels of the logits; 1 for the binary task, whose masks hold 0 and 1.
         class_names: one for each class. Default: "0", "1", ...
@@ -46,7 +52,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         eval_batch_size: images of a validation or test step. With 1, images may differ in size.
         num_workers: processes that load images; 0 loads them in the training process.
         augment: applied to training samples, a mapping whose image and mask are `torchvision.tv_tensors`; see
-            `training_augmentation`. Its random numbers are torch's, so that `lightning.seed_everything` fixes them.
+            `training_augmentation`.
         mean: per channel, what `SegmentationModule` subtracts from an image; kept as an attribute for it.
         std: per channel, what it divides by.
         palette: one (red, green, blue) for each mask value. Default: PASCAL VOC's colours.
@@ -93,17 +99,29 @@ class SegmentationDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled and augmented batches; a last, smaller one is left out unless it is the only one."""
         dataset = ready(self.train_set, "fit")
-        processes = self.trainer.world_size if self.trainer is not None else 1
+        trainer = self.trainer
+        processes, rank, seed = 1, 0, torch.initial_seed()
+        if trainer is not None:
+            processes, rank, seed = trainer.world_size, trainer.global_rank, trainer.strategy.broadcast(seed)
+        order = TrainingOrder(
+            dataset, num_replicas=processes, rank=rank, seed=seed, skip=lambda: self._batches_done() * self.batch_size
+        )
         images = len(dataset) // processes  # type: ignore[arg-type]
-        return self._loader(dataset, self.batch_size, shuffle=True, drop_last=images >= self.batch_size)
+        return TrainingLoader(
+            SeededSamples(dataset, seed),
+            self.batch_size,
+            sampler=order,
+            drop_last=images >= self.batch_size,
+            **self._loading(),
+        )
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Validation images in their order."""
-        return self._loader(ready(self.val_set, "validate"), self.eval_batch_size)
+        return DataLoader(ready(self.val_set, "validate"), self.eval_batch_size, **self._loading())
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Test images in their order."""
-        return self._loader(ready(self.test_set, "test"), self.eval_batch_size)
+        return DataLoader(ready(self.test_set, "test"), self.eval_batch_size, **self._loading())
 
     def count_training_pixels(self) -> Tensor:
         """Pixels of each mask value in each training image, int64 `(images, values)`, not augmented, without void.
@@ -153,19 +171,23 @@ class SegmentationDataModule(lightning.LightningDataModule):
             log.warning("%s is in no training mask and has class weight 0.", name)
         return weights
 
-    def _loader(
-        self, dataset: Dataset[Sample], batch_size: int, shuffle: bool = False, drop_last: bool = False
-    ) -> DataLoader[Sample]:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            collate_fn=collate,
-        )
+    def _loading(self) -> dict[str, Any]:
+        """The arguments that all loaders share."""
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+            "collate_fn": collate,
+            # Its own, so that an iteration draws nothing from the random numbers of the training.
+            "generator": torch.Generator(),
+        }
+
+    def _batches_done(self) -> int:
+        """Batches of the epoch that were done before the training was resumed; 0 in every later epoch."""
+        trainer = self.trainer
+        if trainer is None or not trainer.training or not trainer.fit_loop.epoch_loop.restarting:
+            return 0
+        return trainer.fit_loop.batch_idx + 1
 
     def _check_arguments(self) -> None:
         if len(self.class_names) != self.num_classes:

@@ -1,7 +1,17 @@
-"""Lightning callbacks: pictures of predictions, curves as CSV, the configuration inside the checkpoint."""
+"""Lightning callbacks: what a run leaves behind besides its weights, each in a file of its own."""
 
+from lightning_seg.callbacks.confusion import ConfusionCounts
+from lightning_seg.callbacks.costs import TrainingCosts
 from lightning_seg.callbacks.curves import EpochCurves
 from lightning_seg.callbacks.pictures import PredictionPictures
 from lightning_seg.callbacks.stored_config import StoredConfig
+from lightning_seg.callbacks.validation_samples import ValidationSamples
 
-__all__ = ["EpochCurves", "PredictionPictures", "StoredConfig"]
+__all__ = [
+    "ConfusionCounts",
+    "EpochCurves",
+    "PredictionPictures",
+    "StoredConfig",
+    "TrainingCosts",
+    "ValidationSamples",
+]

@@ -63,6 +63,11 @@ class EpochCurves(Callback):
         self._rows.append(self._current)
         self._update(trainer)
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Brings the last row up to date: a training that goes on from this checkpoint keeps it."""
+        if self._current is not None:
+            self._update(trainer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Completes the last row."""
         self._complete(trainer)

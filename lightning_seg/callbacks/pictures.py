@@ -1,23 +1,20 @@
-"""A picture of the first test predictions."""
+"""A picture of some test predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
-from torch.nn import functional as F
 
+from lightning_seg.callbacks.spread import predict_spread
 from lightning_seg.inference.pictures import prediction_picture
 from lightning_seg.inference.whole_file import whole_file
 
 
 class PredictionPictures(Callback):
-    """Writes a picture of the first images of the test set: image, truth, prediction, errors.
+    """Writes a picture of images spread evenly over the test set: image, truth, prediction, errors.
 
-    Only these images are predicted once more, on the first process, and only its share of the set is shown. With
-    several test loaders the first one is shown. A picture of an earlier test in the same place is replaced.
+    Neighbours in a data set are often frames of one film. Only these images are predicted once more, after the test.
+    With several test loaders the first one is shown. A picture of an earlier test in the same place is replaced.
 
     Args:
         path: the PNG file.
@@ -45,7 +42,6 @@ class PredictionPictures(Callback):
         self.class_names = [str(name) for name in class_names]
         self.count = count
         self.ignore_index = ignore_index
-        self._shown: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what cannot be drawn before anything is trained."""
@@ -55,42 +51,18 @@ class PredictionPictures(Callback):
                 "leave the callback out (~callbacks.pictures)."
             )
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets an earlier test."""
-        self._shown = []
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Tensor | Mapping[str, Any] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Predicts the images of this batch that are still wanted."""
-        wanted = self.count - len(self._shown)
-        if not trainer.is_global_zero or dataloader_idx > 0 or wanted <= 0:
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Predicts the images once more, draws and writes the picture."""
+        shown = predict_spread(trainer, pl_module, trainer.test_dataloaders, self.count)
+        if not shown or not trainer.is_global_zero:
             return
-        module: Any = pl_module
-        image, mask = module.unpack(batch)
-        image, mask = image[:wanted], mask[:wanted]
-        with torch.inference_mode(), trainer.precision_plugin.forward_context():
-            labels = module.predict_labels(module(image, mask.shape[-2:]))
-        # The binary task may give masks (N, 1, H, W), the shape of its logits.
-        mask = mask.squeeze(1) if mask.ndim == 4 else mask
-        image = F.interpolate(image, mask.shape[-2:], mode="bilinear", align_corners=False)
-        self._shown += [
-            (one.cpu(), truth.cpu(), prediction.cpu())
-            for one, truth, prediction in zip(image, mask, labels, strict=True)
-        ]
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws and writes the picture."""
-        if not self._shown:
-            return
-        images, truths, predictions = zip(*self._shown, strict=True)
-        self._shown = []
-        picture = prediction_picture(images, truths, predictions, self.palette, self.class_names, self.ignore_index)
+        picture = prediction_picture(
+            [one.image for one in shown],
+            [one.truth for one in shown],
+            [one.labels for one in shown],
+            self.palette,
+            self.class_names,
+            self.ignore_index,
+        )
         with whole_file(self.path, overwrite=True) as temporary:
             picture.save(temporary)

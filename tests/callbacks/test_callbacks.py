@@ -1,5 +1,6 @@
 import csv
 import math
+from itertools import pairwise
 
 import lightning
 import pytest
@@ -7,9 +8,10 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_seg.callbacks import EpochCurves, PredictionPictures, StoredConfig
+from lightning_seg.callbacks.spread import spread_indices
 
 PALETTE = [(0, 0, 0), (200, 10, 20)]
 
@@ -126,18 +128,41 @@ def test_a_configuration_that_is_not_data_is_refused_by_name(value):
         StoredConfig({"data": [1, value]})
 
 
-def test_pictures_show_the_first_test_images_and_predict_only_these_again(tmp_path):
+def test_pictures_show_test_images_from_all_over_the_split_and_predict_only_these_again(tmp_path):
     path, module = tmp_path / "new" / "predictions.png", Tiny()
-    pictures = PredictionPictures(path, PALETTE, ["ground", "tree"], count=3)
+    shades = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8]
+    data = [(torch.full((3, 4, 6), shade), torch.zeros(4, 6, dtype=torch.int64)) for shade in shades]
     for _ in range(2):
         module.forwards = 0
-        trainer(tmp_path, pictures).test(module, loader(8), verbose=False)
+        trainer(tmp_path, PredictionPictures(path, PALETTE, ["ground", "tree"], count=3)).test(
+            module, DataLoader(data, batch_size=2), verbose=False
+        )
         assert module.forwards == 3
     with Image.open(path) as picture:
         # An image of 4 x 6 is drawn 53 times as large.
         assert picture.width == 8 + 4 * (6 * 53 + 8)
-        assert picture.height > 3 * 4 * 53
+        shown = [picture.getpixel((40, 24 + 40 + row * (4 * 53 + 8)))[0] for row in range(3)]
+    assert shown == [round(255 * shades[index]) for index in (1, 4, 6)]
     assert [file.name for file in path.parent.iterdir()] == ["predictions.png"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 7, 100])
+def test_spread_images_are_different_and_leave_no_long_gap(count):
+    indices = spread_indices(50, count)
+    gaps = [after - before for before, after in pairwise([-1, *indices, 50])]
+    assert len(indices) == min(count, 50)
+    assert min(gaps) >= 1
+    assert max(gaps) <= math.ceil(50 / len(indices)) + 1
+
+
+def test_pictures_say_that_a_stream_of_images_has_no_middle(tmp_path):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            yield torch.rand(3, 4, 6), torch.zeros(4, 6, dtype=torch.int64)
+
+    pictures = PredictionPictures(tmp_path / "predictions.png", PALETTE, ["a", "b"])
+    with pytest.raises(TypeError, match="a Stream came: leave them out"):
+        trainer(tmp_path, pictures).test(Tiny(), DataLoader(Stream()), verbose=False)
 
 
 def test_pictures_take_images_of_different_sizes_and_fewer_than_asked(tmp_path):

@@ -32,10 +32,13 @@ def test_a_run_leaves_checkpoint_curves_scores_and_pictures(run: Run, folder: Pa
     names = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
     assert names == {
         "config.yaml",
+        "confusion.json",
+        "costs.json",
         "curves.csv",
         "predictions.png",
         "result.json",
         "test.csv",
+        "validation.npz",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     }

@@ -1,0 +1,40 @@
+"""The confusion matrix of the test split as a file."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_seg.inference.whole_file import whole_file
+from lightning_seg.metrics.confusion import ConfusionMatrixMetric
+
+
+class ConfusionCounts(Callback):
+    """Writes the confusion matrix that the test scores are computed from, summed over all processes.
+
+    The file is JSON: `task`, `class_names`, and `matrix`, integer pixel counts with rows the truth and columns the
+    prediction: (C, C) in the multiclass task, (C, 2, 2) in multilabel, (2, 2) in binary. One of an earlier test in the
+    same place is replaced. A module whose `build_metrics` has no score of this package's has none, and no file.
+
+    Args:
+        path: the JSON file.
+        class_names: one for each class.
+    """
+
+    def __init__(self, path: str | Path, class_names: Sequence[str]) -> None:
+        self.path = Path(path)
+        self.class_names = [str(name) for name in class_names]
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the file; the module resets its metrics after this."""
+        module: Any = pl_module
+        metrics = [part for part in module.metrics["test_metrics"].values() if isinstance(part, ConfusionMatrixMetric)]
+        if not metrics:
+            return
+        matrix = trainer.strategy.reduce(metrics[0].confusion_matrix.clone(), reduce_op="sum")
+        if trainer.is_global_zero:
+            content = {"task": metrics[0].task, "class_names": self.class_names, "matrix": matrix.tolist()}
+            with whole_file(self.path, overwrite=True) as temporary:
+                temporary.write_text(json.dumps(content) + "\n")

@@ -1,0 +1,58 @@
+"""Predictions of a few images that are spread evenly over a data set."""
+
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Prediction(NamedTuple):
+    """One image, on the CPU: `name`, `image` `(channels, H, W)`, `truth` `(H, W)` and predicted `labels` `(H, W)`."""
+
+    name: str
+    image: Tensor
+    truth: Tensor
+    labels: Tensor
+
+
+def spread_indices(length: int, count: int) -> list[int]:
+    """The middles of `count` equal parts of `0 ... length - 1`, all different; all of them if there are fewer."""
+    count = min(count, length)
+    return [(2 * part + 1) * length // (2 * count) for part in range(count)]
+
+
+def predict_spread(trainer: Trainer, pl_module: Any, loaders: Any, count: int) -> list[Prediction]:
+    """Predicts images spread evenly over the data set of a loader, the first one of several.
+
+    Every process predicts the same images, since a sharded model needs all of them for a forward pass.
+
+    Args:
+        trainer: in an evaluation.
+        pl_module: a `SegmentationModule` of one label a pixel.
+        loaders: a data loader, or a sequence of them.
+        count: how many images, at most.
+
+    Raises:
+        TypeError: the data set has no length, so that nothing can be spread over it.
+    """
+    loader = loaders[0] if isinstance(loaders, list | tuple) else loaders
+    dataset: Any = getattr(loader, "dataset", None)
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise TypeError(
+            f"pictures are spread over a data set with a length, and a {type(dataset or loader).__name__} came: "
+            "leave them out (~callbacks.pictures ~callbacks.validation)."
+        )
+    predictions = []
+    for index in spread_indices(len(dataset), count):
+        batch = loader.collate_fn([dataset[index]])
+        names = batch.get("name", [index]) if isinstance(batch, dict) else [index]
+        image, mask = pl_module.unpack(trainer.strategy.batch_to_device(batch))
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            labels = pl_module.predict_labels(pl_module(image, mask.shape[-2:]))
+        # The binary task may give masks (N, 1, H, W), the shape of its logits.
+        mask = mask.squeeze(1) if mask.ndim == 4 else mask
+        image = F.interpolate(image, mask.shape[-2:], mode="bilinear", align_corners=False)
+        predictions.append(Prediction(str(names[0]), image[0].cpu(), mask[0].cpu(), labels[0].cpu()))
+    return predictions

@@ -1,0 +1,106 @@
+"""Some validation images with their predictions, as a file that runs can be compared by."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.nn import functional as F
+
+from lightning_seg.callbacks.spread import Prediction, predict_spread
+from lightning_seg.inference.whole_file import whole_file
+
+
+class ValidationSamples(Callback):
+    """Writes images spread evenly over the validation set, with truth and prediction, when the model is tested.
+
+    They are those of the same indices in every run on the same data, predicted by the weights that are tested. The
+    file is a compressed `.npz`: for each image k `image_<k>`, uint8 `(H, W, 3)`, `truth_<k>` and `labels_<k>`, uint8 or
+    uint16 `(H, W)`; and `about`, JSON with `names`, `palette`, `class_names` and `void`, the number of void pixels in a
+    truth. A file of an earlier test in the same place is replaced.
+
+    Nothing is written in the multilabel task, whose pixels have no single label, and without a validation set.
+
+    Args:
+        path: the file.
+        palette: `(red, green, blue)` of each mask value (binary: two).
+        class_names: one for each class.
+        count: how many images.
+        size: the longer side that larger images are shrunk to, in pixels.
+        ignore_index: the mask value of void pixels.
+
+    Raises:
+        ValueError: `count` or `size` is not positive.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        palette: Sequence[Sequence[int]],
+        class_names: Sequence[str],
+        count: int,
+        size: int,
+        ignore_index: int | None = None,
+    ) -> None:
+        if count < 1 or size < 1:
+            raise ValueError(f"count={count} and size={size} must be 1 at least: or leave the callback out.")
+        self.path = Path(path)
+        self.palette = [[int(value) for value in colour] for colour in palette]
+        self.class_names = [str(name) for name in class_names]
+        self.count = count
+        self.size = size
+        self.ignore_index = ignore_index
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Predicts and writes the images."""
+        if getattr(pl_module, "task", None) == "multilabel":
+            return
+        loaders = trainer.val_dataloaders
+        if loaders is None:  # a training that had finished before has not loaded them in this process
+            datamodule: Any = getattr(trainer, "datamodule", None)
+            if getattr(datamodule, "val_set", None) is None:
+                return
+            loaders = datamodule.val_dataloader()
+        samples = predict_spread(trainer, pl_module, loaders, self.count)
+        if not samples or not trainer.is_global_zero:
+            return
+        void = len(self.palette)
+        about = {
+            "names": [sample.name for sample in samples],
+            "palette": self.palette,
+            "class_names": self.class_names,
+            "void": void,
+        }
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
+        for index, sample in enumerate(samples):
+            arrays |= {f"{part}_{index}": array for part, array in self._shrunk(sample, void).items()}
+        with whole_file(self.path, overwrite=True) as temporary:
+            np.savez_compressed(temporary, **arrays)
+
+    def _shrunk(self, sample: Prediction, void: int) -> dict[str, Any]:
+        height, width = sample.truth.shape
+        factor = min(1.0, self.size / max(height, width))
+        rows, columns = _middles(height, factor), _middles(width, factor)
+        pixels = sample.image.float()
+        pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
+        if factor < 1:
+            small = (len(rows), len(columns))
+            pixels = F.interpolate(pixels[None], small, mode="bilinear", align_corners=False, antialias=True)[0]
+        truth, labels = sample.truth.long(), sample.labels.long()
+        if self.ignore_index is not None:
+            truth = truth.where(truth != self.ignore_index, void)
+        kind = np.uint8 if void < 256 else np.uint16
+        return {
+            "image": (255 * pixels.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy(),
+            "truth": truth[rows][:, columns].numpy().astype(kind),
+            "labels": labels[rows][:, columns].numpy().astype(kind),
+        }
+
+
+def _middles(length: int, factor: float) -> torch.Tensor:
+    """The pixels in the middle of each of the larger pixels that remain."""
+    count = max(1, round(length * factor))
+    return (2 * torch.arange(count) + 1) * length // (2 * count)

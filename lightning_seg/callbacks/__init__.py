@@ -3,6 +3,8 @@
 from lightning_seg.callbacks.confusion import ConfusionCounts
 from lightning_seg.callbacks.costs import TrainingCosts
 from lightning_seg.callbacks.curves import EpochCurves
+from lightning_seg.callbacks.interruption import TrainingInterrupted
+from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.pictures import PredictionPictures
 from lightning_seg.callbacks.stored_config import StoredConfig
 from lightning_seg.callbacks.validation_samples import ValidationSamples
@@ -10,8 +12,10 @@ from lightning_seg.callbacks.validation_samples import ValidationSamples
 __all__ = [
     "ConfusionCounts",
     "EpochCurves",
+    "LastCheckpoint",
     "PredictionPictures",
     "StoredConfig",
     "TrainingCosts",
+    "TrainingInterrupted",
     "ValidationSamples",
 ]

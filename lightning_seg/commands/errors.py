@@ -80,5 +80,7 @@ def quiet_lightning() -> None:
         r".*it is recommended to use `Trainer\(devices=1.*",  # our module counts each image once
         r".*does not have many workers.*",  # measured: the embedded data set needs none
         r".*The `srun` command is available.*",
+        r".*your dataloader is not resumable.*",  # ours asks the trainer where to go on
+        r"Checkpoint directory .* exists and is not empty.*",  # as whenever a run goes on
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -2,20 +2,26 @@
 
 import hashlib
 import json
+import os
 import re
+import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import OmegaConf
 
 CONFIG = "config.yaml"
 RESULT = "result.json"
-LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
+# In the order in which a run goes on from them.
+CHECKPOINTS = (Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt"))
 
 # Where and how a run goes on, which may change from one day to the next; all else makes it another run.
-_MAY_CHANGE = ("resume", "run", "runs", "folder", "callbacks", "logger", "data.num_workers", "data.root")
+_MAY_CHANGE = ("resume", "run", "runs", "folder", "run_id", "callbacks", "logger", "data.num_workers", "data.root")
 
 
 def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
@@ -46,13 +52,50 @@ def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path,
             return existing, True
     for name in names:
         folder = runs / name
-        try:
-            folder.mkdir(parents=True)  # whoever makes it owns it, also among jobs that start at once
-        except FileExistsError:
-            continue
-        OmegaConf.save(OmegaConf.create({**config, "folder": str(folder)}), folder / CONFIG)
-        return folder, False
+        if not folder.exists() and _make(folder, {**config, "folder": str(folder), "run_id": uuid4().hex}):
+            return folder, False
     raise FileExistsError(f"{folder} exists: resume=auto goes on with it, run=ANOTHER starts another.")
+
+
+def is_restarted() -> bool:
+    """Whether SLURM starts this job again, after a preemption or a time limit; it then goes on with its run."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+
+
+def run_id(folder: Path) -> str | None:
+    """What names a run to a logger, the same whenever it goes on."""
+    name = OmegaConf.select(OmegaConf.load(folder / CONFIG), "run_id")
+    return None if name is None else str(name)
+
+
+def checkpoint_to_resume(folder: Path) -> Path | None:
+    """The checkpoint that a run goes on from, the last one, or the best one if that cannot be read; None to begin.
+
+    Raises:
+        ValueError: there are checkpoints, and none can be read.
+    """
+    damaged: list[str] = []
+    for path in (folder / name for name in CHECKPOINTS):
+        if path.is_dir():  # FSDP writes one file a process.
+            return path
+        if path.is_file() and _is_whole(path):
+            if damaged:
+                rank_zero_warn(f"{damaged[0]} is damaged; the run goes on from {path}.")
+            return path
+        if path.is_file():
+            damaged.append(str(path))
+    if damaged:
+        raise ValueError(f"{' and '.join(damaged)}: damaged, so the run cannot go on; remove it to train anew.")
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a checkpoint is as it was written, by the checksums within it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except zipfile.BadZipFile:
+        return False
 
 
 def run_name(overrides: Sequence[str]) -> str:
@@ -85,6 +128,21 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     """The scores of a finished run; None if it has not finished."""
     path = folder / RESULT
     return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _make(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Makes a run's folder with its configuration in it, at once; False if another job has made it."""
+    partial = folder.with_name(f".{uuid4().hex}.partial")
+    partial.mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(dict(config)), partial / CONFIG)
+    try:
+        partial.rename(folder)
+    except OSError:
+        shutil.rmtree(partial)
+        if not folder.exists():
+            raise
+        return False
+    return True
 
 
 def _numbered(name: str) -> Any:

@@ -1,5 +1,6 @@
 """`lightning-seg-train`: trains a network, then scores its best checkpoint on the test split."""
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from math import nan
@@ -9,12 +10,21 @@ from typing import Any
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_seg.callbacks import StoredConfig
+from lightning_seg.callbacks import StoredConfig, TrainingInterrupted
 from lightning_seg.commands.errors import quiet_lightning, run_command
 from lightning_seg.commands.launch import is_launched, process_rank, run_on_processes
-from lightning_seg.commands.runs import LAST_CHECKPOINT, begin_again, open_run, read_result, write_result
+from lightning_seg.commands.runs import (
+    begin_again,
+    checkpoint_to_resume,
+    is_restarted,
+    open_run,
+    read_result,
+    run_id,
+    write_result,
+)
 from lightning_seg.commands.scores import print_scores, write_scores
 
 
@@ -25,11 +35,14 @@ def main() -> None:
 
 def train_composed(composed: DictConfig) -> float:
     """Trains as composed by Hydra, in the run's own folder; the best monitored value."""
+    if is_restarted():
+        composed.resume = "auto"
     config = resolved(composed)
     if is_launched() and config["run"] is None:
         raise ValueError("several processes were started by a launcher, which need one folder: give run=NAME.")
     if process_rank() == 0:
         folder, begun = open_run(config, list(HydraConfig.get().overrides.task))
+        composed.run_id = run_id(folder)
     else:
         folder, begun = Path(config["runs"]).expanduser().absolute() / config["run"], config["resume"] == "auto"
     result = read_result(folder) if begun else None
@@ -72,14 +85,14 @@ def train(config: dict[str, Any]) -> float:
         logger=instantiate(config["logger"]) if config["logger"] else False,
     )
 
-    last = folder / LAST_CHECKPOINT
-    trainer.fit(module, datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    checkpoint = trainer.checkpoint_callback
-    best_path = checkpoint.best_model_path or None
-    best = float(checkpoint.best_model_score if best_path else trainer.callback_metrics.get(config["monitor"], nan))
-    test_scores = trainer.test(module, datamodule, ckpt_path=best_path, weights_only=True, verbose=False)[0]
+    try:
+        trainer.fit(module, datamodule, ckpt_path=checkpoint_to_resume(folder), weights_only=True)
+        best_path, best = best_checkpoint(trainer, config["monitor"])
+        test_scores = trainer.test(module, datamodule, ckpt_path=best_path, weights_only=True, verbose=False)[0]
+    except TrainingInterrupted as interrupted:
+        if trainer.is_global_zero:
+            print(f"lightning-seg-train: {interrupted}", file=sys.stderr)
+        raise
 
     if trainer.is_global_zero:
         names = datamodule.class_names
@@ -88,6 +101,15 @@ def train(config: dict[str, Any]) -> float:
         print_scores(test_scores, "test", names)
         print(f"{config['monitor']} was {best:.4f} at best; all of this run is in {folder}")
     return best
+
+
+def best_checkpoint(trainer: lightning.Trainer, monitor: str) -> tuple[str | None, float]:
+    """The best checkpoint's path and score; None and the last value of what is monitored, where none was chosen."""
+    checkpoint = next((part for part in trainer.checkpoint_callbacks if isinstance(part, ModelCheckpoint)), None)
+    if checkpoint is None or not checkpoint.best_model_path:
+        return None, float(trainer.callback_metrics.get(monitor, nan))
+    assert checkpoint.best_model_score is not None
+    return checkpoint.best_model_path, float(checkpoint.best_model_score)
 
 
 def insert_class_weights(node: Any, estimate: Callable[[str], list[float]]) -> None:

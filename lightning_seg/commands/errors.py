@@ -13,7 +13,8 @@ import hydra
 from hydra.errors import HydraException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from lightning_seg.commands.launch import ProcessError
 
 PACKAGE = Path(__file__).parents[1]
 # These report a choice that cannot be met; whoever raises them, the traceback says nothing more.
@@ -44,11 +45,8 @@ def run_command(task: Callable[[Any], Any], config_name: str) -> None:
 
 def one_line(error: BaseException) -> str | None:
     """What a person should read of an error, in one line; None if it is no mistake of theirs."""
-    if isinstance(error, ChildFailedError):
-        _, failure = error.get_first_failure()
-        content = failure.error_file_data["message"]
-        text = content["extraInfo"]["py_callstack"] if isinstance(content, dict) else str(content)
-        return _of_traceback(text)
+    if isinstance(error, ProcessError):
+        return _of_traceback(error.callstack) if error.callstack else str(error)
     while isinstance(error, HydraException) and error.__cause__ is not None and _raised_by_us(error.__cause__):
         error = error.__cause__  # Hydra wraps what a constructor raised.
     if "Original Traceback (most recent call last):" in str(error):  # from a process of a DataLoader

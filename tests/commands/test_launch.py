@@ -1,0 +1,93 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_seg.commands.launch import ProcessError, run_on_processes
+from tests.commands import ranks
+
+TWO = {"trainer": {"devices": 2}}
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], set[int]]]:
+    """Which processes live that this test has started, and those that they have started."""
+    mark = f"STARTED_BY={tmp_path}"
+    monkeypatch.setenv(*mark.split("="))
+
+    def find() -> set[int]:
+        found = set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                is_ours = mark.encode() in (folder / "environ").read_bytes().split(b"\0")
+                is_alive = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+            except OSError:
+                continue
+            if is_ours and is_alive and b"resource_tracker" not in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+        return found
+
+    yield find
+    for pid in find():
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_the_value_is_that_of_rank_zero_and_the_threads_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run_on_processes(ranks.count, TWO) == (0, 2, str(max(1, torch.get_num_threads() // 2)))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.parametrize("function", [ranks.fail_before_the_rendezvous, ranks.fail_while_others_wait])
+def test_a_rank_that_fails_ends_the_others_and_its_own_error_is_raised(
+    function: Callable[[dict[str, object]], None], started: Callable[[], set[int]]
+) -> None:
+    with pytest.raises(ProcessError) as raised:
+        run_on_processes(function, TWO)
+    assert raised.value.rank == 1
+    assert "LookupError: rank one has no such thing" in str(raised.value)
+    assert "Connection closed" not in str(raised.value)
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+    assert started() == set()
+
+
+@pytest.mark.parametrize(
+    "function", [ranks.be_killed_while_others_wait, ranks.be_interrupted_while_others_wait], ids=["KILL", "INT"]
+)
+def test_a_rank_that_a_signal_ends_ends_the_others(
+    function: Callable[[dict[str, object]], None], started: Callable[[], set[int]]
+) -> None:
+    with pytest.raises(ProcessError):
+        run_on_processes(function, TWO)
+    assert started() == set()
+
+
+@pytest.mark.parametrize(("number", "ready"), [(signal.SIGTERM, 0), (signal.SIGINT, 2), (signal.SIGKILL, 2)])
+def test_a_signal_to_the_command_ends_every_rank_however_it_waits(
+    number: signal.Signals, ready: int, tmp_path: Path, started: Callable[[], set[int]]
+) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-m", "tests.commands.ranks", "wait_forever"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+    )
+    while len(list(tmp_path.glob("*.ready"))) < ready or len(started()) < 3:
+        assert command.poll() is None
+        time.sleep(0.1)
+    command.send_signal(number)
+    command.communicate(timeout=60)
+    assert command.returncode == -number
+    until = time.monotonic() + 30
+    while started() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert started() == set()

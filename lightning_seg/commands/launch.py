@@ -27,7 +27,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 # Set by torchrun, by our own launcher and by SLURM's srun in each process that they start.
 _RANK_VARIABLES = ("RANK", "SLURM_PROCID")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # those that torch's launcher handles
+# The launcher passes them on to the processes, of which the training answers SIGTERM and SIGUSR1 with a checkpoint.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+_INTERRUPTED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1)  # the exit codes of a process that has written it
 
 
 class ProcessError(RuntimeError):
@@ -63,6 +65,7 @@ def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str
             rdzv_endpoint="localhost:0",
             max_restarts=0,
             start_method="spawn",
+            signals_to_handle=",".join(number.name for number in _SIGNALS),
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         # The error that ends a process is raised here with its traceback; torch would print it before as well.
@@ -71,6 +74,9 @@ def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str
             try:
                 return elastic_launch(launch, _call_as_rank)(function, config, os.getpid())[0]
             except ChildFailedError as error:
+                code = error.get_first_failure()[1].exitcode
+                if code in _INTERRUPTED:
+                    raise SystemExit(code) from None
                 raise _first_error(Path(folder), error) from None
             except SignalException as received:
                 ended_by = received.sigval

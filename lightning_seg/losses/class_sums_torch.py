@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from lightning_seg.losses.error_bins import ErrorHistogram
-from lightning_seg.losses.labels import check_labels, valid_labels
+from lightning_seg.losses.label_blocks import LabelBlock
+from lightning_seg.losses.labels import valid_labels
 
 if TYPE_CHECKING:
     from lightning_seg.losses.class_sums import Reads
 
 LOG2E = math.log2(math.e)
 # Logits in a block: enough that starting an operation costs little, few enough for the cache.
-_BLOCK = 2**18
+_BLOCK = 2**19
 
 Block = tuple[slice, slice]
 
@@ -54,7 +55,8 @@ def forward(
     for images, pixels in _blocks(logits):
         z = _widened(logits[images, :, pixels])
         if softmax:
-            labels, valid = _labels(target[images, pixels], ignore_index, logits.shape[1])
+            labels = LabelBlock(target[images, pixels], ignore_index, logits.shape[1], z.dtype)
+            valid = labels.valid
             z = _without_void(z, valid)
             peak = z.amax(1)
             e = _exp_difference(z, peak)
@@ -62,13 +64,13 @@ def forward(
             log_total = total.log()
             log_sum = peak + log_total
             # In this order no digits of a large peak are lost.
-            log_probability = z.gather(1, labels.unsqueeze(1)).squeeze(1).sub_(peak).sub_(log_total)
+            log_probability = labels.pick(z).sub_(peak).sub_(log_total)
             if valid is not None:
                 log_probability.masked_fill_(~valid, 0)
                 log_sum = log_sum.masked_fill(~valid, torch.inf)
             normalizer[images, pixels] = log_sum
-            weight = total.reciprocal_() if valid is None else total.reciprocal_().mul_(valid)
-            _add_by_label(by_label[images], labels, _of_label(log_probability, valid, reads.gammas))
+            weight = total.reciprocal_() if labels.weight is None else total.reciprocal_().mul_(labels.weight)
+            by_label[images] += labels.sums(_of_label(log_probability, reads.gammas)).to(by_label.dtype)
             if reads.squares or histograms is not None:
                 p = e.mul_(weight.unsqueeze(1))
                 _write(by_channel[images], 0, p.sum(2))
@@ -78,16 +80,19 @@ def forward(
             if reads.squares:
                 _write(by_channel[images], 1, p.square().sum(2))
             if reads.uniform:
-                every = torch.ones_like(peak) if valid is None else valid.to(z.dtype)
+                every = torch.ones_like(peak) if labels.weight is None else labels.weight
                 finite = log_sum if valid is None else log_sum.where(valid, 0)
                 sums = torch.bmm(z, every.unsqueeze(2)).squeeze(2)
                 _write(by_channel[images], -1, sums - finite.sum(1, keepdim=True))
             if histograms is not None:
-                histograms.add_softmax(images, p, labels, valid)
+                if labels.one_hot is None:
+                    histograms.add_softmax(images, p, labels.index, valid)
+                else:
+                    histograms.add(images, (labels.one_hot - p).abs_(), labels.one_hot, valid)
         else:
-            labels, valid = _labels(target[images, :, pixels], ignore_index, 2)
+            signs, valid = valid_labels(target[images, :, pixels], ignore_index, 2)
             z = _without_void(z, valid)
-            t = labels.to(z.dtype)
+            t = signs.to(z.dtype)
             x = (2 * t).sub_(1).mul_(z)
             log_probability = _log_sigmoid(x)
             p = z.sigmoid()
@@ -105,7 +110,7 @@ def forward(
                 errors = (1 - x).relu_() if reads.errors == "margin" else (t - p).abs_()
                 # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
                 counted = errors > 0 if valid is None else (errors > 0).logical_and_(valid)
-                histograms.add_sigmoid(images, errors, labels, counted)
+                histograms.add(images, errors, t, counted)
         if reads.label_map:
             where = (images, pixels) if softmax else (images, slice(None), pixels)
             label_map[where] = log_probability
@@ -127,26 +132,47 @@ def backward(
     """The gradient of the logits, in their dtype."""
     # Contiguous whatever the logits are: autograd takes any strides, and the blocks are read in this order.
     result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    dtype = _wide(logits)
-    by_label, by_channel, error_sums = (
-        None if gradient is None else gradient.to(dtype)
-        for gradient in (gradients.by_label, gradients.by_channel, gradients.error_sums)
-    )
-    gradients = Gradients(by_label, by_channel, gradients.label_map, error_sums)
+    tables = _Tables.of(gradients, reads, _wide(logits))
     for images, pixels in _blocks(logits):
         z = _widened(logits[images, :, pixels])
         out = result[images, :, pixels]
         if softmax:
-            part = _softmax_gradient(gradients, z, target, normalizer, (images, pixels), ignore_index, reads, out)
+            part = _softmax_gradient(tables, z, target, normalizer, (images, pixels), ignore_index, reads, out)
         else:
-            part = _sigmoid_gradient(gradients, z, target, (images, pixels), ignore_index, reads)
+            part = _sigmoid_gradient(tables, z, target, (images, pixels), ignore_index, reads)
         if part is not out:
             out.copy_(part)
     return result
 
 
+@dataclass(frozen=True)
+class _Tables:
+    """The gradients of the sums, each None where it is 0 throughout."""
+
+    of_label: list[Tensor | None]  # Σ ℓ, Σ p_y and Σ (1 - p_y)^γ ℓ
+    of_channel: Tensor | None
+    of_square: Tensor | None
+    of_uniform: Tensor | None
+    of_errors: Tensor | None
+    label_map: Tensor | None
+
+    @classmethod
+    def of(cls, gradients: Gradients, reads: Reads, dtype: torch.dtype) -> _Tables:
+        by_label, by_channel = gradients.by_label, gradients.by_channel
+        of_label = [None] * (2 + len(reads.gammas)) if by_label is None else by_label.unbind(-1)[1:]
+        channel, *others = [None] if by_channel is None else by_channel.unbind(-1)
+        return cls(
+            of_label=[_active(table, dtype) for table in of_label],
+            of_channel=_active(channel, dtype),
+            of_square=_active(others[0], dtype) if others and reads.squares else None,
+            of_uniform=_active(others[-1], dtype) if others and reads.uniform else None,
+            of_errors=_active(gradients.error_sums, dtype),
+            label_map=gradients.label_map,
+        )
+
+
 def _softmax_gradient(
-    gradients: Gradients,
+    tables: _Tables,
     z: Tensor,
     target: Tensor,
     normalizer: Tensor,
@@ -156,32 +182,34 @@ def _softmax_gradient(
     out: Tensor,
 ) -> Tensor:
     images, pixels = block
-    labels, valid = valid_labels(target[images, pixels], ignore_index)
-    z = _without_void(z, valid)
+    labels = LabelBlock(target[images, pixels], ignore_index, z.shape[1], z.dtype)
+    z = _without_void(z, labels.valid)
     log_sum = normalizer[images, pixels]
     p = _exp_difference(z, log_sum, out=out if out.dtype == z.dtype else None)
-    a = gradients.label_map[images, pixels] if gradients.label_map is not None else None
-    if gradients.by_label is not None:
-        sums = gradients.by_label[images]
-        own = [_active(sums[..., k]) for k in range(1, sums.shape[-1])]
-        of_pixel = [None if g is None else g.gather(1, labels) for g in own]
-        log_probability = None
-        if any(g is not None for g in own[1:]):
-            log_probability = z.gather(1, labels.unsqueeze(1)).squeeze(1).sub_(log_sum)
-            if valid is not None:
-                log_probability.masked_fill_(~valid, 0)
-        probability = None if log_probability is None else (log_probability * LOG2E).exp2_()
-        a = _add(a, _slope_of_label(of_pixel, probability, log_probability, reads.gammas))
-    if a is not None and valid is not None:
-        a = a * valid
+    a = None
+    if tables.label_map is not None:
+        a = tables.label_map[images, pixels]
+        a = a if labels.weight is None else a * labels.weight
+    of_pixel = [None if table is None else labels.look_up(table[images]) for table in tables.of_label]
+    log_probability = probability = None
+    if any(slope is not None for slope in of_pixel[1:]):
+        log_probability = labels.pick(z).sub_(log_sum)
+        if labels.valid is not None:
+            log_probability.masked_fill_(~labels.valid, 0)
+        probability = (log_probability * LOG2E).exp2_()
+    a = _add(a, _slope_of_label(of_pixel, probability, log_probability, reads.gammas))
 
     h = None  # ∂L/∂p, where it differs between pixels
-    row = _active(gradients.by_channel[images, :, 0]) if gradients.by_channel is not None else None
-    if gradients.by_channel is not None and reads.squares:
-        h = p * (2 * gradients.by_channel[images, :, 1]).unsqueeze(2)
-    if gradients.error_sums is not None:
-        h = _add(h, _softmax_error_slope(gradients.error_sums, images, p, labels, reads))
-    uniform = gradients.by_channel[images, :, -1] if gradients.by_channel is not None and reads.uniform else None
+    row = None if tables.of_channel is None else tables.of_channel[images]
+    uniform = None if tables.of_uniform is None else tables.of_uniform[images]
+    if tables.of_square is not None:
+        h = p * (2 * tables.of_square[images]).unsqueeze(2)
+    if tables.of_errors is not None:
+        if labels.one_hot is None:
+            h = _add(h, _softmax_error_slope(tables.of_errors, images, p, labels.index, reads))
+        else:
+            slope = _error_slope(tables.of_errors, images, (labels.one_hot - p).abs_(), labels.one_hot, reads)
+            h = _add(h, slope.mul_(1 - 2 * labels.one_hot))
 
     # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
     t = None
@@ -203,50 +231,51 @@ def _softmax_gradient(
     else:
         p.mul_(t.neg().unsqueeze(1))
     if a is not None:
-        p.scatter_add_(1, labels.unsqueeze(1), a.unsqueeze(1))
+        labels.add(p, a)
     if uniform is not None:
-        p.add_(uniform.unsqueeze(2) if valid is None else uniform.unsqueeze(2) * valid.unsqueeze(1))
+        p.add_(uniform.unsqueeze(2) if labels.weight is None else uniform.unsqueeze(2) * labels.weight.unsqueeze(1))
     return p
 
 
 def _sigmoid_gradient(
-    gradients: Gradients, z: Tensor, target: Tensor, block: Block, ignore_index: int | None, reads: Reads
+    tables: _Tables, z: Tensor, target: Tensor, block: Block, ignore_index: int | None, reads: Reads
 ) -> Tensor:
     images, pixels = block
-    labels, valid = valid_labels(target[images, :, pixels], ignore_index)
+    labels, valid = valid_labels(target[images, :, pixels], ignore_index, 2)
     z = _without_void(z, valid)
     t = labels.to(z.dtype)
     p = z.sigmoid()
     wrong = t - p  # (2t - 1)(1 - p_y)
-    a = gradients.label_map[images, :, pixels] if gradients.label_map is not None else None
-    if gradients.by_label is not None:
-        sums = gradients.by_label[images]
-        own = [_active(sums[..., k]) for k in range(1, sums.shape[-1])]
-        of_pixel = [None if g is None else torch.addcmul(g[..., :1], t, g[..., 1:] - g[..., :1]) for g in own]
+    a = None if tables.label_map is None else tables.label_map[images, :, pixels]
+    of_pixel = [None if table is None else _look_up_sign(table[images], t) for table in tables.of_label]
+    if any(slope is not None for slope in of_pixel):
         log_probability = _log_sigmoid((2 * t).sub_(1).mul_(z)) if reads.gammas else None
         a = _add(a, _slope_of_label(of_pixel, 1 - wrong.abs(), log_probability, reads.gammas))
     result = None if a is None else a * wrong
-    h = None
-    if gradients.by_channel is not None:
-        h = _active(gradients.by_channel[images, :, :1])
-        if reads.squares:
-            h = _add(h, p * (2 * gradients.by_channel[images, :, 1:2]))
-    if gradients.error_sums is not None and reads.errors == "probability":
-        slope = _sigmoid_error_slope(gradients.error_sums, images, wrong.abs(), labels, reads)
+    h = None if tables.of_channel is None else tables.of_channel[images].unsqueeze(2)
+    if tables.of_square is not None:
+        h = _add(h, p * (2 * tables.of_square[images]).unsqueeze(2))
+    if tables.of_errors is not None and reads.errors == "probability":
+        slope = _error_slope(tables.of_errors, images, wrong.abs(), t, reads)
         h = _add(h, slope.mul_(1 - 2 * t))
     if h is not None:
         result = _add(result, torch.addcmul(p, p, p, value=-1).mul_(h))
-    if gradients.by_channel is not None and reads.uniform:
-        result = _add(result, gradients.by_channel[images, :, -1:] * (0.5 - p))
-    if gradients.error_sums is not None and reads.errors == "margin":
+    if tables.of_uniform is not None:
+        result = _add(result, tables.of_uniform[images].unsqueeze(2) * (0.5 - p))
+    if tables.of_errors is not None and reads.errors == "margin":
         sign = 1 - 2 * t
         errors = torch.addcmul(torch.ones_like(z), sign, z).relu_()
         inside = errors.sign()
-        slope = _sigmoid_error_slope(gradients.error_sums, images, errors, labels, reads)
+        slope = _error_slope(tables.of_errors, images, errors, t, reads)
         result = _add(result, slope.mul_(inside).mul_(sign))
     if result is None:
         return torch.zeros_like(z)
     return result if valid is None else result.mul_(valid)
+
+
+def _look_up_sign(table: Tensor, t: Tensor) -> Tensor:
+    """Of numbers (n, C, 2) the one of each pixel's label t, 0 or 1."""
+    return torch.addcmul(table[..., :1], t, table[..., 1:] - table[..., :1])
 
 
 def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor, reads: Reads) -> Tensor:
@@ -261,11 +290,11 @@ def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor
     return slope.scatter_(1, index, -own.flatten(1).gather(1, flat).unsqueeze(1))
 
 
-def _sigmoid_error_slope(table: Tensor, images: slice, errors: Tensor, labels: Tensor, reads: Reads) -> Tensor:
+def _error_slope(table: Tensor, images: slice, errors: Tensor, own: Tensor, reads: Reads) -> Tensor:
     """∂L/∂e through the sums of errors, (n, C, L); `errors` are overwritten."""
-    bins = reads.bins.index(reads.bins.positions(errors), errors.dtype)
+    index = reads.bins.index(reads.bins.positions(errors, own), errors.dtype, labels=2)
     rows = (table[images] if reads.errors_per_image else table).expand(len(errors), -1, -1, -1).flatten(2)
-    return rows.gather(2, bins.add_(labels, alpha=reads.bins.count))
+    return rows.gather(2, index)
 
 
 class _Histograms:
@@ -295,11 +324,15 @@ class _Histograms:
         add.scatter_add_(1, *(part.reshape(len(packed), -1) for part in (flat, own)))
         packed[:, :, 1] += add.view(len(packed), packed.shape[1], packed.shape[3])
 
-    def add_sigmoid(self, images: slice, errors: Tensor, labels: Tensor, counted: Tensor) -> None:
-        """Adds the errors that are counted; they are overwritten."""
-        bins, values = self.histogram.index_and_value(errors)
-        values.mul_(counted)
-        self._scatter(self._rows(images).flatten(2), bins.add_(labels, alpha=self.histogram.bins.count), values)
+    def add(self, images: slice, errors: Tensor, own: Tensor, counted: Tensor | None) -> None:
+        """Adds errors (n, C, L), overwritten, of pixels whose label is the channel's own (1) or another (0).
+
+        `counted`, bool (n, C, L) or (n, L), says which are; None counts all.
+        """
+        index, values = self.histogram.index_and_value(errors, own)
+        if counted is not None:
+            values.mul_(counted if counted.ndim == 3 else counted.unsqueeze(1))
+        self._scatter(self._rows(images).flatten(2), index, values)
 
     def _rows(self, images: slice) -> Tensor:
         return self.histogram.packed[images] if self.per_image else self.histogram.packed
@@ -343,15 +376,6 @@ def _exp_difference(z: Tensor, offset: Tensor, out: Tensor | None = None) -> Ten
     return torch.sub(z, offset.unsqueeze(1), out=out).mul_(LOG2E).exp2_()
 
 
-def _labels(target: Tensor, ignore_index: int | None, classes: int) -> tuple[Tensor, Tensor | None]:
-    """Labels, int64, 0 at void pixels; and which pixels are valid, None if all are known to be."""
-    labels, valid = valid_labels(target, ignore_index)
-    check_labels(labels, classes, ignore_index)
-    if valid is not None and valid.device.type == "cpu" and bool(valid.all()):
-        valid = None
-    return labels.clamp_(0, classes - 1) if labels.is_cuda else labels, valid
-
-
 def _without_void(z: Tensor, valid: Tensor | None) -> Tensor:
     """The logits with nothing at void pixels, which may hold anything, that could spread by being multiplied by 0."""
     if valid is None or (z.device.type == "cpu" and bool(z.sum().isfinite())):
@@ -359,9 +383,11 @@ def _without_void(z: Tensor, valid: Tensor | None) -> Tensor:
     return torch.where(valid if valid.ndim == z.ndim else valid.unsqueeze(1), z, 0)
 
 
-def _active(gradient: Tensor) -> Tensor | None:
+def _active(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """None for zeros, where looking does not make the host wait."""
-    return None if gradient.device.type == "cpu" and not bool(gradient.any()) else gradient
+    if gradient is None or (gradient.device.type == "cpu" and not bool(gradient.any())):
+        return None
+    return gradient.to(dtype)
 
 
 def _log_sigmoid(x: Tensor) -> Tensor:
@@ -370,12 +396,10 @@ def _log_sigmoid(x: Tensor) -> Tensor:
     return torch.sub(x.clamp(max=0), ratio.add_(1).log2_(), alpha=1 / LOG2E)
 
 
-def _of_label(log_probability: Tensor, valid: Tensor | None, gammas: tuple[float, ...]) -> Tensor:
-    """1, ℓ, p_y and (1 - p_y)^γ ℓ of each pixel, 0 at void ones; float64, with the numbers as first dimension."""
+def _of_label(log_probability: Tensor, gammas: tuple[float, ...]) -> list[Tensor]:
+    """ℓ, p_y and (1 - p_y)^γ ℓ of each pixel."""
     p = (log_probability * LOG2E).exp2_()
-    parts = [torch.ones_like(p), log_probability, p, *((1 - p).pow(gamma).mul_(log_probability) for gamma in gammas)]
-    values = torch.stack(parts).double()
-    return values if valid is None else values.mul_(valid.double())
+    return [log_probability, p, *((1 - p).pow(gamma).mul_(log_probability) for gamma in gammas)]
 
 
 def _slope_of_label(
@@ -392,13 +416,6 @@ def _slope_of_label(
             changed = wrong.pow(gamma - 1).mul_(torch.addcmul(wrong, p, log_probability, value=-gamma))
             slope = _add(slope, gradient * changed)
     return slope
-
-
-def _add_by_label(sums: Tensor, labels: Tensor, values: Tensor) -> None:
-    """Adds values (K, n, L) of pixels to (n, C, K) by label."""
-    added = torch.zeros(len(values), *sums.shape[:2], dtype=values.dtype, device=values.device)
-    added.scatter_add_(2, labels.expand(len(values), -1, -1), values)
-    sums += added.movedim(0, 2)
 
 
 def _add_by_sign(

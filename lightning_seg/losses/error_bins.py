@@ -37,18 +37,22 @@ class ErrorBins:
         """How many of these bits can be summed over so many pixels beside their count, in 63 bits."""
         return max(0, min(self.cut(dtype), 63 - 2 * pixels.bit_length()))
 
-    def positions(self, errors: Tensor) -> Tensor:
+    def positions(self, errors: Tensor, label: Tensor | None = None) -> Tensor:
         """Where errors lie on the axis of bins, in integers of their size: the bin, then the place in it.
 
         Args:
             errors: float32 or float64, 0 or more; overwritten.
+            label: 0 or 1 in the errors' dtype and shape: the bins of label 1 follow those of label 0.
         """
         integer, one = (torch.int32, 0x3F800000) if errors.dtype == torch.float32 else (torch.int64, 1023 << 52)
-        return errors.clamp_(max=2.0**self.octaves - 1).add_(1).view(integer).sub_(one)
+        positions = errors.clamp_(max=2.0**self.octaves - 1).add_(1).view(integer).sub_(one)
+        if label is not None:
+            positions += (label * (self.count << self.cut(errors.dtype))).to(integer)
+        return positions
 
-    def index(self, positions: Tensor, dtype: torch.dtype) -> Tensor:
-        """The bins of positions, int64; NaN, too, has one."""
-        return (positions >> self.cut(dtype)).clamp_(0, self.count - 1).long()
+    def index(self, positions: Tensor, dtype: torch.dtype, labels: int = 1) -> Tensor:
+        """The bins of positions of so many labels, int64; NaN, too, has one."""
+        return (positions >> self.cut(dtype)).clamp_(0, labels * self.count - 1).long()
 
     def unpack(self, packed: Tensor, dtype: torch.dtype, pixels: int) -> tuple[Tensor, Tensor]:
         """The number of errors in each bin, int64, and their sum, float64, of what `ErrorHistogram` adds up."""
@@ -88,11 +92,11 @@ class ErrorHistogram:
         self.kept = bins.kept(like.dtype, pixels)
         self.packed = torch.zeros(*shape, bins.count, dtype=torch.int64, device=like.device)
 
-    def index_and_value(self, errors: Tensor) -> tuple[Tensor, Tensor]:
-        """The bin of each error, and what to add there to `packed`, both int64; `errors` are overwritten."""
-        positions = self.bins.positions(errors)
+    def index_and_value(self, errors: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The bin of each error, and what to add there to `packed`, both int64; see `ErrorBins.positions`."""
+        positions = self.bins.positions(errors, label)
         cut = self.bins.cut(self.dtype)
-        index = self.bins.index(positions, self.dtype)
+        index = self.bins.index(positions, self.dtype, labels=1 if label is None else 2)
         places = positions.bitwise_and_((1 << cut) - 1).bitwise_right_shift_(cut - self.kept)
         return index, places.long().add_(1 << (self.kept + self.pixels.bit_length()))
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_seg.losses.labels import check_labels
+from lightning_seg.losses.labels import valid_labels
 from lightning_seg.losses.once import once
 
 Task = Literal["multiclass", "multilabel", "binary"]
@@ -81,10 +81,8 @@ class Pixels:
         """Labels, int64, (N, S) if multiclass, else (N, C, S); 0 at void pixels. None if the target is soft."""
         if self.soft:
             return None
-        labels = self.raw_target.long().where(self.valid, 0)
         classes = self.num_classes if self.task == "multiclass" else 2
-        check_labels(labels, classes, self.ignore_index)
-        return labels
+        return valid_labels(self.raw_target, self.ignore_index, classes)[0]
 
     @once
     def target_probabilities(self) -> Tensor | None:

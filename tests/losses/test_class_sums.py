@@ -5,12 +5,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_seg.losses import class_sums_torch
+from lightning_seg.losses import class_sums_torch, label_blocks
 from lightning_seg.losses.class_sums import ClassSums, Reads, class_sums
 
 VOID = 255
 GAMMAS = (1.5, 2.0)
 EVERYTHING = Reads(gammas=GAMMAS, squares=True, uniform=True, label_map=True)
+
+
+@pytest.fixture(params=["one-hot labels", "indexed labels"], autouse=True)
+def form_of_labels(request, monkeypatch):
+    monkeypatch.setattr(label_blocks, "FEW_CLASSES", 10**6 if request.param == "one-hot labels" else 0)
 
 
 def batch(softmax: bool, dtype=torch.float64, shape=(3, 5, 40)) -> tuple[Tensor, Tensor]:

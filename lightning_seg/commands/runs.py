@@ -21,7 +21,10 @@ RESULT = "result.json"
 CHECKPOINTS = (Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt"))
 
 # Where and how a run goes on, which may change from one day to the next; all else makes it another run.
-_MAY_CHANGE = ("resume", "run", "runs", "folder", "run_id", "callbacks", "logger", "data.num_workers", "data.root")
+_MAY_CHANGE = (
+    *("resume", "run", "runs", "folder", "run_id", "callbacks", "logger", "data.num_workers", "data.root"),
+    "launcher",
+)
 
 
 def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
@@ -40,10 +43,8 @@ def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path,
     name = config["run"]
     if name is None:
         names = _numbered(run_name(overrides))
-    elif Path(str(name)).name != str(name):
-        raise ValueError(f"run={name} must be a plain name; the folder of all runs is runs={config['runs']}.")
     else:
-        names = [str(name)]
+        names = [_plain_name(config)]
 
     if config["resume"] == "auto":
         existing = _existing(runs, run_name(overrides) if name is None else str(name), numbered=name is None)
@@ -55,6 +56,28 @@ def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path,
         if not folder.exists() and _make(folder, {**config, "folder": str(folder), "run_id": uuid4().hex}):
             return folder, False
     raise FileExistsError(f"{folder} exists: resume=auto goes on with it, run=ANOTHER starts another.")
+
+
+def sweep_path(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
+    """The folder of all runs and the name of a sweep: the user's (`run=NAME`), or one of what was chosen.
+
+    Raises:
+        ValueError: the name is no plain one.
+    """
+    name = run_name(overrides) if config["run"] is None else _plain_name(config)
+    return Path(config["runs"]).expanduser().absolute() / name
+
+
+def finished_result(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The scores of a run if it has finished; None if not.
+
+    Raises:
+        ValueError: it has finished, but was made with another configuration.
+    """
+    result = read_result(folder)
+    if result is not None:
+        _check_same(folder, config)
+    return result
 
 
 def is_restarted() -> bool:
@@ -143,6 +166,13 @@ def _make(folder: Path, config: Mapping[str, Any]) -> bool:
             raise
         return False
     return True
+
+
+def _plain_name(config: Mapping[str, Any]) -> str:
+    name = str(config["run"])
+    if Path(name).name != name:
+        raise ValueError(f"run={name} must be a plain name; the folder of all runs is runs={config['runs']}.")
+    return name
 
 
 def _numbered(name: str) -> Any:

@@ -10,12 +10,23 @@ from typing import Any
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.callbacks import StoredConfig, TrainingInterrupted
-from lightning_seg.commands.errors import quiet_lightning, run_command
-from lightning_seg.commands.launch import is_launched, process_rank, run_on_processes
+from lightning_seg.commands.cluster import (
+    check_processes,
+    end_all_processes,
+    is_launched,
+    is_submitted,
+    make_tasks_visible,
+    process_count,
+    process_rank,
+    register_launchers,
+    shared_name,
+)
+from lightning_seg.commands.errors import quiet_lightning, run_command, tell
+from lightning_seg.commands.launch import count_processes, run_on_processes
 from lightning_seg.commands.runs import (
     begin_again,
     checkpoint_to_resume,
@@ -23,25 +34,46 @@ from lightning_seg.commands.runs import (
     open_run,
     read_result,
     run_id,
+    run_name,
     write_result,
 )
 from lightning_seg.commands.scores import print_scores, write_scores
+from lightning_seg.commands.sweeps import register_sweepers
 
 
 def main() -> None:
     """The console command."""
+    register_sweepers()
+    register_launchers()
     run_command(train_composed, "train")
 
 
 def train_composed(composed: DictConfig) -> float:
-    """Trains as composed by Hydra, in the run's own folder; the best monitored value."""
+    """Trains as composed by Hydra, in the run's own folder; the best monitored value.
+
+    As one of several processes of a launcher it ends with them all, if it fails.
+    """
+    try:
+        return train_run(composed)
+    except Exception as error:
+        if process_count() == 1 or is_submitted():
+            raise
+        tell(error)
+        end_all_processes()
+
+
+def train_run(composed: DictConfig) -> float:
+    """Finds or makes the run's folder, and trains there; the best monitored value."""
+    overrides = list(HydraConfig.get().overrides.task)
+    make_tasks_visible()
+    if is_launched() and composed.run is None:
+        composed.run = shared_name(run_name(overrides), composed.resume)
     if is_restarted():
         composed.resume = "auto"
     config = resolved(composed)
-    if is_launched() and config["run"] is None:
-        raise ValueError("several processes were started by a launcher, which need one folder: give run=NAME.")
+    check_processes(config["trainer"], count_processes(config["trainer"]))
     if process_rank() == 0:
-        folder, begun = open_run(config, list(HydraConfig.get().overrides.task))
+        folder, begun = open_run(config, overrides)
         composed.run_id = run_id(folder)
     else:
         folder, begun = Path(config["runs"]).expanduser().absolute() / config["run"], config["resume"] == "auto"
@@ -79,9 +111,10 @@ def train(config: dict[str, Any]) -> float:
         for name in part.keys() & {"class_names", "palette"}:
             part[name] = getattr(datamodule, name)
     module = instantiate(config["module"])
+    timer = Timer()  # its time is in the checkpoints, too
     trainer = instantiate(
         config["trainer"],
-        callbacks=[*(instantiate(callback) for callback in config["callbacks"].values()), StoredConfig(config)],
+        callbacks=[*(instantiate(callback) for callback in config["callbacks"].values()), StoredConfig(config), timer],
         logger=instantiate(config["logger"]) if config["logger"] else False,
     )
 
@@ -97,7 +130,8 @@ def train(config: dict[str, Any]) -> float:
     if trainer.is_global_zero:
         names = datamodule.class_names
         write_scores(folder / "test.csv", test_scores, "test", names)
-        write_result(folder, {"best": best, "monitor": config["monitor"], "class_names": names, "test": test_scores})
+        result = {"best": best, "monitor": config["monitor"], "seconds": timer.time_elapsed(), "class_names": names}
+        write_result(folder, {**result, "test": test_scores})
         print_scores(test_scores, "test", names)
         print(f"{config['monitor']} was {best:.4f} at best; all of this run is in {folder}")
     return best
@@ -126,3 +160,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)
     return {str(name): value for name, value in container.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""`lightning-seg-report`: one HTML page that compares runs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lightning_seg.commands.errors import one_line
+from lightning_seg.report import read_runs, write_report
+
+
+def main() -> None:
+    """The console command."""
+    parser = argparse.ArgumentParser(
+        prog="lightning-seg-report", description="Writes one HTML page that compares runs and opens without a network."
+    )
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="FOLDER", help="a run, or a folder that holds runs at any depth"
+    )
+    parser.add_argument("--output", type=Path, default=Path("report.html"), help="the page (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a page that is there")
+    arguments = parser.parse_args()
+    try:
+        report(arguments.folders, arguments.output.expanduser(), overwrite=arguments.overwrite)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{parser.prog}: {one_line(error) or error}")
+
+
+def report(folders: list[Path], output: Path, *, overwrite: bool) -> None:
+    """Writes the page of all runs in some folders.
+
+    Raises:
+        OSError: a folder does not exist or holds no run, or `output` exists and `overwrite` is false.
+        ValueError: a file in a run's folder is damaged.
+    """
+    if output.is_dir():
+        raise IsADirectoryError(f"{output} is a folder: give the name of a page, --output {output / 'report.html'}.")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists: --overwrite replaces it, --output ANOTHER writes another.")
+    runs, jobs = read_runs(folders)
+    write_report(output, runs, jobs, overwrite=overwrite)
+    finished = sum(run.status == "finished" for run in runs)
+    print(f"{output}: {len(runs)} runs, {finished} of them finished, {output.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,6 @@
+"""One HTML page that compares runs: scores over seeds, differences, curves, costs, confusions, images."""
+
+from lightning_seg.report.page import write_report
+from lightning_seg.report.runs import Job, Run, read_runs
+
+__all__ = ["Job", "Run", "read_runs", "write_report"]

@@ -1,0 +1,54 @@
+"""Images as text that a page can hold."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lightning_seg.report.runs import Sample
+
+_VOID = (150, 150, 150)
+_ERROR = (230, 30, 40)
+
+
+def image_uri(sample: Sample) -> str:
+    """The image, as WebP."""
+    return _uri(Image.fromarray(sample.image), "WEBP", quality=88)
+
+
+def truth_uri(sample: Sample) -> str:
+    """The truth in the colours of the classes, void pixels grey."""
+    return _labels_uri(sample.truth, [*sample.palette, list(_VOID)])
+
+
+def labels_uri(sample: Sample) -> str:
+    """The prediction in the colours of the classes."""
+    return _labels_uri(sample.labels, sample.palette)
+
+
+def errors_uri(sample: Sample) -> str:
+    """Wrong pixels red, void ones grey, all others transparent."""
+    kinds = (sample.truth != sample.labels).astype(np.uint8)
+    kinds[sample.truth == sample.void] = 2
+    picture = Image.fromarray(kinds)
+    picture.putpalette([0, 0, 0, *_ERROR, *_VOID])
+    return _uri(picture, "PNG", optimize=True, transparency=0, bits=2)
+
+
+def _labels_uri(labels: npt.NDArray[np.integer[Any]], colours: list[list[int]]) -> str:
+    table = np.array(colours, dtype=np.uint8)
+    if len(table) <= 256:
+        picture = Image.fromarray(labels.astype(np.uint8))
+        picture.putpalette(table.flatten().tolist())
+    else:
+        picture = Image.fromarray(table[labels])
+    return _uri(picture, "PNG", optimize=True)
+
+
+def _uri(picture: Image.Image, kind: str, **options: object) -> str:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

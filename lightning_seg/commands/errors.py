@@ -33,14 +33,22 @@ def run_command(task: Callable[[Any], Any], config_name: str) -> None:
     try:
         hydra.main(config_path="pkg://lightning_seg.conf", config_name=config_name, version_base="1.3")(task)()
     except Exception as error:
-        line = one_line(error)
-        if wants_all or line is None:
+        if wants_all or one_line(error) is None:
             raise
-        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+        tell(error)
         sys.exit(1)
     finally:
         if not wants_all:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def tell(error: BaseException) -> None:
+    """Prints an error, in one line where that says enough."""
+    line = one_line(error)
+    if line is None:
+        traceback.print_exception(error)
+    else:
+        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
 
 
 def one_line(error: BaseException) -> str | None:

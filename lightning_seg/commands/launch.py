@@ -25,8 +25,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-# Set by torchrun, by our own launcher and by SLURM's srun in each process that they start.
-_RANK_VARIABLES = ("RANK", "SLURM_PROCID")
+from lightning_seg.commands.cluster import is_launched
+
 # The launcher passes them on to the processes, of which the training answers SIGTERM and SIGUSR1 with a checkpoint.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 _INTERRUPTED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1)  # the exit codes of a process that has written it
@@ -99,16 +99,6 @@ def end_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # the main thread may wait for the others forever, deaf to other signals
 
     threading.Thread(target=watch, name="end_with_parent", daemon=True).start()
-
-
-def is_launched() -> bool:
-    """Whether this is one of several processes that a launcher has started."""
-    return any(name in os.environ for name in _RANK_VARIABLES)
-
-
-def process_rank() -> int:
-    """This process's number among those that a launcher has started, 0 if none has."""
-    return int(next((os.environ[name] for name in _RANK_VARIABLES if name in os.environ), 0))
 
 
 def count_processes(trainer: Mapping[str, Any]) -> int:

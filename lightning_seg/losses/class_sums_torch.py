@@ -284,10 +284,8 @@ def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor
     of_label = p.gather(1, index)
     rows = (table[images] if reads.errors_per_image else table).expand(len(p), -1, -1, -1)
     slope = rows[:, :, 0].gather(2, reads.bins.index(reads.bins.positions(p.clone()), p.dtype))
-    bins = reads.bins.index(reads.bins.positions(1 - of_label), p.dtype)
-    own = rows[:, :, 1]
-    flat = (index * own.shape[2] + bins).flatten(1)
-    return slope.scatter_(1, index, -own.flatten(1).gather(1, flat).unsqueeze(1))
+    own = reads.bins.index(reads.bins.positions(1 - of_label), p.dtype).add_((2 * index + 1) * reads.bins.count)
+    return slope.scatter_(1, index, -rows.flatten(1).gather(1, own.squeeze(1)).unsqueeze(1))
 
 
 def _error_slope(table: Tensor, images: slice, errors: Tensor, own: Tensor, reads: Reads) -> Tensor:
@@ -319,10 +317,8 @@ class _Histograms:
             values.mul_(valid.unsqueeze(1))
         packed = self._rows(images)
         self._scatter(packed[:, :, 0], bins, values)
-        flat = (index * packed.shape[3] + own_bins).flatten(1)
-        add = torch.zeros(len(packed), packed.shape[1] * packed.shape[3], dtype=torch.int64, device=p.device)
-        add.scatter_add_(1, *(part.reshape(len(packed), -1) for part in (flat, own)))
-        packed[:, :, 1] += add.view(len(packed), packed.shape[1], packed.shape[3])
+        in_row = own_bins.add_(index * (2 * packed.shape[3]) + packed.shape[3])
+        self._scatter(packed.flatten(1).unsqueeze(1), in_row, own)
 
     def add(self, images: slice, errors: Tensor, own: Tensor, counted: Tensor | None) -> None:
         """Adds errors (n, C, L), overwritten, of pixels whose label is the channel's own (1) or another (0).

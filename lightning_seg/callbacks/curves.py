@@ -53,15 +53,23 @@ class EpochCurves(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Notes the learning rate; at the epoch's end the scheduler has gone on already."""
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        self._learning_rate = max(rates, default=None)
+        self._learning_rate = max((float(rate) for rate in rates), default=None)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds a row, before the checkpoint of the epoch is written."""
         self._current = {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         if self._learning_rate is not None:
-            self._current["learning_rate"] = str(float(self._learning_rate))
+            self._current["learning_rate"] = str(self._learning_rate)
         self._rows.append(self._current)
         self._update(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The learning rate noted, for a training that goes on after the last batch of an epoch."""
+        return {"learning_rate": self._learning_rate}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it back."""
+        self._learning_rate = state_dict["learning_rate"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Brings the last row up to date: a training that goes on from this checkpoint keeps it."""

@@ -135,8 +135,8 @@ class LastCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes, after the best checkpoint was chosen."""
         if self._state is not None and self._state["in_epoch"]:
-            log_again(self._state, pl_module)
-        self._state = None
+            log_again(self._state, trainer, pl_module)
+        self._state, self._logged = None, {}
         self._write(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -65,7 +65,7 @@ def restore_logged(logged: Mapping[str, Mapping[str, Any]], trainer: Trainer) ->
     """Adds what was logged in the epoch before it was interrupted. To be called after its next step has logged."""
     results = trainer.fit_loop.epoch_loop._results
     for key, earlier in logged.items():
-        if key not in results:
+        if key not in results or not results[key].meta.on_epoch:
             continue
         metric = results[key]
         before = earlier["value"].to(metric.value)
@@ -77,15 +77,14 @@ def restore_logged(logged: Mapping[str, Mapping[str, Any]], trainer: Trainer) ->
             metric.cumulated_batch_size = earlier["batch_size"].to(metric.value.device) + metric.cumulated_batch_size
 
 
-def log_again(state: Mapping[str, Any], module: LightningModule) -> None:
+def log_again(state: Mapping[str, Any], trainer: Trainer, module: LightningModule) -> None:
     """Logs what was logged in an epoch that was interrupted after its last step. For `on_train_epoch_end`."""
-    for key, first in state["processes"][0]["logged"].items():
-        values = torch.stack([process["logged"][key]["value"] for process in state["processes"]])
-        if first["batch_size"] is None:
-            continue
-        batch_sizes = torch.stack([process["logged"][key]["batch_size"] for process in state["processes"]])
-        value = values.sum() / batch_sizes.sum()
-        module.log(first["name"], value.to(module.device), on_step=False, on_epoch=True, logger=first["logger"])
+    for key, own in state["processes"][trainer.global_rank]["logged"].items():
+        value = own["value"]
+        if own["batch_size"] is not None:
+            parts = [process["logged"][key] for process in state["processes"]] if own["of_all"] else [own]
+            value = sum(part["value"] for part in parts) / sum(part["batch_size"] for part in parts)
+        module.log(own["name"], value.to(module.device), on_step=False, on_epoch=True, logger=own["logger"])
 
 
 def _make_loops_resumable(loops: dict[str, Any], *, validating: bool) -> bool:
@@ -146,10 +145,13 @@ def _logged_sums(trainer: Trainer) -> dict[str, Any]:
     return {
         key: {
             "name": metric.meta.name,
-            "logger": metric.meta.logger,
+            "logger": metric.meta.logger and metric.meta.on_epoch,
+            "of_all": bool(metric.meta.sync.should),
             "value": metric.value.detach().cpu(),
-            "batch_size": metric.cumulated_batch_size.cpu() if metric.meta.is_mean_reduction else None,
+            "batch_size": metric.cumulated_batch_size.cpu()
+            if metric.meta.on_epoch and metric.meta.is_mean_reduction
+            else None,
         }
         for key, metric in trainer.fit_loop.epoch_loop._results.items()
-        if metric.is_tensor and metric.meta.on_epoch and not metric.meta.is_custom_reduction and not metric.has_reset
+        if metric.is_tensor and not metric.meta.is_custom_reduction and not metric.has_reset
     }

@@ -103,9 +103,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         processes, rank, seed = 1, 0, torch.initial_seed()
         if trainer is not None:
             processes, rank, seed = trainer.world_size, trainer.global_rank, trainer.strategy.broadcast(seed)
-        order = TrainingOrder(
-            dataset, num_replicas=processes, rank=rank, seed=seed, skip=lambda: self._batches_done() * self.batch_size
-        )
+        order = TrainingOrder(dataset, num_replicas=processes, rank=rank, seed=seed)
+        order.skip = lambda: self._batches_done(order) * self.batch_size
         images = len(dataset) // processes  # type: ignore[arg-type]
         return TrainingLoader(
             SeededSamples(dataset, seed),
@@ -182,12 +181,14 @@ class SegmentationDataModule(lightning.LightningDataModule):
             "generator": torch.Generator(),
         }
 
-    def _batches_done(self) -> int:
-        """Batches of the epoch that were done before the training was resumed; 0 in every later epoch."""
+    def _batches_done(self, order: TrainingOrder) -> int:
+        """Batches of an epoch that a training had done before it was resumed, as its loader begins to be read."""
         trainer = self.trainer
-        if trainer is None or not trainer.training or not trainer.fit_loop.epoch_loop.restarting:
+        if trainer is None or not trainer.training:
             return 0
-        return trainer.fit_loop.batch_idx + 1
+        is_trained_on = getattr(trainer.train_dataloader, "sampler", None) is order
+        # The second, for a loader among several.
+        return trainer.fit_loop.batch_idx + 1 if is_trained_on or trainer.fit_loop.epoch_loop.restarting else 0
 
     def _check_arguments(self) -> None:
         if len(self.class_names) != self.num_classes:

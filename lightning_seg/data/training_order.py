@@ -26,14 +26,14 @@ class TrainingOrder(DistributedSampler[Any]):
         num_replicas: processes.
         rank: this process among them.
         seed: of the order, the same in each process.
-        skip: called as an iteration starts; that many of this process's images, done before, are left out.
+
+    `skip` is called as an iteration begins to be read, and says how many of this process's images to leave out; it may
+    be replaced.
     """
 
-    def __init__(
-        self, dataset: Dataset[Any], *, num_replicas: int, rank: int, seed: int, skip: Callable[[], int]
-    ) -> None:
+    def __init__(self, dataset: Dataset[Any], *, num_replicas: int, rank: int, seed: int) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
-        self.skip = skip
+        self.skip: Callable[[], int] = lambda: 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch

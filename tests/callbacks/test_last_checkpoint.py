@@ -1,0 +1,288 @@
+import csv
+import os
+import re
+import signal
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import nn
+
+from lightning_seg import SegmentationModule
+from lightning_seg.callbacks import EpochCurves, LastCheckpoint, TrainingInterrupted
+from lightning_seg.callbacks.interruption import requeue_job
+from lightning_seg.data import ShapesDataModule, training_augmentation
+from lightning_seg.losses import CrossEntropyDiceLoss
+
+BATCHES = 5
+
+
+class Signal(lightning.Callback):
+    """Sends a signal to this process, once, at a place: a hook, the epoch, and the batch in it."""
+
+    def __init__(self, hook: str, epoch: int, batch: int | None = None, signum: int = signal.SIGTERM) -> None:
+        self.place, self.signum = (hook, epoch, batch), signum
+        setattr(self, hook, self.send)
+
+    def send(self, trainer: lightning.Trainer, module: lightning.LightningModule, *arguments: Any) -> None:
+        batch = next((argument for argument in arguments if isinstance(argument, int)), None)
+        if not trainer.sanity_checking and (trainer.current_epoch, batch) == self.place[1:]:
+            os.kill(os.getpid(), self.signum)
+
+
+def augmentation() -> Any:
+    changes = {"crop_size": 24, "scale": [0.8, 1.2], "rotation": 10, "horizontal_flip": 0.5, "vertical_flip": 0.0}
+    colours = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1, "blur": 0.2}
+    return training_augmentation(**changes, **colours, ignore_index=255)
+
+
+def network() -> nn.Module:
+    parts = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(4, 6, 1)]
+    return nn.Sequential(*parts)
+
+
+def fit(
+    folder: Path,
+    *callbacks: lightning.Callback,
+    resume: bool = False,
+    every_minutes: float | None = None,
+    **options: Any,
+) -> lightning.Trainer:
+    workers = options.pop("num_workers", 0)
+    torch.manual_seed(0)
+    data = ShapesDataModule(
+        num_train=2 * BATCHES,
+        num_val=3,
+        num_test=1,
+        image_size=32,
+        seed=0,
+        batch_size=2,
+        ignore_index=255,
+        augment=augmentation(),
+        num_workers=workers,
+    )
+    module = SegmentationModule(network(), CrossEntropyDiceLoss(ignore_index=255), num_classes=6, ignore_index=255)
+    keep = [
+        ModelCheckpoint(folder, "best", monitor="val/iou", mode="max", enable_version_counter=False),
+        LastCheckpoint(folder / "last.ckpt", every_minutes),
+    ]
+    trainer = lightning.Trainer(
+        **{"max_epochs": 3, "accelerator": "cpu", "devices": 1, "default_root_dir": folder, **options},
+        callbacks=[EpochCurves(folder / "curves.csv"), *keep, *callbacks],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data, ckpt_path=folder / "last.ckpt" if resume else None, weights_only=True)
+    return trainer
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(folder / "last.ckpt", weights_only=True)
+    return checkpoint
+
+
+def check_equal(one: Any, other: Any) -> None:
+    """Compares nested containers of tensors and numbers, bit for bit."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            check_equal(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for mine, its in zip(one, other, strict=True):
+            check_equal(mine, its)
+    else:
+        assert one == other
+
+
+def curves(folder: Path) -> list[dict[str, str]]:
+    with (folder / "curves.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def check_same_training(whole: Path, cut: Path) -> None:
+    assert curves(cut) == curves(whole)
+    one, other = saved(whole), saved(cut)
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch", "training_state"):
+        check_equal(one[key], other[key])
+    best = [torch.load(folder / "best.ckpt", weights_only=True) for folder in (whole, cut)]
+    check_equal(best[0]["state_dict"], best[1]["state_dict"])
+
+
+PLACES = {
+    "the first step": ("on_train_batch_start", 0, 0),
+    "the middle of an epoch": ("on_train_batch_start", 1, 2),
+    "a backward pass": ("on_after_backward", 1, None),
+    "the last step of an epoch": ("on_train_batch_start", 1, BATCHES - 1),
+    "a validation": ("on_validation_batch_start", 1, 1),
+    "the last validation": ("on_validation_batch_end", 2, 2),
+    "the end of an epoch": ("on_train_epoch_end", 1, None),
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "worker processes": {"num_workers": 2},
+    "accumulated gradients": {"accumulate_grad_batches": 2},
+    "a number of steps": {"max_epochs": -1, "max_steps": 13},
+    "validation every other epoch": {"check_val_every_n_epoch": 2},
+    "validation twice an epoch": {"val_check_interval": 2},
+}
+MOST = ("the middle of an epoch", "the last step of an epoch", "a validation", "the end of an epoch")
+CASES = [("plain", place) for place in PLACES] + [
+    (name, place) for name in OPTIONS if name != "plain" for place in MOST
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a training with some options that was not interrupted."""
+
+    @cache
+    def train(options: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        fit(folder, **OPTIONS[options])
+        return folder
+
+    return train
+
+
+@pytest.mark.parametrize(("options", "place"), CASES)
+def test_a_training_that_a_signal_interrupted_ends_as_if_it_had_not(
+    tmp_path: Path, whole: Callable[[str], Path], options: str, place: str
+) -> None:
+    with pytest.raises(TrainingInterrupted) as interrupted:
+        fit(tmp_path, Signal(*PLACES[place]), **OPTIONS[options])
+    assert interrupted.value.code == 128 + signal.SIGTERM
+    assert f"holds step {saved(tmp_path)['global_step']}" in str(interrupted.value)
+    fit(tmp_path, resume=True, **OPTIONS[options])
+    check_same_training(whole(options), tmp_path)
+
+
+def test_no_step_is_done_again_and_the_last_one_is_kept(tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+
+    class Steps(lightning.Callback):
+        def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
+            steps.append((trainer.current_epoch, trainer.global_step))
+
+    for place in (("on_train_batch_start", 0, 3), ("on_train_batch_start", 1, 4), ("on_validation_batch_start", 2, 0)):
+        with pytest.raises(TrainingInterrupted):
+            fit(tmp_path, Signal(*place), Steps(), resume=(tmp_path / "last.ckpt").exists())
+    fit(tmp_path, Steps(), resume=True)
+    assert steps == [(step // BATCHES, step + 1) for step in range(3 * BATCHES)]
+
+
+def test_a_training_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    def stopping() -> EarlyStopping:
+        return EarlyStopping("val/iou", mode="max", patience=0, min_delta=2.0)  # more than there is to gain
+
+    assert fit(tmp_path, stopping(), max_epochs=9).current_epoch == 2
+    assert fit(tmp_path, stopping(), resume=True, max_epochs=9).global_step == 2 * BATCHES
+
+
+@pytest.mark.parametrize(
+    ("every_minutes", "steps"),
+    # Of the last step once its validation has begun, since that comes right after it.
+    [(0, [1, 2, 3, 4, 4, 5]), (60, [0, 0, 0, 0, 0, 5]), (None, [0, 0, 0, 0, 0, 5])],
+)
+def test_checkpoints_are_written_as_often_as_asked(
+    tmp_path: Path, every_minutes: float | None, steps: list[int]
+) -> None:
+    found: list[int] = []
+
+    class Look(lightning.Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            if batch_idx or trainer.current_epoch:
+                self.look()
+
+        def on_validation_start(self, trainer: Any, module: Any) -> None:
+            if not trainer.sanity_checking:
+                self.look()
+
+        def look(self) -> None:
+            found.append(saved(tmp_path)["global_step"] if (tmp_path / "last.ckpt").exists() else 0)
+
+    fit(tmp_path, Look(), every_minutes=every_minutes, max_epochs=1)
+    assert [*found, saved(tmp_path)["global_step"]] == steps
+
+
+def test_a_checkpoint_whose_writing_breaks_off_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(content: Any, path: Path) -> None:
+        path.write_bytes(b"the beginning of a checkpoint")
+        raise OSError("no space left on device")
+
+    fit(tmp_path, max_epochs=1)
+    (tmp_path / ".last.ckpt.123.partial").write_bytes(b"of a process that was killed")
+    before = sorted(path.name for path in tmp_path.iterdir() if "partial" not in path.name)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.save", full)
+        with pytest.raises(OSError, match="no space"):
+            fit(tmp_path, resume=True, every_minutes=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert saved(tmp_path)["global_step"] == BATCHES
+    assert fit(tmp_path, resume=True, max_epochs=2).global_step == 2 * BATCHES
+
+
+def test_signals_are_given_back_whether_a_training_ends_or_is_interrupted(tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    with pytest.raises(TrainingInterrupted) as interrupted:
+        fit(tmp_path, Signal("on_train_batch_start", 0, 1, signal.SIGUSR1))
+    assert interrupted.value.code == 128 + signal.SIGUSR1
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
+    fit(tmp_path, resume=True)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
+
+
+def test_another_number_of_processes_goes_on_with_a_warning(tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted):
+        fit(tmp_path, Signal("on_train_batch_start", 1, 1))
+    checkpoint = saved(tmp_path)
+    checkpoint["training_state"]["processes"] *= 2
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    with pytest.warns(UserWarning, match="was written by 2 processes and is resumed by 1"):
+        assert fit(tmp_path, resume=True).global_step == 3 * BATCHES
+    assert [row["epoch"] for row in curves(tmp_path)] == ["0", "1", "2"]
+
+
+SLURM = {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("signum", "environment", "status", "asked", "outcome"),
+    [
+        (signal.SIGUSR1, SLURM, 0, "requeue 17", "SLURM job 17 is requeued"),
+        (signal.SIGUSR1, {**SLURM, "SLURM_ARRAY_JOB_ID": "16", "SLURM_ARRAY_TASK_ID": "3"}, 0, "requeue 16_3", "16_3"),
+        (signal.SIGUSR1, SLURM, 1, "requeue 17", r"does not requeue job 17 \(disabled\); resume=auto"),
+        (signal.SIGTERM, SLURM, 0, "", "resume=auto goes on"),
+        (signal.SIGUSR1, {}, 0, "", "resume=auto goes on"),
+    ],
+)
+def test_slurm_is_asked_to_requeue_after_its_warning_only(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    signum: int,
+    environment: dict[str, str],
+    status: int,
+    asked: str,
+    outcome: str,
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho disabled >&2\nexit {status}\n')
+    scontrol.chmod(0o755)
+    (tmp_path / "asked").touch()
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert re.search(outcome, requeue_job(signum))
+    assert (tmp_path / "asked").read_text().strip() == asked

@@ -41,10 +41,7 @@ def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path,
         raise ValueError(f"resume={config['resume']} is not one of never, auto.")
     runs = Path(config["runs"]).expanduser().absolute()
     name = config["run"]
-    if name is None:
-        names = _numbered(run_name(overrides))
-    else:
-        names = [_plain_name(config)]
+    names = _numbered(run_name(overrides)) if name is None else [_plain_name(config)]
 
     if config["resume"] == "auto":
         existing = _existing(runs, run_name(overrides) if name is None else str(name), numbered=name is None)
@@ -194,13 +191,23 @@ def _check_same(folder: Path, config: Mapping[str, Any]) -> None:
     path = folder / CONFIG
     if not path.is_file():
         raise ValueError(f"{folder} holds no {CONFIG}, so it is no run: choose another name, run=ANOTHER.")
-    before = _flat(OmegaConf.to_container(OmegaConf.load(path)))
-    now = _flat(config)
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and not _may_change(key):
+    before = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(before, dict)
+    check_same(folder, {str(name): value for name, value in before.items()}, config)
+
+
+def check_same(begun: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Whether a run, or a search, goes on with the configuration that it began with.
+
+    Raises:
+        ValueError: something differs that makes it another one.
+    """
+    was, has = _flat(before), _flat(now)
+    for key in sorted(was.keys() | has.keys()):
+        if was.get(key) != has.get(key) and not _may_change(key):
             raise ValueError(
-                f"{folder} was begun with {key}={before.get(key)}, and now {key}={now.get(key)}: "
-                "a run goes on as it began; choose another name, run=ANOTHER."
+                f"{begun} was begun with {key}={was.get(key)}, and now {key}={has.get(key)}: "
+                "it goes on as it began; choose another name, run=ANOTHER."
             )
 
 

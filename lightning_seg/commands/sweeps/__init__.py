@@ -4,10 +4,11 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 
 from lightning_seg.commands.sweeps.grid import GridSweeper
+from lightning_seg.commands.sweeps.search import SearchSweeper
 
-__all__ = ["GridSweeper", "register_sweepers"]
+__all__ = ["GridSweeper", "SearchSweeper", "register_sweepers"]
 
-_SWEEPERS: tuple[type[Sweeper], ...] = (GridSweeper,)
+_SWEEPERS: tuple[type[Sweeper], ...] = (GridSweeper, SearchSweeper)
 
 
 def register_sweepers() -> None:

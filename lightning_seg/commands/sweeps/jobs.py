@@ -94,10 +94,15 @@ def compose_job(context: HydraContext, config: DictConfig, job: Job) -> dict[str
         config: of the whole sweep.
         job: what is to be composed.
     """
-    composed = context.config_loader.load_sweep_config(config, list(job.overrides))
-    with open_dict(composed):
-        del composed["hydra"]
-    container = OmegaConf.to_container(composed, resolve=True)
+    return resolved_task(context.config_loader.load_sweep_config(config, list(job.overrides)))
+
+
+def resolved_task(config: DictConfig) -> dict[str, Any]:
+    """What a task gets of a configuration, without Hydra's own part."""
+    config = config.copy()
+    with open_dict(config):
+        del config["hydra"]
+    container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(name): value for name, value in container.items()}
 

@@ -1,6 +1,7 @@
 """The table that ends a sweep, on the screen and as a CSV file."""
 
 import csv
+import re
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -64,7 +65,7 @@ def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], name: str) ->
 
 def _text(column: str, value: Any) -> str:
     if not isinstance(value, float):
-        return str(value)
+        return f"{float(value):.4g}" if re.fullmatch(r"\d+\.\d{4,}(e-?\d+)?", str(value)) else str(value)
     return f"{value:.1f}" if column == "seconds" else f"{value:.4f}"
 
 

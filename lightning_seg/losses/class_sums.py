@@ -17,6 +17,8 @@ differentiable operator, which torch.compile takes as it is. Its gradient has no
 """
 
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -155,6 +157,48 @@ def _backward(
         by_label, by_channel, by_pixel if label_map else None, by_bin if errors != "none" else None
     )
     return class_sums_torch.backward(gradients, logits, target, normalizer, softmax, ignore_index, reads)
+
+
+@_forward.register_kernel("cuda")
+def _forward_on_cuda(
+    logits: Tensor, target: Tensor, softmax: bool, ignore_index: int | None, gammas: list[float], *flags: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    reads = Reads(tuple(gammas), *flags)
+    outputs = empty_outputs(logits, softmax, reads)
+    _cuda_back_end().forward(logits, target, softmax, ignore_index, reads, outputs)
+    return outputs
+
+
+@_backward.register_kernel("cuda")
+def _backward_on_cuda(
+    by_label: Tensor | None,
+    by_channel: Tensor | None,
+    by_pixel: Tensor | None,
+    by_bin: Tensor | None,
+    logits: Tensor,
+    target: Tensor,
+    normalizer: Tensor,
+    softmax: bool,
+    ignore_index: int | None,
+    gammas: list[float],
+    *flags: Any,
+) -> Tensor:
+    reads = Reads(tuple(gammas), *flags)
+    gradients = class_sums_torch.Gradients(
+        by_label, by_channel, by_pixel if reads.label_map else None, by_bin if reads.errors != "none" else None
+    )
+    result: Tensor = _cuda_back_end().backward(gradients, logits, target, normalizer, softmax, ignore_index, reads)
+    return result
+
+
+@cache
+def _cuda_back_end() -> ModuleType:
+    """The Triton kernels, or torch operations where Triton is missing; not imported before a CUDA tensor comes."""
+    try:
+        from lightning_seg.losses import class_sums_triton
+    except ModuleNotFoundError:
+        return class_sums_torch
+    return class_sums_triton
 
 
 def empty_outputs(logits: Tensor, softmax: bool, reads: Reads) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -144,3 +144,19 @@ def test_no_tensor_of_the_logits_size_is_made_but_the_gradient():
         peak = max(peak, live)
     size = logits.numel() * 4
     assert size <= peak <= 1.5 * size
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_torch_compile_takes_the_operator_and_its_gradient_whole(softmax):
+    logits, target = batch(softmax)
+
+    def loss(logits: Tensor) -> Tensor:
+        sums = computed(logits, target, softmax, Reads(gammas=(2.0,), errors="probability"))
+        return sums.by_label.square().sum() + sums.by_channel.sum() + (sums.error_sums * sums.error_counts).sum()
+
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")(ours)
+    torch.testing.assert_close(compiled, loss(theirs))
+    compiled.backward()
+    loss(theirs).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)

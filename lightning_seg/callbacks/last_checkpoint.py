@@ -184,7 +184,9 @@ class LastCheckpoint(Checkpoint):
 
     def _stop(self, trainer: Trainer, signum: int) -> None:
         done = f"{self.path} holds step {trainer.global_step}" if self.path.exists() else "nothing was trained yet"
-        raise TrainingInterrupted(signum, f"{done}; {requeue_job(signum) if trainer.is_global_zero else ''}")
+        outcome = requeue_job(signum) if trainer.is_global_zero else ""
+        trainer.strategy.barrier()  # srun may end them all with the first that ends, before the job is requeued
+        raise TrainingInterrupted(signum, f"{done}; {outcome}")
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

@@ -1,7 +1,7 @@
 """A real SLURM on this machine: munged, slurmctld and two slurmd nodes, without systemd.
 
 Only for tests: everything lies in one folder and is stopped with it. `python -m tests.cluster.slurm` starts one and
-keeps it until Ctrl-C.
+keeps it until Ctrl-C or SIGTERM.
 """
 
 import os
@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
 # cred_expire is also how long a requeued job waits before it starts again: 120 s by default
-AuthInfo=socket={folder}/munge.socket,cred_expire=3
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 {loopback_only}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
@@ -92,7 +92,7 @@ class Slurm:
         lines = self.call("squeue", "--noheader", "--states=all", "--array", "--format=%i %T").splitlines()
         return dict(line.split() for line in lines)
 
-    def wait(self, job: str, timeout: float) -> str:
+    def wait(self, job: str, timeout: float = 300) -> str:
         """The state in which a job ends.
 
         Raises:
@@ -215,5 +215,5 @@ def _stopping(started: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 if __name__ == "__main__":
     with slurm() as running:
         print(f"export SLURM_CONF={running.environment['SLURM_CONF']}", flush=True)
-        with suppress(KeyboardInterrupt):
-            signal.pause()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ending := (signal.SIGINT, signal.SIGTERM))
+        signal.sigwait(ending)

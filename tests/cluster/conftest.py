@@ -1,0 +1,69 @@
+"""Commands on a SLURM that lives as long as the tests."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cluster.slurm import Slurm, slurm, why_not
+
+SMALL = (
+    *("data.num_train=8", "data.num_val=2", "data.num_test=2", "data.image_size=32", "data.batch_size=2"),
+    "trainer.max_epochs=2",
+)
+ROOT = Path(__file__).parents[2]
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Slurm]:
+    """SLURM, with this environment's commands and the tests' callbacks; the tests are skipped where it is missing."""
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    with slurm() as running:
+        environment = running.environment
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        environment["PYTHONPATH"] = str(ROOT)
+        environment["OMP_NUM_THREADS"] = "1"
+        yield running
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all runs of these tests are, so that one can be compared with another."""
+    return tmp_path_factory.mktemp("cluster")
+
+
+@pytest.fixture
+def call(cluster: Slurm, folder: Path) -> Call:
+    """Runs a command line, followed by the arguments of a small training; what it printed and how it ended."""
+
+    def run(line: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*line.split(), *SMALL, *arguments],
+            cwd=folder,
+            env=cluster.environment,
+            timeout=300,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """The weights with which a run ended."""
+    state: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return state
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    """Bit for bit."""
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)

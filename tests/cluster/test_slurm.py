@@ -1,0 +1,120 @@
+"""Trainings on a real SLURM of two nodes."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import SMALL, Call, assert_same_weights
+from tests.cluster.slurm import Slurm
+
+TWO_NODES = "--nodes=2 --ntasks-per-node=1"
+DISTRIBUTED = "lightning-seg-train trainer=ddp_sim trainer.devices=1 trainer.num_nodes=2"
+
+
+def callback(name: str) -> str:
+    return f"+callbacks.event._target_=tests.cluster.callbacks.{name}"
+
+
+def jobs_sent(printed: str) -> list[str]:
+    return re.findall(r"SLURM job ([\d_]+):", printed)
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """The run, without SLURM, on two processes of this machine."""
+    command = [str(Path(sys.executable).parent / "lightning-seg-train"), "trainer=ddp_sim", "run=alone", *SMALL]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=300, capture_output=True)
+    return folder / "runs" / "alone"
+
+
+def test_a_sweep_sends_each_job_to_slurm_and_ends_with_their_table(call: Call, cluster: Slurm, folder: Path) -> None:
+    done = call("lightning-seg-train -m launcher=slurm trainer=cpu loss=ce,dice,lovasz run=swept")
+    assert done.returncode == 0, done.stderr
+    jobs = jobs_sent(done.stdout + done.stderr)
+    assert len(set(jobs)) == 3
+    assert {cluster.wait(job) for job in jobs} == {"COMPLETED"}
+    with (folder / "runs" / "swept.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["loss"], row["status"]) for row in rows] == [(loss, "finished") for loss in ("ce", "dice", "lovasz")]
+    assert all(float(row["val/iou"]) > 0 for row in rows)
+    assert len(list((folder / "runs").glob("swept,loss=*/result.json"))) == 3
+
+    again = call("lightning-seg-train -m launcher=slurm trainer=cpu loss=ce,dice,lovasz run=swept")
+    assert again.returncode == 0
+    assert jobs_sent(again.stdout + again.stderr) == []
+    assert again.stdout.count("finished before") == 3
+
+
+def test_a_preempted_job_of_a_sweep_goes_on_and_ends_as_if_it_had_not_been(
+    call: Call, cluster: Slurm, folder: Path
+) -> None:
+    done = call("lightning-seg-train launcher=slurm trainer=cpu loss=ce run=preempted", callback("PreemptOnce"))
+    assert done.returncode == 0, done.stderr
+    (job,) = jobs_sent(done.stdout + done.stderr)
+    assert "Restarts=1" in cluster.call("scontrol", "show", "job", job)
+    assert cluster.wait(job) == "COMPLETED"
+    assert_same_weights(folder / "runs" / "preempted", folder / "runs" / "swept,loss=ce")
+
+
+def test_tasks_on_two_nodes_train_one_run_as_two_processes_of_one_machine_do(
+    call: Call, cluster: Slurm, folder: Path, alone: Path
+) -> None:
+    before = set((folder / "runs").iterdir())
+    done = call(f"srun --job-name=bash {TWO_NODES} {DISTRIBUTED}")  # a name that Lightning takes for a shell's
+    assert done.returncode == 0, done.stderr
+    (run,) = set((folder / "runs").iterdir()) - before
+    assert re.search(r"-job\d+$", run.name)
+    assert_same_weights(run, alone)
+
+
+def test_a_preempted_job_on_two_nodes_goes_on_in_its_folder_and_ends_with_the_same_weights(
+    cluster: Slurm, folder: Path, alone: Path
+) -> None:
+    before = set((folder / "runs").iterdir())
+    command = " ".join(["srun --kill-on-bad-exit=1", DISTRIBUTED, *SMALL, callback("PreemptOnce")])
+    job = cluster.call("sbatch", "--parsable", *TWO_NODES.split(), "--wrap", command, cwd=folder).strip()
+    assert cluster.wait(job) == "COMPLETED", (folder / f"slurm-{job}.out").read_text()
+    assert "Restarts=1" in cluster.call("scontrol", "show", "job", job)
+    (run,) = set((folder / "runs").iterdir()) - before
+    assert_same_weights(run, alone)
+
+
+def test_a_task_that_fails_ends_the_job_and_not_the_sweep(call: Call, cluster: Slurm, folder: Path) -> None:
+    done = call(
+        "lightning-seg-train -m launcher=slurm trainer=ddp_sim trainer.devices=1,2 run=failing",
+        callback("FailBeforeRendezvous"),
+        "trainer.max_epochs=1",
+    )
+    assert done.returncode == 1
+    with (folder / "runs" / "failing.csv").open(newline="") as file:
+        one, two = csv.DictReader(file)
+    assert (one["status"], two["status"]) == ("finished", "failed")
+    assert "rank one has no such thing" in two["error"]
+    states = [cluster.wait(job) for job in jobs_sent(done.stdout + done.stderr)]
+    assert states == ["COMPLETED", "FAILED"]
+
+
+def test_a_job_that_leaves_no_result_is_told_by_its_state(call: Call) -> None:
+    done = call("lightning-seg-train launcher=slurm trainer=cpu run=cancelled", callback("CancelJob"))
+    assert done.returncode == 1
+    assert re.search(r"SLURM job \d+ is CANCELLED and has no result", done.stdout)
+
+
+@pytest.mark.parametrize("event", ["FailBeforeRendezvous", "FailInTraining"])
+def test_a_task_of_srun_that_fails_ends_the_others(call: Call, event: str) -> None:
+    done = call(f"srun {TWO_NODES} {DISTRIBUTED} run={event}", callback(event))
+    assert done.returncode != 0
+    assert "rank one has no such thing" in done.stderr
+
+
+def test_tasks_that_the_trainer_does_not_ask_for_are_refused(call: Call, folder: Path) -> None:
+    done = call("srun --ntasks-per-node=2 lightning-seg-train trainer=cpu run=refused")
+    assert done.returncode != 0
+    assert "srun started 2 tasks on 1 node: use trainer.devices=2" in done.stderr
+    assert not (folder / "runs" / "refused").exists()

@@ -13,19 +13,26 @@ import triton.language as tl
 
 @triton.jit
 def _labels(pointers, inside, ignore_index, CLASSES: tl.constexpr, IGNORES: tl.constexpr):
-    """Labels; which pixels are valid; and which of these have a label that is a class."""
+    """Labels, -1 where they are no class; and which pixels are valid."""
     labels = tl.load(pointers, mask=inside, other=0).to(tl.int64)
     valid = inside
     if IGNORES:
         valid = valid & (labels != ignore_index)
-    return labels, valid, valid & (labels >= 0) & (labels < CLASSES)
+    known = valid & (labels >= 0) & (labels < CLASSES)
+    return tl.where(known, labels, -1).to(tl.int32), valid
 
 
 @triton.jit
-def _note_unknown(known_labels, valid, known):
+def _note_unknown(known_labels, labels, valid):
     """Writes 0 if a valid pixel's label is no class."""
-    zeros = tl.zeros_like(valid.to(tl.int32))
-    tl.store(known_labels + zeros, zeros, mask=valid & ~known)
+    tl.store(known_labels + tl.zeros_like(labels), tl.zeros_like(labels), mask=valid & (labels < 0))
+
+
+@triton.jit
+def _of_own_channel(logits, labels, wide_pixel, channel_stride, pixel_stride):
+    """The logit of each pixel's label, which the cache still holds."""
+    pointers = logits + labels.to(tl.int64) * channel_stride + wide_pixel * pixel_stride
+    return tl.load(pointers, mask=labels >= 0, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -151,9 +158,7 @@ def softmax_forward(
     if not ONE_TILE:
         pixel = start + tl.arange(0, BLOCK)
         inside = pixel < pixels
-        labels, valid, known = _labels(
-            target + pixel.to(tl.int64) * target_pixel, inside, ignore_index, CLASSES, IGNORES
-        )
+        labels, valid = _labels(target + pixel.to(tl.int64) * target_pixel, inside, ignore_index, CLASSES, IGNORES)
         peak = tl.full([BLOCK], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK], tl.float32)
         for first in range(0, CLASSES, TILE):
@@ -174,7 +179,7 @@ def softmax_forward(
             pixel = start + block * BLOCK + tl.arange(0, BLOCK)
             inside = pixel < pixels
             wide_pixel = pixel.to(tl.int64)
-            labels, valid, known = _labels(target + wide_pixel * target_pixel, inside, ignore_index, CLASSES, IGNORES)
+            labels, valid = _labels(target + wide_pixel * target_pixel, inside, ignore_index, CLASSES, IGNORES)
             z = _tile(rows, channels, pixel, inside, valid, logits_pixel, CLASSES, TILE)
             if ONE_TILE:
                 peak = tl.max(z, 0)
@@ -184,16 +189,16 @@ def softmax_forward(
                 e = tl.exp(z - peak[None, :])
             log_total = tl.log(total)
             p = e * tl.where(valid, 1.0 / total, 0.0)[None, :]
-            of_label = tl.load(logits + labels * logits_channel + wide_pixel * logits_pixel, mask=known, other=0.0)
+            of_label = _of_own_channel(logits, labels, wide_pixel, logits_channel, logits_pixel)
             # In this order no digits of a large peak are lost.
-            log_probability = tl.where(known, of_label.to(tl.float32) - peak - log_total, 0.0)
+            log_probability = tl.where(labels >= 0, of_label - peak - log_total, 0.0)
             if first == 0:
-                _note_unknown(known_labels, valid, known)
+                _note_unknown(known_labels, labels, valid)
                 log_sum = tl.where(valid, peak + log_total, float("inf"))
                 tl.store(normalizer + image * pixels + pixel, log_sum, mask=inside)
                 if label_map is not None:
                     tl.store(label_map + image * pixels + pixel, log_probability, mask=inside)
-            own = (labels[None, :] == channels[:, None]) & known[None, :]
+            own = labels[None, :] == channels[:, None]
             p_label = tl.exp(log_probability)
             values = _of_label(
                 log_probability[None, :], p_label[None, :], tl.maximum(1.0 - p_label, 0.0)[None, :], GAMMAS
@@ -239,11 +244,11 @@ def sigmoid_forward(
     for block in range(0, length):
         pixel = start + block * BLOCK + tl.arange(0, BLOCK)
         inside = pixel < pixels
-        labels, valid, known = _labels(target + pixel.to(tl.int64) * target_pixel, inside, ignore_index, 2, IGNORES)
-        _note_unknown(known_labels, valid, known)
+        labels, valid = _labels(target + pixel.to(tl.int64) * target_pixel, inside, ignore_index, 2, IGNORES)
+        _note_unknown(known_labels, labels, valid)
         z = _tile(logits_rows, channels, pixel, inside, valid, logits_pixel, 1, TILE)
-        is_1 = (known & (labels == 1))[None, :]
-        is_0 = (known & (labels == 0))[None, :]
+        is_1 = (labels == 1)[None, :]
+        is_0 = (labels == 0)[None, :]
         x = tl.where(is_1, z, -z)
         log_probability = _log_sigmoid(x)
         p = tl.sigmoid(z)
@@ -325,15 +330,15 @@ def softmax_backward(
     target += image * target_image
     LABEL_COLUMNS: tl.constexpr = 3 + len(GAMMAS)
     CHANNEL_COLUMNS: tl.constexpr = 1 + SQUARES + UNIFORM
-    labels, valid, known = _labels(target + wide_pixel * target_pixel, inside, ignore_index, CLASSES, IGNORES)
+    labels, valid = _labels(target + wide_pixel * target_pixel, inside, ignore_index, CLASSES, IGNORES)
     log_sum = tl.load(normalizer + image * pixels + pixel, mask=inside, other=float("inf"))
     a = tl.zeros([BLOCK], tl.float32)
     if label_map is not None:
         a += tl.load(label_map + image * pixels + pixel, mask=valid, other=0.0)
     if by_label is not None:
-        slopes = _load_columns(by_label + (image * CLASSES + labels) * LABEL_COLUMNS, known, LABEL_COLUMNS)
-        of_label = tl.load(logits + labels * logits_channel + wide_pixel * logits_pixel, mask=known, other=0.0)
-        log_probability = tl.where(known, of_label.to(tl.float32) - log_sum, 0.0)
+        slopes = _load_columns(by_label + (image * CLASSES + labels) * LABEL_COLUMNS, labels >= 0, LABEL_COLUMNS)
+        of_label = _of_own_channel(logits, labels, wide_pixel, logits_channel, logits_pixel)
+        log_probability = tl.where(labels >= 0, of_label - log_sum, 0.0)
         p_label = tl.exp(log_probability)
         a += _slope_of_label(slopes, log_probability, p_label, 1.0 - p_label, GAMMAS)
     # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
@@ -363,7 +368,7 @@ def softmax_backward(
         of_tile = t
         if ONE_TILE:
             of_tile += tl.sum(h * p, 0)
-        own = (labels[None, :] == channels[:, None]) & known[None, :]
+        own = labels[None, :] == channels[:, None]
         additional = tl.where(own, a[None, :], 0.0)
         if by_channel is not None and UNIFORM:
             u = by_channel + (image * CLASSES + channels + 1) * CHANNEL_COLUMNS - 1
@@ -394,7 +399,7 @@ def sigmoid_backward(
     pixel = (program % chunks).to(tl.int32) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < pixels
     target += image * target_image + (row % CLASSES) * target_channel
-    labels, valid, known = _labels(target + pixel.to(tl.int64) * target_pixel, inside, ignore_index, 2, IGNORES)
+    labels, valid = _labels(target + pixel.to(tl.int64) * target_pixel, inside, ignore_index, 2, IGNORES)
     rows = logits + image * logits_image + channels * logits_channel
     z = _tile(rows, channels, pixel, inside, valid, logits_pixel, 1, TILE)
     is_1 = (labels == 1)[None, :]
@@ -406,7 +411,7 @@ def sigmoid_backward(
         a += tl.load(label_map + row * pixels + pixel, mask=valid, other=0.0)[None, :]
     if by_label is not None:
         COLUMNS: tl.constexpr = 3 + len(GAMMAS)
-        slopes = _load_columns(by_label + (row * 2 + labels[None, :]) * COLUMNS, known[None, :], COLUMNS)
+        slopes = _load_columns(by_label + (row * 2 + labels[None, :]) * COLUMNS, (labels >= 0)[None, :], COLUMNS)
         a += _slope_of_label(slopes, _log_sigmoid(-sign * z), 1.0 - wrong, wrong, GAMMAS)
     h = tl.zeros([TILE, BLOCK], tl.float32)
     of_logit = tl.zeros([TILE, BLOCK], tl.float32)

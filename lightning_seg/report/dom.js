@@ -19,7 +19,7 @@ const svg = (tag, attributes = {}, ...children) =>
 
 function select(label, options, chosen, changed) {
   const items = options.map(([value, text]) => el("option", { value, selected: value === chosen }, text));
-  return el("label", {}, label, el("select", { onchange: (event) => changed(event.target.value) }, items));
+  return el("label", {}, label, el("select", { "aria-label": label, onchange: (event) => changed(event.target.value) }, items));
 }
 
 function section(id, title, note, ...content) {

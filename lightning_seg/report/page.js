@@ -139,7 +139,7 @@ function confusion() {
   const draw = () => {
     const offered = shown().filter((index) => DATA.groups[index].confusion);
     if (!offered.includes(group) && offered.length) [group] = offered;
-    chooser.replaceChildren("Configuration", el("select", { onchange: (event) => { group = Number(event.target.value); draw(); } },
+    chooser.replaceChildren("Configuration", el("select", { "aria-label": "Configuration", onchange: (event) => { group = Number(event.target.value); draw(); } },
       offered.map((index) => el("option", { value: index, selected: index === group }, `${index + 1} ${DATA.groups[index].label}`))));
     box.replaceChildren(offered.length ? confusionTable(DATA.groups[group].confusion, share) : nothing("No configuration that is shown has one.")[0]);
   };
@@ -216,6 +216,7 @@ function allRuns() {
   const columns = () => [
     { title: "Run", kind: "text", value: (row) => row.name, cell: (row) => el("th", { scope: "row", class: "text", title: row.folder }, row.name) },
     { title: "Status", value: (row) => row.status, cell: status },
+    ...(DATA.runs.some((run) => run.error) ? [{ title: "Error", kind: "text", value: (row) => row.error }] : []),
     ...parameterColumns(),
     { title: "Seed", kind: "number", value: (row) => row.seed },
     { title: "Epochs", kind: "number", value: (row) => row.epochs, cell: (row) => (row.of == null || row.of < 0 ? String(row.epochs) : `${row.epochs} of ${row.of}`) },
@@ -223,7 +224,6 @@ function allRuns() {
     { title: `Best ${monitors}`, kind: "number", help: "The score that chose the epoch that was tested", value: (row) => row.best, cell: (row) => short(row.best, 4) },
     ...Object.entries(COSTS).map(([cost, [title, text]]) => ({ title, kind: "number", value: (row) => row.costs[cost], cell: (row) => text(row.costs[cost]) })),
     { title: "Device", value: (row) => row.device },
-    { title: "Error", kind: "text", value: (row) => row.error },
   ];
   section("runs", "All runs", "Unfinished runs are still at work or were stopped. Only finished ones have scores of the test split and enter a mean.",
     sortableTable({ caption: "Every run", columns, rows: () => DATA.runs, sort: 1, descending: false }),

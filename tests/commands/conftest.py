@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.commands import evaluate, predict, train
+from lightning_seg.commands import evaluate, predict, report, train
 
 MAINS = {
     "lightning-seg-train": train.main,
     "lightning-seg-evaluate": evaluate.main,
     "lightning-seg-predict": predict.main,
+    "lightning-seg-report": report.main,
 }
 SMALL = ["data.num_train=8", "data.num_val=2", "data.num_test=3", "data.image_size=32", "data.batch_size=4"]
 SHORT = ["trainer.max_epochs=1", "trainer.accelerator=cpu"]

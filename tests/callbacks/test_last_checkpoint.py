@@ -18,21 +18,9 @@ from lightning_seg.callbacks import EpochCurves, LastCheckpoint, TrainingInterru
 from lightning_seg.callbacks.interruption import requeue_job
 from lightning_seg.data import ShapesDataModule, training_augmentation
 from lightning_seg.losses import CrossEntropyDiceLoss
+from tests.callbacks.stopping import Signal
 
 BATCHES = 5
-
-
-class Signal(lightning.Callback):
-    """Sends a signal to this process, once, at a place: a hook, the epoch, and the batch in it."""
-
-    def __init__(self, hook: str, epoch: int, batch: int | None = None, signum: int = signal.SIGTERM) -> None:
-        self.place, self.signum = (hook, epoch, batch), signum
-        setattr(self, hook, self.send)
-
-    def send(self, trainer: lightning.Trainer, module: lightning.LightningModule, *arguments: Any) -> None:
-        batch = next((argument for argument in arguments if isinstance(argument, int)), None)
-        if not trainer.sanity_checking and (trainer.current_epoch, batch) == self.place[1:]:
-            os.kill(os.getpid(), self.signum)
 
 
 def augmentation() -> Any:

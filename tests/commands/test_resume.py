@@ -1,0 +1,196 @@
+import csv
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_seg.commands import train
+from lightning_seg.commands.runs import checkpoint_to_resume, read_result
+from tests.callbacks.test_last_checkpoint import check_equal
+from tests.commands.conftest import Run
+
+CONVOLUTION = "_target_:torch.nn.Conv2d,kernel_size:3,padding:1"
+NETWORK = (
+    f"{{_target_:torch.nn.Sequential,_args_:[{{{CONVOLUTION},in_channels:3,out_channels:4}},"
+    f"{{_target_:torch.nn.BatchNorm2d,num_features:4}},{{_target_:torch.nn.Dropout,p:0.3}},"
+    f"{{{CONVOLUTION},in_channels:4,out_channels:6}}]}}"
+)
+DATA = ["data.num_train=24", "data.num_val=3", "data.num_test=2", "data.image_size=32", "data.batch_size=2"]
+SMALL = ["~backbone", f"+backbone={NETWORK}", *DATA, "trainer.accelerator=cpu", "trainer.max_epochs=3"]
+STEPS = 12  # an epoch in one process
+Start = Callable[..., BaseProcess]
+
+
+def call(folder: Path, arguments: list[str]) -> None:
+    """Runs the command in a process of its own, which writes what it prints to `log`."""
+    multiprocessing.set_start_method(None, force=True)  # that of a process of the console
+    os.chdir(folder)
+    log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.argv = ["lightning-seg-train", *arguments]
+    train.main()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Starts the command, in a process that has torch and the package imported already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lightning_seg.commands.train"])
+
+    def begin(*arguments: str) -> BaseProcess:
+        process = context.Process(target=call, args=(tmp_path, [*SMALL, *arguments]))
+        process.start()
+        return process
+
+    return begin
+
+
+def wait(process: BaseProcess) -> int | None:
+    process.join(timeout=300)
+    assert not process.is_alive()
+    return process.exitcode
+
+
+def signal_at(hook: str, epoch: int, batch: int, signum: int = signal.SIGTERM, **options: Any) -> str:
+    values = {"hook": hook, "epoch": epoch, "batch": batch, "signum": int(signum), **options}
+    written = ",".join(f"{name}:{value}" for name, value in values.items())
+    return f"+callbacks.signal={{_target_:tests.callbacks.stopping.Signal,{written}}}"
+
+
+def curves(run: Path) -> list[dict[str, str]]:
+    with (run / "curves.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def check_same_run(one: Path, other: Path) -> None:
+    assert curves(one) == curves(other)
+    assert (one / "test.csv").read_text() == (other / "test.csv").read_text()
+    last = [torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (one, other)]
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "training_state"):
+        check_equal(last[0][key], last[1][key])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(
+    start: Start, tmp_path: Path, workers: int
+) -> None:
+    options = [f"data.num_workers={workers}", "loss=focal_dice"]
+    assert wait(start("run=whole", *options)) == 0
+    assert wait(start("run=cut", *options, signal_at("on_train_batch_start", 1, 4))) == 128 + signal.SIGTERM
+    log = (tmp_path / "log").read_text()
+    (line,) = [line for line in log.splitlines() if line.startswith("lightning-seg-train: ")]
+    assert "interrupted by SIGTERM" in line
+    assert f"holds step {STEPS + 5}; the same command with resume=auto goes on" in line
+    assert "Traceback" not in log
+    assert wait(start("run=cut", *options, "resume=auto")) == 0
+    check_same_run(tmp_path / "runs/whole", tmp_path / "runs/cut")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "stop",
+    [
+        signal_at("on_train_batch_start", 1, 2, rank=1),
+        signal_at("on_validation_batch_start", 1, 0, signal.SIGUSR1, to_parent=True),
+    ],
+)
+def test_processes_stop_at_the_same_step_and_go_on_together(start: Start, tmp_path: Path, stop: str) -> None:
+    options = ["trainer=ddp_sim", "data.num_workers=1"]
+    assert wait(start("run=whole", *options)) == 0
+    # A signal that the process is left to handle, after its children have ended, is a negative exit code.
+    assert wait(start("run=cut", *options, stop)) in (128 + signal.SIGTERM, -signal.SIGUSR1)
+    step = torch.load(tmp_path / "runs/cut/checkpoints/last.ckpt", weights_only=True)["global_step"]
+    assert step == (STEPS // 2 + 3 if "rank" in stop else STEPS)
+    assert f"holds step {step}; the same command" in (tmp_path / "log").read_text()
+    assert wait(start("run=cut", *options, "resume=auto")) == 0
+    check_same_run(tmp_path / "runs/whole", tmp_path / "runs/cut")
+
+
+def test_a_job_that_slurm_starts_again_goes_on_with_its_run(
+    run: Run, fails: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert wait(start("run=one", signal_at("on_train_batch_start", 2, 1))) == 128 + signal.SIGTERM
+    monkeypatch.chdir(tmp_path)
+    assert "resume=auto" in fails("lightning-seg-train", *SMALL, "run=one")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    run("lightning-seg-train", *SMALL, "run=one")
+    assert [row["step"] for row in curves(tmp_path / "runs/one")] == [str(STEPS * epoch) for epoch in (1, 2, 3)]
+
+
+@pytest.mark.slow
+def test_a_run_survives_twenty_kills_at_random_moments(start: Start, tmp_path: Path) -> None:
+    options = ["trainer.max_epochs=30", "data.num_train=8"]
+    assert wait(start("run=whole", *options)) == 0
+    moments = random.Random(0)
+    checkpoints = tmp_path / "runs/killed/checkpoints"
+    killed = [*options, "run=killed", "resume=auto", "callbacks.last.every_minutes=0"]
+    for kill in range(20):
+        process = start(*killed)
+        begun = time.time()
+        # Most once the training is under way, the others before.
+        while kill % 4 and process.is_alive() and not written_since(begun, checkpoints):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.4))
+        assert process.is_alive(), f"the run ended before it could be killed {20 - kill} more times"
+        process.kill()
+        process.join()
+        for path in checkpoints.glob("*.ckpt"):
+            assert torch.load(path, weights_only=True)["state_dict"]
+        assert not checkpoints.exists() or checkpoint_to_resume(checkpoints.parent) or not any(checkpoints.iterdir())
+    assert read_result(tmp_path / "runs/killed") is None
+    assert wait(start(*killed)) == 0
+    check_same_run(tmp_path / "runs/whole", tmp_path / "runs/killed")
+    assert not list(checkpoints.glob(".*"))
+
+    before = {path: path.stat().st_mtime_ns for path in checkpoints.parent.rglob("*")}
+    assert wait(start(*killed)) == 0
+    assert "has finished" in (tmp_path / "log").read_text()
+    assert {path: path.stat().st_mtime_ns for path in checkpoints.parent.rglob("*")} == before
+
+
+def written_since(moment: float, checkpoints: Path) -> bool:
+    last = checkpoints / "last.ckpt"
+    return last.exists() and last.stat().st_mtime > moment
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_best_one_and_then_to_a_clear_line(
+    run: Run, fails: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert wait(start("run=one", signal_at("on_train_batch_start", 2, 1))) == 128 + signal.SIGTERM
+    last, best = (tmp_path / "runs/one/checkpoints" / name for name in ("last.ckpt", "best.ckpt"))
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 255
+    last.write_bytes(content)
+    whole = best.read_bytes()
+    best.write_bytes(whole[: len(whole) // 2])
+    line = fails("lightning-seg-train", *SMALL, "run=one", "resume=auto")
+    assert "last.ckpt" in line
+    assert "best.ckpt: damaged, so the run cannot go on; remove" in line
+
+    best.write_bytes(whole)
+    with pytest.warns(UserWarning, match=r"last\.ckpt is damaged; the run goes on from .*best\.ckpt"):
+        run("lightning-seg-train", *SMALL, "run=one", "resume=auto")
+    assert [row["epoch"] for row in curves(tmp_path / "runs/one")] == ["0", "1", "2"]
+    assert wait(start("run=whole")) == 0
+    check_same_run(tmp_path / "runs/whole", tmp_path / "runs/one")
+
+
+def test_a_run_has_one_name_for_its_loggers(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: list[str] = []
+    monkeypatch.setattr(train, "run_on_processes", lambda function, config: names.append(config["run_id"]) or 0.0)
+    for arguments in (["run=one"], ["run=one", "resume=auto"], ["run=two"]):
+        run("lightning-seg-train", *SMALL, *arguments)
+        (tmp_path / "runs" / arguments[0][4:] / "kept").touch()
+    assert names[0] == names[1] != names[2]

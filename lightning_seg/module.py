@@ -26,10 +26,11 @@ _UNNAMED = ("loss", "terms", "_orig_mod")
 class SegmentationModule(lightning.LightningModule):
     """Trains, evaluates and applies a segmentation network.
 
-    A batch is a mapping with `image` and `mask`, or a pair of them. It logs `<stage>/loss`, `<stage>/iou`,
-    `<stage>/dice`, `<stage>/accuracy`, `<stage>/iou/<class>` and `<stage>/dice/<class>` once an epoch, for the stages
-    `train`, `val` and `test`. In evaluation every image counts once, on any number of processes, and the loss is the
-    mean over valid pixels, so that a short last batch weighs what its pixels do.
+    A batch is a mapping with `image` and `mask`, or a pair of them; as a mapping it may also have `distances`, what the
+    loss's `target_distances` gives for the mask, which a loss that reads none ignores. It logs `<stage>/loss`,
+    `<stage>/iou`, `<stage>/dice`, `<stage>/accuracy`, `<stage>/iou/<class>` and `<stage>/dice/<class>` once an epoch,
+    for the stages `train`, `val` and `test`. In evaluation every image counts once, on any number of processes, and the
+    loss is the mean over valid pixels, so that a short last batch weighs what its pixels do.
 
     Of a `CompoundLoss` it also logs `train/loss/<term>`, the mean over the epoch's batches of each term before its
     weight; of one within another, `train/loss/<outer term>/<inner term>` too. Weights that follow a schedule are those
@@ -146,12 +147,17 @@ class SegmentationModule(lightning.LightningModule):
             )
         return logits
 
-    def compute_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+    def compute_loss(self, logits: Tensor, target: Tensor, distances: Tensor | None = None) -> Tensor:
         """The scalar that is minimised. Called in every training, validation and test step.
 
         Where it calls a `CompoundLoss` more than once, the terms of the last call are logged.
+
+        Args:
+            logits: `(N, num_classes, *spatial)`.
+            target: the mask.
+            distances: of a batch that has them, given only where the loss reads them, as `BoundaryLoss` does.
         """
-        loss: Tensor = self.loss(logits, target)
+        loss: Tensor = self.loss(logits, target) if distances is None else self.loss(logits, target, distances)
         return loss
 
     def set_epoch(self, epoch: int) -> None:
@@ -224,7 +230,7 @@ class SegmentationModule(lightning.LightningModule):
         compounds = self._compound_losses()
         for _, compound in compounds:
             compound.last_values = {}
-        loss = self.compute_loss(logits, mask)
+        loss = self.compute_loss(logits, mask, *self._distances(batch))
         values = {
             f"{name}/{term}": value for name, compound in compounds for term, value in compound.last_values.items()
         }
@@ -280,6 +286,12 @@ class SegmentationModule(lightning.LightningModule):
             batch = batch[0]
         return self.predict_labels(self(batch))
 
+    def _distances(self, batch: Any) -> tuple[Tensor, ...]:
+        """What the batch has as `distances`, if the loss reads any, else nothing: a `compute_loss` may take two."""
+        if isinstance(batch, Mapping) and "distances" in batch and getattr(self.loss, "reads_distances", False):
+            return (batch["distances"],)
+        return ()
+
     def _compound_losses(self) -> list[tuple[str, CompoundLoss]]:
         """Every compound loss, with what its terms are logged under: `train/loss` and the way from the outermost."""
         parts = self.named_modules(memo={self.backbone})  # All but the backbone, whose parts are many.
@@ -312,7 +324,8 @@ class SegmentationModule(lightning.LightningModule):
         logits, mask = logits[:new], mask[:new]
         valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
         loss, pixels = self._loss_sums(stage)
-        loss.update(self.compute_loss(logits, mask) * valid)
+        distances = (values[:new] for values in self._distances(batch))
+        loss.update(self.compute_loss(logits, mask, *distances) * valid)
         pixels.update(valid)
         self._metrics(stage).update(logits, mask)
 

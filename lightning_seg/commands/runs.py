@@ -23,7 +23,7 @@ CHECKPOINTS = (Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt"
 # Where and how a run goes on, which may change from one day to the next; all else makes it another run.
 _MAY_CHANGE = (
     *("resume", "run", "runs", "folder", "run_id", "callbacks", "logger", "data.num_workers", "data.root"),
-    "launcher",
+    *("launcher", "data.distances"),
 )
 
 

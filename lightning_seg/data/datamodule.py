@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from copy import copy
+from copy import copy, deepcopy
+from functools import partial
 from typing import Any, TypedDict
 
 import lightning
@@ -51,6 +52,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
         batch_size: images of a training step on each device.
         eval_batch_size: images of a validation or test step. With 1, images may differ in size.
         num_workers: processes that load images; 0 loads them in the training process.
+        distances: whether these processes compute the distances that boundary and Hausdorff losses read, and a batch
+            has them as `distances`, so that training does not wait for them: float32 `(N, num_classes, H, W)`. The loss
+            of the trainer's module says which; for one that reads none there are none.
         augment: applied to training samples, a mapping whose image and mask are `torchvision.tv_tensors`; see
             `training_augmentation`.
         mean: per channel, what `SegmentationModule` subtracts from an image; kept as an attribute for it.
@@ -70,6 +74,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         ignore_index: int | None = None,
         eval_batch_size: int = 1,
         num_workers: int = 0,
+        distances: bool = False,
         augment: Augment | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -86,6 +91,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
+        self.distances = distances
         self.augment = augment
         self.mean = None if mean is None else [float(value) for value in mean]
         self.std = None if std is None else [float(value) for value in std]
@@ -176,10 +182,18 @@ class SegmentationDataModule(lightning.LightningDataModule):
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            "collate_fn": collate,
+            "collate_fn": self._collate(),
             # Its own, so that an iteration draws nothing from the random numbers of the training.
             "generator": torch.Generator(),
         }
+
+    def _collate(self) -> Callable[[Sequence[Sample]], dict[str, Any]]:
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        loss: Any = getattr(module, "loss", None)
+        if not self.distances or not getattr(loss, "reads_distances", False):
+            return collate
+        # A copy, because that of the module may be on a GPU, which no other process should touch.
+        return partial(collate_with_distances, loss=deepcopy(loss).cpu(), num_classes=self.num_classes)
 
     def _batches_done(self, order: TrainingOrder) -> int:
         """Batches of an epoch that a training had done before it was resumed, as its loader begins to be read."""
@@ -237,6 +251,12 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         "mask": torch.stack([sample["mask"] for sample in samples]),
         "name": [sample["name"] for sample in samples],
     }
+
+
+def collate_with_distances(samples: Sequence[Sample], loss: Any, num_classes: int) -> dict[str, Any]:
+    """A batch as of `collate`, with what the loss's `target_distances` gives for its masks as `distances`."""
+    batch = collate(samples)
+    return {**batch, "distances": loss.target_distances(batch["mask"], num_classes)}
 
 
 def augmented(sample: Sample, augment: Augment | None) -> Sample:

@@ -29,6 +29,8 @@ class DistanceLoss(Loss):
         ValueError: spacing is not a list of positive numbers, or as `Loss` says.
     """
 
+    reads_distances = True
+
     def __init__(
         self,
         *,
@@ -66,9 +68,10 @@ class DistanceLoss(Loss):
     def target_distances(self, target: Tensor, num_classes: int) -> Tensor:
         """The signed distances φ of the target's classes, by `signed_distance`, to be computed once and kept.
 
-        They depend on the target and on the loss's spacing, classes, task and ignore_index, and on nothing else. A data
-        set of fixed images may compute them when it is made, or its workers while the device trains, and the training
-        step calls loss(logits, target, distances). Augmentation that moves pixels must come before.
+        They depend on the target and on the loss's spacing, classes, task and ignore_index, and on nothing else, so
+        that the processes of a data loader may compute them while the device trains, after augmentation: a data module
+        of this package does with `distances=True`, and any other puts them into the batch as `distances`, which
+        `SegmentationModule` hands on. Without it, call loss(logits, target, distances).
 
         Args:
             target: labels as the loss takes them, with the first dimension N.

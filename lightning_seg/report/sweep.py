@@ -10,7 +10,7 @@ from typing import Any
 # Where a run is kept and how it is watched; what it computes does not depend on it.
 _PLACES = (
     *("run", "runs", "folder", "run_id", "resume", "callbacks", "logger", "launcher"),
-    *("data.num_workers", "trainer.default_root_dir"),
+    *("data.num_workers", "data.distances", "trainer.default_root_dir"),
 )
 _SEED = "seed"
 _Values = tuple[str | None, ...]

@@ -106,9 +106,8 @@ def test_a_job_that_leaves_no_result_is_told_by_its_state(call: Call) -> None:
     assert re.search(r"SLURM job \d+ is CANCELLED and has no result", done.stdout)
 
 
-@pytest.mark.parametrize("event", ["FailBeforeRendezvous", "FailInTraining"])
-def test_a_task_of_srun_that_fails_ends_the_others(call: Call, event: str) -> None:
-    done = call(f"srun {TWO_NODES} {DISTRIBUTED} run={event}", callback(event))
+def test_a_task_of_srun_that_fails_in_training_ends_the_others(call: Call) -> None:
+    done = call(f"srun {TWO_NODES} {DISTRIBUTED} run=failing_late", callback("FailInTraining"))
     assert done.returncode != 0
     assert "rank one has no such thing" in done.stderr
 

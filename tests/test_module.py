@@ -10,7 +10,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, DistributedSampler
 
-from lightning_seg.losses import CompoundLoss, CrossEntropyDiceLoss, CrossEntropyLoss, DiceLoss, LinearWeight
+from lightning_seg.losses import (
+    BoundaryLoss,
+    CompoundLoss,
+    CrossEntropyDiceLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    LinearWeight,
+)
 from lightning_seg.module import SegmentationModule
 from lightning_seg.schedulers import constant, polynomial
 
@@ -147,6 +154,40 @@ def test_labels_are_the_most_probable_classes(task, classes, shape):
 def test_prediction_takes_images_alone_in_a_mapping_or_first(form):
     module, image = build(), torch.rand(2, 3, 6, 8)
     assert torch.equal(module.predict_step(form(image), 0), module(image).argmax(dim=1))
+
+
+def evaluated_and_trained(rows, loss):
+    """The logged losses of one training step and one validation."""
+    torch.manual_seed(0)
+    run, loader = trainer(), DataLoader(rows, batch_size=2)
+    run.fit(build(loss=loss), loader, loader)
+    return {name: run.callback_metrics[name].item() for name in ("train/loss", "val/loss")}
+
+
+def test_distances_of_a_batch_reach_a_loss_that_reads_them_and_are_computed_where_there_are_none():
+    dice, boundary = DiceLoss(ignore_index=VOID), BoundaryLoss(ignore_index=VOID)
+    loss = CompoundLoss(terms={"dice": dice, "boundary": boundary}, weights={"dice": 1, "boundary": 1})
+    rows = images(2)
+    maps = [{**row, "distances": loss.target_distances(row["mask"][None], 3)[0]} for row in rows]
+    expected = evaluated_and_trained(rows, loss)
+    assert evaluated_and_trained(maps, loss) == pytest.approx(expected, rel=1e-6)
+    doubled = evaluated_and_trained([{**row, "distances": 2 * row["distances"]} for row in maps], loss)
+    assert doubled["train/loss"] != pytest.approx(expected["train/loss"])
+    assert doubled["val/loss"] != pytest.approx(expected["val/loss"])
+
+
+@pytest.mark.parametrize("loss", [CrossEntropyLoss, CrossEntropyDiceLoss])
+def test_a_loss_that_reads_no_distances_ignores_those_of_a_batch(loss):
+    rows = images(2)
+    maps = [{**row, "distances": torch.zeros(3, 6, 8)} for row in rows]
+    loss = loss(ignore_index=VOID)
+    assert evaluated_and_trained(maps, loss) == evaluated_and_trained(rows, loss)
+
+
+def test_distances_of_another_shape_are_refused():
+    rows = [{**row, "distances": torch.zeros(6, 8)} for row in images(2)]
+    with pytest.raises(ValueError, match=r"^distances are .*of shape \(2, 6, 8\).*of shape \(2, 3, 6, 8\)\.$"):
+        evaluated_and_trained(rows, BoundaryLoss(ignore_index=VOID))
 
 
 # ---- arguments that contradict each other

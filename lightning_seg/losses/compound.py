@@ -93,12 +93,11 @@ class CompoundLoss(nn.Module):
         readers = self._distance_losses()
         if not readers:
             raise ValueError(f"no term of {sorted(self.terms)} reads distances.")
-        read = {(term.spacing, term.classes if isinstance(term.classes, tuple) else "all") for term in readers}
+        # A dict, which keeps the order. Of absent classes there are no distances, so present classes are all.
+        read = {(term.spacing, term.classes if isinstance(term.classes, tuple) else "all"): None for term in readers}
         if len(read) > 1:
             listed = " and ".join(f"spacing={spacing}, classes={classes}" for spacing, classes in read)
-            raise ValueError(
-                f"the terms read different distances ({listed}): let them agree, or compute none before."
-            )
+            raise ValueError(f"the terms read different distances ({listed}): let them agree, or give none.")
         return readers[0].target_distances(target, num_classes)
 
     def set_epoch(self, epoch: int) -> None:

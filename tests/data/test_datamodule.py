@@ -1,11 +1,15 @@
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from torch.utils.data import SequentialSampler
+from torchvision.transforms.v2 import RandomHorizontalFlip
 
+from lightning_seg import SegmentationModule
 from lightning_seg.data import SegmentationDataModule, ShapesDataModule
 from lightning_seg.data.datamodule import collate
+from lightning_seg.losses import BoundaryLoss, CrossEntropyDiceLoss
 
 CAMVID = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
 
@@ -112,3 +116,50 @@ def test_images_of_different_size_in_a_batch_give_one_clear_line() -> None:
 def test_loaders_before_setup_say_what_to_call() -> None:
     with pytest.raises(RuntimeError, match=r'setup\("fit"\)'):
         module().train_dataloader()
+
+
+class _Seen(lightning.Callback):
+    """Keeps the distances of the batches, or None where there are none."""
+
+    def __init__(self) -> None:
+        self.train: list[Any] = []
+        self.val: list[Any] = []
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        self.train.append((batch["mask"], batch.get("distances")))
+
+    def on_validation_batch_start(
+        self, trainer: Any, module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.val.append((batch["mask"], batch.get("distances")))
+
+
+def trained(loss: torch.nn.Module, **options: Any) -> tuple[_Seen, dict[str, float]]:
+    torch.manual_seed(0)
+    datamodule, seen = shapes(ignore_index=255, augment=RandomHorizontalFlip(), **options), _Seen()
+    network = SegmentationModule(torch.nn.Conv2d(3, 6, 1), loss, num_classes=6, ignore_index=255)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    run = lightning.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, enable_model_summary=False, callbacks=seen, **quiet
+    )
+    run.fit(network, datamodule)
+    return seen, {name: run.callback_metrics[name].item() for name in ("train/loss", "val/loss")}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_loading_processes_compute_the_distances_that_the_loss_reads_of_the_augmented_masks(workers: int) -> None:
+    loss = BoundaryLoss(ignore_index=255, spacing=[2.0, 1.0], classes=[1, 2, 3])
+    without, expected = trained(loss)
+    seen, losses = trained(loss, distances=True, num_workers=workers)
+    assert losses == pytest.approx(expected, rel=1e-6)
+    for ours, theirs in ((seen.train, without.train), (seen.val, without.val)):
+        for (mask, distances), (same_mask, none) in zip(ours, theirs, strict=True):
+            assert none is None
+            assert torch.equal(mask, same_mask)
+            assert torch.equal(distances, loss.target_distances(mask, 6))
+            assert distances.any()
+
+
+def test_no_distances_are_computed_for_a_loss_that_reads_none() -> None:
+    seen, _ = trained(CrossEntropyDiceLoss(ignore_index=255), distances=True)
+    assert all(distances is None for _, distances in seen.train + seen.val)

@@ -4,11 +4,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_seg.losses import (
+    BoundaryLoss,
     CompoundLoss,
     CrossEntropyDiceLoss,
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
+    HausdorffDistanceLoss,
     LovaszHingeLoss,
     LovaszSoftmaxLoss,
 )
@@ -121,3 +123,78 @@ def test_all_terms_share_one_pass_over_the_logits(batch):
     with _Passes() as passes:
         loss(logits, batch[1]).backward()
     assert passes.names == ["class_sums", "class_sums_backward"]
+
+
+# ---- distances of the target that were computed before
+
+
+class _Mine(nn.Module):
+    """A term of one's own, which knows nothing of distances."""
+
+    def forward(self, logits, target):
+        return logits.square().mean()
+
+
+def with_distances(spacing=None):
+    """A compound with two terms that read distances, one of them in a compound, and three that do not."""
+    shared = {"ignore_index": 255}
+    pair = CompoundLoss(
+        terms={
+            "ce": CrossEntropyLoss(**shared),
+            "boundary": BoundaryLoss(spacing=spacing, classes="present", **shared),
+        },
+        weights={"ce": 1, "boundary": 0.5},
+    )
+    hausdorff = HausdorffDistanceLoss(spacing=spacing, **shared)
+    terms = {"dice": DiceLoss(**shared), "hausdorff": hausdorff, "pair": pair, "mine": _Mine()}
+    return CompoundLoss(terms=terms, weights={"dice": 1, "hausdorff": 0.1, "pair": 2, "mine": 0.1})
+
+
+@pytest.mark.parametrize("spacing", [None, [2.0, 1.0]])
+def test_distances_computed_before_reach_the_terms_that_read_them_and_change_nothing(batch, spacing, monkeypatch):
+    logits, target = batch
+    loss = with_distances(spacing)
+    (expected_gradient,) = torch.autograd.grad(expected := loss(logits.requires_grad_(), target), logits)
+    expected_values = loss.last_values
+    distances = loss.target_distances(target, 4)
+    assert torch.equal(distances, loss.terms["hausdorff"].target_distances(target, 4))
+    seen = []
+    monkeypatch.setattr(BoundaryLoss, "distances_of", lambda *arguments: seen.append(arguments))
+    value = loss(logits, target, distances)
+    assert not seen  # no term computed its own
+    (gradient,) = torch.autograd.grad(value, logits)
+    # They are kept in float32.
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-9)
+    for name, term_value in expected_values.items():
+        torch.testing.assert_close(loss.last_values[name], term_value, rtol=1e-6, atol=0)
+    assert not torch.isclose(loss(logits, target, 2 * distances), expected)
+
+
+def test_distances_that_do_not_fit_are_refused(batch):
+    logits, target = batch
+    with pytest.raises(
+        ValueError, match=r"^distances are .*of shape \(2, 6, 5\).*floating point of shape \(2, 4, 6, 5\)\.$"
+    ):
+        with_distances()(logits, target, torch.zeros(2, 6, 5))
+
+
+def test_distances_are_refused_where_no_term_reads_them(batch):
+    loss = CrossEntropyDiceLoss(ignore_index=255)
+    assert not loss.reads_distances
+    with pytest.raises(ValueError, match=r"^no term of \['cross_entropy', 'dice'\] reads distances, and some came"):
+        loss(*batch, torch.zeros(2, 4, 6, 5))
+    with pytest.raises(ValueError, match=r"^no term of \['cross_entropy', 'dice'\] reads distances\.$"):
+        loss.target_distances(batch[1], 4)
+
+
+@pytest.mark.parametrize("options", [{"spacing": [1.0, 2.0]}, {"classes": [1, 2]}])
+def test_terms_that_read_different_distances_share_none(batch, options):
+    terms = {
+        "boundary": BoundaryLoss(ignore_index=255),
+        "hausdorff": HausdorffDistanceLoss(ignore_index=255, **options),
+    }
+    loss = CompoundLoss(terms=terms, weights=dict.fromkeys(terms, 1))
+    torch.testing.assert_close(loss(*batch), terms["boundary"](*batch) + terms["hausdorff"](*batch))
+    with pytest.raises(ValueError, match=r"^the terms read different distances .*spacing=None, classes=all.*agree"):
+        loss.target_distances(batch[1], 4)

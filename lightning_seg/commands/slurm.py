@@ -17,6 +17,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLaunche
 from omegaconf import OmegaConf
 
 from lightning_seg.commands.cluster import make_tasks_visible
+from lightning_seg.commands.launch import count_processes
 from lightning_seg.commands.sweeps.jobs import JobError
 
 log = logging.getLogger(__name__)
@@ -96,9 +97,10 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
 
 def processes(trainer: Mapping[str, Any]) -> int | None:
     """How many tasks a trainer needs on each node; None if its `devices` are to be counted where it runs."""
-    from lightning_seg.commands.launch import count_processes
-
-    return None if trainer["devices"] in ("auto", -1, "-1") else count_processes(trainer)
+    devices = trainer["devices"]
+    if devices in ("auto", -1, "-1"):
+        return None
+    return count_processes({"devices": list(devices) if OmegaConf.is_list(devices) else devices})
 
 
 def gpus(trainer: Mapping[str, Any]) -> int | None:

@@ -73,7 +73,7 @@ class SweptTask:
         except Exception as error:
             line = one_line(error)
             if line is None:
-                traceback.print_exception(error)
+                print(error if isinstance(error, ProcessError) else traceback.format_exc(), file=sys.stderr)
                 line = _last_line(error)
             raise JobError(line) from None
 

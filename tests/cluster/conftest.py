@@ -1,5 +1,6 @@
 """Commands on a SLURM that lives as long as the tests."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from tests.cluster.slurm import Slurm, slurm, why_not
+from tests.commands.test_readme import LINES
 
 SMALL = (
     *("data.num_train=8", "data.num_val=2", "data.num_test=2", "data.image_size=32", "data.batch_size=2"),
@@ -39,6 +41,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cluster")
 
 
+@pytest.fixture(scope="session")
+def alone(folder: Path) -> Path:
+    """A run on two processes that the command itself has started."""
+    command = [str(Path(sys.executable).parent / "lightning-seg-train"), "trainer=ddp_sim", "run=alone", *SMALL]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=300, capture_output=True)
+    return folder / "runs" / "alone"
+
+
 @pytest.fixture
 def call(cluster: Slurm, folder: Path) -> Call:
     """Runs a command line, followed by the arguments of a small training; what it printed and how it ended."""
@@ -54,6 +65,12 @@ def call(cluster: Slurm, folder: Path) -> Call:
         )
 
     return run
+
+
+def from_readme(first: str) -> str:
+    """The line of README.md that starts with this, which no other does."""
+    (line,) = [line for line in LINES if line.startswith(first)]
+    return line
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

@@ -1,19 +1,15 @@
 """Trainings on a real SLURM of two nodes."""
 
 import csv
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-from tests.cluster.conftest import SMALL, Call, assert_same_weights
+from tests.cluster.conftest import SMALL, Call, assert_same_weights, from_readme
 from tests.cluster.slurm import Slurm
+from tests.commands.test_readme import README
 
-TWO_NODES = "--nodes=2 --ntasks-per-node=1"
-DISTRIBUTED = "lightning-seg-train trainer=ddp_sim trainer.devices=1 trainer.num_nodes=2"
+SRUN = from_readme("srun")
+SWEEP = from_readme("lightning-seg-train -m launcher=slurm")
 
 
 def callback(name: str) -> str:
@@ -24,17 +20,8 @@ def jobs_sent(printed: str) -> list[str]:
     return re.findall(r"SLURM job ([\d_]+):", printed)
 
 
-@pytest.fixture(scope="module")
-def alone(folder: Path) -> Path:
-    """The run, without SLURM, on two processes of this machine."""
-    command = [str(Path(sys.executable).parent / "lightning-seg-train"), "trainer=ddp_sim", "run=alone", *SMALL]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=300, capture_output=True)
-    return folder / "runs" / "alone"
-
-
 def test_a_sweep_sends_each_job_to_slurm_and_ends_with_their_table(call: Call, cluster: Slurm, folder: Path) -> None:
-    done = call("lightning-seg-train -m launcher=slurm trainer=cpu loss=ce,dice,lovasz run=swept")
+    done = call(SWEEP, "run=swept")
     assert done.returncode == 0, done.stderr
     jobs = jobs_sent(done.stdout + done.stderr)
     assert len(set(jobs)) == 3
@@ -45,7 +32,7 @@ def test_a_sweep_sends_each_job_to_slurm_and_ends_with_their_table(call: Call, c
     assert all(float(row["val/iou"]) > 0 for row in rows)
     assert len(list((folder / "runs").glob("swept,loss=*/result.json"))) == 3
 
-    again = call("lightning-seg-train -m launcher=slurm trainer=cpu loss=ce,dice,lovasz run=swept")
+    again = call(SWEEP, "run=swept")
     assert again.returncode == 0
     assert jobs_sent(again.stdout + again.stderr) == []
     assert again.stdout.count("finished before") == 3
@@ -66,7 +53,7 @@ def test_tasks_on_two_nodes_train_one_run_as_two_processes_of_one_machine_do(
     call: Call, cluster: Slurm, folder: Path, alone: Path
 ) -> None:
     before = set((folder / "runs").iterdir())
-    done = call(f"srun --job-name=bash {TWO_NODES} {DISTRIBUTED}")  # a name that Lightning takes for a shell's
+    done = call(SRUN.replace("srun", "srun --job-name=bash"))  # a name that Lightning takes for a shell's
     assert done.returncode == 0, done.stderr
     (run,) = set((folder / "runs").iterdir()) - before
     assert re.search(r"-job\d+$", run.name)
@@ -77,8 +64,10 @@ def test_a_preempted_job_on_two_nodes_goes_on_in_its_folder_and_ends_with_the_sa
     cluster: Slurm, folder: Path, alone: Path
 ) -> None:
     before = set((folder / "runs").iterdir())
-    command = " ".join(["srun --kill-on-bad-exit=1", DISTRIBUTED, *SMALL, callback("PreemptOnce")])
-    job = cluster.call("sbatch", "--parsable", *TWO_NODES.split(), "--wrap", command, cwd=folder).strip()
+    (script,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    (folder / "train.sh").write_text(script)
+    command = [*from_readme("sbatch").split(), *SMALL, callback("PreemptOnce")]
+    job = cluster.call(*command, cwd=folder).split()[-1]
     assert cluster.wait(job) == "COMPLETED", (folder / f"slurm-{job}.out").read_text()
     assert "Restarts=1" in cluster.call("scontrol", "show", "job", job)
     (run,) = set((folder / "runs").iterdir()) - before
@@ -107,7 +96,7 @@ def test_a_job_that_leaves_no_result_is_told_by_its_state(call: Call) -> None:
 
 
 def test_a_task_of_srun_that_fails_in_training_ends_the_others(call: Call) -> None:
-    done = call(f"srun {TWO_NODES} {DISTRIBUTED} run=failing_late", callback("FailInTraining"))
+    done = call(SRUN.replace("--kill-on-bad-exit=1", ""), "run=failing_late", callback("FailInTraining"))
     assert done.returncode != 0
     assert "rank one has no such thing" in done.stderr
 

@@ -5,12 +5,14 @@ from pathlib import Path
 from tests.commands.conftest import SHORT, SMALL, Run
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-COMMANDS = [
+LINES = [
     line.split("&& ")[-1]
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
-    if "lightning-seg-" in line
+    if "lightning-seg-" in line or "sbatch" in line
 ]
+# Those that start processes by other means are run in tests/cluster.
+COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and "launcher=slurm" not in line]
 
 
 def test_every_command_and_the_python_of_the_readme_run(run: Run, folder: Path) -> None:

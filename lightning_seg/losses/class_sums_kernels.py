@@ -42,6 +42,9 @@ def _tile(rows, channels, pixel, inside, valid, pixel_stride, CLASSES: tl.conste
     if CLASSES % TILE != 0:
         mask = mask & (channels < CLASSES)[:, None]
     pointers = rows[:, None] + pixel[None, :].to(tl.int64) * pixel_stride
+    # Makes a thread hold all channels of one pixel, so that sums over them, and the numbers of a pixel, are its own.
+    # Triton would give it as many pixels as 16 bytes hold, and spread their channels over threads.
+    pointers = tl.max_contiguous(pointers, [1, 1])
     z = tl.load(pointers, mask=mask, other=float("-inf")).to(tl.float32)
     return tl.where(valid[None, :], z, 0.0)
 
@@ -96,7 +99,15 @@ def _zeros(COUNT: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr):
 def _add_where(sums, where, values):
     added = ()
     for k in tl.static_range(len(sums)):
-        added = added + (sums[k] + tl.where(where, values[k], 0.0),)  # noqa: RUF005
+        added = added + (sums[k] + where.to(tl.float32) * values[k],)  # noqa: RUF005
+    return added
+
+
+@triton.jit
+def _add(sums, values):
+    added = ()
+    for k in tl.static_range(len(sums)):
+        added = added + (sums[k] + values[k],)  # noqa: RUF005
     return added
 
 
@@ -198,22 +209,26 @@ def softmax_forward(
                 tl.store(normalizer + image * pixels + pixel, log_sum, mask=inside)
                 if label_map is not None:
                     tl.store(label_map + image * pixels + pixel, log_probability, mask=inside)
-            own = labels[None, :] == channels[:, None]
+            # No label is a channel beyond the last; so the compiler learns it, and leaves these channels out.
+            existing = (channels < CLASSES)[:, None]
+            own = (labels[None, :] == channels[:, None]) & existing
             p_label = tl.exp(log_probability)
             values = _of_label(
                 log_probability[None, :], p_label[None, :], tl.maximum(1.0 - p_label, 0.0)[None, :], GAMMAS
             )
             label_sums = _add_where(label_sums, own, values)
+            p = tl.where(existing, p, 0.0)
             columns = (p,)
             if SQUARES:
                 columns = columns + (p * p,)  # noqa: RUF005
             if UNIFORM:
-                columns = columns + (z - peak[None, :] - log_total[None, :],)  # noqa: RUF005
-            channel_sums = _add_where(channel_sums, valid[None, :], columns)
+                log_p = z - peak[None, :] - log_total[None, :]
+                columns = columns + (tl.where(valid[None, :] & existing, log_p, 0.0),)  # noqa: RUF005
+            channel_sums = _add(channel_sums, columns)
             if packed is not None:
                 group = image * PER_IMAGE
                 histograms = packed + (group * CLASSES + channels) * (2 * BINS)
-                counted = valid[None, :] & (channels < CLASSES)[:, None]
+                counted = valid[None, :] & existing
                 _add_errors(histograms, tl.where(own, 1.0 - p, p), own, counted, shift, cut_off, BINS, CUT, LARGEST)
         row = program * CLASSES + channels
         _store_sums(by_label + row * LABEL_COLUMNS, label_sums, channels < CLASSES)
@@ -380,7 +395,8 @@ def softmax_backward(
         mask = inside[None, :]
         if CLASSES % TILE != 0:
             mask = mask & (channels < CLASSES)[:, None]
-        tl.store(result + wide_channels[:, None] * pixels + pixel[None, :], gradient, mask=mask)
+        pointers = tl.max_contiguous(result + wide_channels[:, None] * pixels + pixel[None, :], [1, 1])
+        tl.store(pointers, gradient, mask=mask)
 
 
 @triton.jit(do_not_specialize=["chunks", "ignore_index"])

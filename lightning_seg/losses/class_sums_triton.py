@@ -24,8 +24,9 @@ from lightning_seg.losses.error_bins import ErrorHistogram
 if TYPE_CHECKING:
     from lightning_seg.losses.class_sums import Reads
 
-# Logits in a block, and the most blocks that a program adds up.
+# Logits in a block, 32 for each thread of 4 warps, and the most blocks that a program adds up.
 _BLOCK = 4096
+_WARPS = 4
 _BLOCKS = 16
 # Programs wanted: several for each multiprocessor, few enough that their sums are small beside the logits.
 _PROGRAMS = 4096
@@ -80,7 +81,7 @@ def forward(
             **_common_arguments(logits, target, ignore_index, reads),
             TILE=tile,
             BLOCK=block,
-            num_warps=_warps(tile * block),
+            num_warps=_WARPS,
         )
     labels = classes if softmax else 2
     message = f"target holds a value out of range: expected labels from 0 to {labels - 1}"
@@ -125,7 +126,7 @@ def backward(
             **_common_arguments(logits, target, ignore_index, reads),
             TILE=tile,
             BLOCK=block,
-            num_warps=_warps(tile * block),
+            num_warps=_WARPS,
         )
     return result
 
@@ -140,10 +141,6 @@ def _tile_and_block(classes: int) -> tuple[int, int]:
     if tile > _MAX_TILE:
         tile = 32  # fewer channels of the last tile are padding than with 64
     return tile, min(1024, _BLOCK // tile)
-
-
-def _warps(elements: int) -> int:
-    return 8 if elements >= _BLOCK else 4
 
 
 def _table(gradient: Tensor | None) -> Tensor | None:

@@ -8,13 +8,15 @@ three times as fast as its exp.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.block_threads import map_blocks
 from lightning_seg.losses.error_bins import ErrorHistogram
 from lightning_seg.losses.label_blocks import LabelBlock
 from lightning_seg.losses.labels import valid_labels
@@ -49,75 +51,96 @@ def forward(
 ) -> None:
     """Writes the sums to `outputs`, as `class_sums.empty_outputs` makes them."""
     by_label, by_channel, label_map, error_sums, error_counts, normalizer = outputs
-    by_label.zero_()
-    by_channel.zero_()
     histograms = _Histograms(logits, reads) if reads.errors != "none" else None
-    for images, pixels in _blocks(logits):
+
+    def add_block(block: Block) -> tuple[Tensor, Tensor]:
+        images, pixels = block
         z = _widened(logits[images, :, pixels])
         if softmax:
             labels = LabelBlock(target[images, pixels], ignore_index, logits.shape[1], z.dtype)
-            valid = labels.valid
-            z = _without_void(z, valid)
-            peak = z.amax(1)
-            e = _exp_difference(z, peak)
-            total = e.sum(1)
-            log_total = total.log()
-            log_sum = peak + log_total
-            # In this order no digits of a large peak are lost.
-            log_probability = labels.pick(z).sub_(peak).sub_(log_total)
-            if valid is not None:
-                log_probability.masked_fill_(~valid, 0)
-                log_sum = log_sum.masked_fill(~valid, torch.inf)
-            normalizer[images, pixels] = log_sum
-            weight = total.reciprocal_() if labels.weight is None else total.reciprocal_().mul_(labels.weight)
-            by_label[images] += labels.sums(_of_label(log_probability, reads.gammas)).to(by_label.dtype)
-            if reads.squares or histograms is not None:
-                p = e.mul_(weight.unsqueeze(1))
-                _write(by_channel[images], 0, p.sum(2))
-            else:
-                p = e
-                _write(by_channel[images], 0, torch.bmm(e, weight.unsqueeze(2)).squeeze(2))
-            if reads.squares:
-                _write(by_channel[images], 1, p.square().sum(2))
-            if reads.uniform:
-                every = torch.ones_like(peak) if labels.weight is None else labels.weight
-                finite = log_sum if valid is None else log_sum.where(valid, 0)
-                sums = torch.bmm(z, every.unsqueeze(2)).squeeze(2)
-                _write(by_channel[images], -1, sums - finite.sum(1, keepdim=True))
-            if histograms is not None:
-                if labels.one_hot is None:
-                    histograms.add_softmax(images, p, labels.index, valid)
-                else:
-                    histograms.add(images, (labels.one_hot - p).abs_(), labels.one_hot, valid)
+            sums, log_probability, normalizer[images, pixels] = _softmax_sums(z, labels, reads, histograms, images)
         else:
             signs, valid = valid_labels(target[images, :, pixels], ignore_index, 2)
-            z = _without_void(z, valid)
-            t = signs.to(z.dtype)
-            x = (2 * t).sub_(1).mul_(z)
-            log_probability = _log_sigmoid(x)
-            p = z.sigmoid()
-            weight = torch.ones_like(z) if valid is None else valid.to(z.dtype)
-            if valid is not None:
-                log_probability.mul_(weight)
-                p.mul_(weight)
-            _add_by_sign(by_label[images], t, weight, log_probability, p, reads.gammas)
-            _write(by_channel[images], 0, p.sum(2))
-            if reads.squares:
-                _write(by_channel[images], 1, p.square().sum(2))
-            if reads.uniform:
-                _write(by_channel[images], -1, (log_probability - 0.5 * weight * x).sum(2))
-            if histograms is not None:
-                errors = (1 - x).relu_() if reads.errors == "margin" else (t - p).abs_()
-                # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
-                counted = errors > 0 if valid is None else (errors > 0).logical_and_(valid)
-                histograms.add(images, errors, t, counted)
+            sums, log_probability = _sigmoid_sums(z, signs, valid, reads, histograms, images)
         if reads.label_map:
-            where = (images, pixels) if softmax else (images, slice(None), pixels)
-            label_map[where] = log_probability
+            label_map[(images, pixels) if softmax else (images, slice(None), pixels)] = log_probability
+        return sums
+
+    by_label.zero_()
+    by_channel.zero_()
+    blocks = _blocks(logits)
+    for (images, _), (labels, channels) in zip(blocks, map_blocks(add_block, blocks, logits.device), strict=True):
+        by_label[images] += labels.to(by_label.dtype)
+        by_channel[images] += channels.to(by_channel.dtype)
     if histograms is not None:
-        counts, sums = histograms.histogram.read()
+        counts, sums = histograms.read()
         error_counts.copy_(counts)
         error_sums.copy_(sums)
+
+
+def _softmax_sums(
+    z: Tensor, labels: LabelBlock, reads: Reads, histograms: _Histograms | None, images: slice
+) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+    """The sums by label (n, C, K) and by channel (n, C, K) of a block, ℓ and log Σ exp z of each pixel (n, L)."""
+    valid = labels.valid
+    z = _without_void(z, valid)
+    peak = z.amax(1)
+    e = _exp_difference(z, peak)
+    total = e.sum(1)
+    log_total = total.log()
+    log_sum = peak + log_total
+    # In this order no digits of a large peak are lost.
+    log_probability = labels.pick(z).sub_(peak).sub_(log_total)
+    if valid is not None:
+        log_probability.masked_fill_(~valid, 0)
+        log_sum.masked_fill_(~valid, torch.inf)
+    weight = total.reciprocal_() if labels.weight is None else total.reciprocal_().mul_(labels.weight)
+    by_label = labels.sums(_of_label(log_probability, reads.gammas))
+    if reads.squares or histograms is not None:
+        p = e.mul_(weight.unsqueeze(1))
+        by_channel = [p.sum(2)]
+    else:
+        p = e
+        by_channel = [torch.bmm(e, weight.unsqueeze(2)).squeeze(2)]
+    if reads.squares:
+        by_channel.append(p.square().sum(2))
+    if reads.uniform:
+        every = torch.ones_like(peak) if labels.weight is None else labels.weight
+        finite = log_sum if valid is None else log_sum.where(valid, 0)
+        by_channel.append(torch.bmm(z, every.unsqueeze(2)).squeeze(2) - finite.sum(1, keepdim=True))
+    if histograms is not None:
+        if labels.one_hot is None:
+            histograms.add_softmax(images, p, labels.index, valid)
+        else:
+            histograms.add(images, (labels.one_hot - p).abs_(), labels.one_hot, valid)
+    return (by_label, torch.stack(by_channel, dim=2)), log_probability, log_sum
+
+
+def _sigmoid_sums(
+    z: Tensor, signs: Tensor, valid: Tensor | None, reads: Reads, histograms: _Histograms | None, images: slice
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """The sums by label (n, C, 2, K) and by channel (n, C, K) of a block, and ℓ of each pixel (n, C, L)."""
+    z = _without_void(z, valid)
+    t = signs.to(z.dtype)
+    x = (2 * t).sub_(1).mul_(z)
+    log_probability = _log_sigmoid(x)
+    p = z.sigmoid()
+    weight = torch.ones_like(z) if valid is None else valid.to(z.dtype)
+    if valid is not None:
+        log_probability.mul_(weight)
+        p.mul_(weight)
+    by_label = _sums_by_sign(t, weight, log_probability, p, reads.gammas)
+    by_channel = [p.sum(2)]
+    if reads.squares:
+        by_channel.append(p.square().sum(2))
+    if reads.uniform:
+        by_channel.append((log_probability - 0.5 * weight * x).sum(2))
+    if histograms is not None:
+        errors = (1 - x).relu_() if reads.errors == "margin" else (t - p).abs_()
+        # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
+        counted = errors > 0 if valid is None else (errors > 0).logical_and_(valid)
+        histograms.add(images, errors, t, counted)
+    return (by_label, torch.stack(by_channel, dim=2)), log_probability
 
 
 def backward(
@@ -133,15 +156,19 @@ def backward(
     # Contiguous whatever the logits are: autograd takes any strides, and the blocks are read in this order.
     result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     tables = _Tables.of(gradients, reads, _wide(logits))
-    for images, pixels in _blocks(logits):
+
+    def write_block(block: Block) -> None:
+        images, pixels = block
         z = _widened(logits[images, :, pixels])
         out = result[images, :, pixels]
         if softmax:
-            part = _softmax_gradient(tables, z, target, normalizer, (images, pixels), ignore_index, reads, out)
+            part = _softmax_gradient(tables, z, target, normalizer, block, ignore_index, reads, out)
         else:
-            part = _sigmoid_gradient(tables, z, target, (images, pixels), ignore_index, reads)
+            part = _sigmoid_gradient(tables, z, target, block, ignore_index, reads)
         if part is not out:
             out.copy_(part)
+
+    map_blocks(write_block, _blocks(logits), logits.device)
     return result
 
 
@@ -296,22 +323,37 @@ def _error_slope(table: Tensor, images: slice, errors: Tensor, own: Tensor, read
 
 
 class _Histograms:
-    """Histograms of errors for each group of images, class, and label: other (0) or own (1)."""
+    """Histograms of errors for each group of images, class, and label, other (0) or own (1), by each thread."""
 
     def __init__(self, logits: Tensor, reads: Reads) -> None:
         images, classes, pixels = logits.shape
         self.per_image = reads.errors_per_image
         groups = images if self.per_image else 1
         like = torch.empty(0, dtype=_wide(logits), device=logits.device)
-        self.histogram = ErrorHistogram(reads.bins, (groups, classes, 2), like, images * pixels)
+        self._new = partial(ErrorHistogram, reads.bins, (groups, classes, 2), like, images * pixels)
+        self._of_thread: dict[int, ErrorHistogram] = {}
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """The number of errors in each bin, int64, and their sum, float64."""
+        first, *others = self._of_thread.values() if self._of_thread else [self._new()]
+        for other in others:
+            first.packed += other.packed
+        return first.read()
+
+    @property
+    def _histogram(self) -> ErrorHistogram:
+        thread = get_ident()
+        if thread not in self._of_thread:
+            self._of_thread[thread] = self._new()
+        return self._of_thread[thread]
 
     def add_softmax(self, images: slice, p: Tensor, labels: Tensor, valid: Tensor | None) -> None:
         """Adds |p_c - [y = c]|; `p`, 0 at void pixels, is overwritten."""
         index = labels.unsqueeze(1)
-        own_bins, own = self.histogram.index_and_value(1 - p.gather(1, index))
+        own_bins, own = self._histogram.index_and_value(1 - p.gather(1, index))
         if valid is not None:
             own.mul_(valid.unsqueeze(1))
-        bins, values = self.histogram.index_and_value(p)
+        bins, values = self._histogram.index_and_value(p)
         values.scatter_(1, index, 0)
         if valid is not None:
             values.mul_(valid.unsqueeze(1))
@@ -325,13 +367,13 @@ class _Histograms:
 
         `counted`, bool (n, C, L) or (n, L), says which are; None counts all.
         """
-        index, values = self.histogram.index_and_value(errors, own)
+        index, values = self._histogram.index_and_value(errors, own)
         if counted is not None:
             values.mul_(counted if counted.ndim == 3 else counted.unsqueeze(1))
         self._scatter(self._rows(images).flatten(2), index, values)
 
     def _rows(self, images: slice) -> Tensor:
-        return self.histogram.packed[images] if self.per_image else self.histogram.packed
+        return self._histogram.packed[images] if self.per_image else self._histogram.packed
 
     def _scatter(self, rows: Tensor, bins: Tensor, values: Tensor) -> None:
         """Adds (n, C, L) to (n, C, bins), or to (1, C, bins)."""
@@ -348,14 +390,16 @@ def block_size(logits: Tensor) -> int:
     return max(2**15, min(_BLOCK, logits.numel() // 16))
 
 
-def _blocks(logits: Tensor) -> Iterator[Block]:
+def _blocks(logits: Tensor) -> list[Block]:
     """Slices of images and pixels: many pixels of one image, or many small images."""
     images, classes, pixels = logits.shape
     length = max(1, block_size(logits) // classes)
     count = max(1, length // max(1, pixels))
-    for image in range(0, images, count):
-        for start in range(0, pixels, length):
-            yield slice(image, image + count), slice(start, start + length)
+    return [
+        (slice(image, image + count), slice(start, start + length))
+        for image in range(0, images, count)
+        for start in range(0, pixels, length)
+    ]
 
 
 def _wide(logits: Tensor) -> torch.dtype:
@@ -414,33 +458,26 @@ def _slope_of_label(
     return slope
 
 
-def _add_by_sign(
-    sums: Tensor, t: Tensor, weight: Tensor, log_probability: Tensor, p: Tensor, gammas: tuple[float, ...]
-) -> None:
-    """Adds to (n, C, 2, K) the sums of pixels (n, C, L) by their label t, 0 or 1; maps and t are 0 at void pixels."""
-    count, ones = weight.sum(2).double(), t.sum(2).double()
-    found, of_ones = p.sum(2).double(), _dot(t, p)
-    sums[:, :, 0, 0] += count - ones
-    sums[:, :, 1, 0] += ones
-    sums[:, :, 0, 2] += count - ones - (found - of_ones)
-    sums[:, :, 1, 2] += of_ones
+def _sums_by_sign(t: Tensor, weight: Tensor, log_probability: Tensor, p: Tensor, gammas: tuple[float, ...]) -> Tensor:
+    """(n, C, 2, K): the sums of pixels (n, C, L) by their label t, 0 or 1; maps and t are 0 at void pixels."""
     maps = [log_probability]
     if gammas:
         wrong = (t - p).abs_()
         maps += [wrong.pow(gamma).mul_(log_probability) for gamma in gammas]
-    for column, values in zip((1, *range(3, 3 + len(gammas))), maps, strict=True):
-        ones = _dot(t, values)
-        sums[:, :, 0, column] += values.sum(2).double() - ones
-        sums[:, :, 1, column] += ones
+    ones, found = t.sum(2).double(), p.sum(2).double()
+    of_ones = _dot(t, p)
+    zeros = weight.sum(2).double() - ones
+    columns = [torch.stack([zeros, ones], dim=2), torch.stack([zeros - (found - of_ones), of_ones], dim=2)]
+    for values in maps:
+        own = _dot(t, values)
+        columns.append(torch.stack([values.sum(2).double() - own, own], dim=2))
+    count, probability, label, *others = columns
+    return torch.stack([count, label, probability, *others], dim=3)
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
     """Σ one·other over the last dimension, float64."""
     return (one * other).sum(2).double()
-
-
-def _write(sums: Tensor, column: int, values: Tensor) -> None:
-    sums[:, :, column] += values
 
 
 def _add(one: Tensor | None, other: Tensor | None) -> Tensor | None:

@@ -1,0 +1,76 @@
+"""Blocks side by side on threads: the same results as one after the other, wherever they run."""
+
+import multiprocessing
+import threading
+
+import pytest
+import torch
+
+from lightning_seg.losses import CrossEntropyDiceLoss, LovaszSoftmaxLoss, class_sums_torch
+from lightning_seg.losses.block_threads import map_blocks
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_the_order_of_the_blocks(threads):
+    assert map_blocks(lambda number: number**2, range(20), CPU) == [number**2 for number in range(20)]
+    assert torch.get_num_threads() == threads
+
+
+def test_each_block_runs_in_one_thread_of_as_many_as_torch_has(threads):
+    meeting = threading.Barrier(threads, timeout=30)
+
+    def block(_: int) -> tuple[int, bool]:
+        meeting.wait()  # passes only if all threads run blocks at once
+        return torch.get_num_threads(), torch.is_grad_enabled()
+
+    assert map_blocks(block, range(2 * threads), CPU) == [(1, False)] * (2 * threads)
+
+
+def test_an_error_in_a_block_is_raised_and_changes_no_setting(threads):
+    with pytest.raises(ZeroDivisionError):
+        map_blocks(lambda number: 1 // number, range(4), CPU)
+    assert torch.get_num_threads() == threads
+
+
+def loss_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 50, 40, requires_grad=True)
+    target = torch.randint(0, 5, (2, 50, 40))
+    target[:, :5] = 255
+    value = CrossEntropyDiceLoss(ignore_index=255)(logits, target)
+    value = value + LovaszSoftmaxLoss(ignore_index=255)(logits, target)
+    value.backward()
+    assert logits.grad is not None
+    return value.detach(), logits.grad
+
+
+def test_the_number_of_threads_changes_no_bit_of_a_loss(threads, monkeypatch):
+    monkeypatch.setattr(class_sums_torch, "block_size", lambda _: 1000)
+    results = [loss_and_gradient()]
+    torch.set_num_threads(1)
+    results.append(loss_and_gradient())
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+def in_forked_process(connection) -> None:
+    connection.send(map_blocks(lambda number: number + 1, range(3), CPU))
+
+
+def test_a_forked_process_has_threads_of_its_own(threads):
+    map_blocks(lambda number: number, range(8), CPU)  # the threads exist here
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=in_forked_process, args=(sender,))
+    process.start()
+    assert receiver.poll(60), "the forked process waits for threads that it does not have"
+    assert receiver.recv() == [1, 2, 3]
+    process.join()

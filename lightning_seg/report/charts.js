@@ -90,7 +90,7 @@ function curveChart(width, height, { metric, along, each, log }) {
   });
   for (const { group, points } of drawn) {
     const { stroke } = look(group);
-    if (!each && points.some(([, , low, high]) => high > low)) {
+    if (!each && drawn.length <= 10 && points.some(([, , low, high]) => high > low)) {
       const outline = [...points.map(([at, , low]) => [at, low]), ...points.toReversed().map(([at, , , high]) => [at, high])];
       picture.append(svg("path", { "data-group": group, d: `${path(outline, x, y)}Z`, style: `fill: ${stroke}; fill-opacity: .13` }));
     }

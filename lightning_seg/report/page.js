@@ -83,7 +83,7 @@ function curves() {
   const chosen = { metric: metrics[0], along: "epoch", each: false, log: false };
   const box = chart("Curves", (width, height) => curveChart(width, height, chosen));
   const tick = (name, text) => el("label", {}, el("input", { type: "checkbox", onchange: (event) => { chosen[name] = event.target.checked; redraw(); } }), text);
-  section("curves", "Curves", "The mean over seeds, in a band from the lowest to the highest. Point at a line to name it.",
+  section("curves", "Curves", "The mean over seeds; where at most ten are shown, in a band from the lowest to the highest. Point at a line to name it.",
     el("div", { class: "controls" },
       select("Show", metrics.map((name) => [name, name]), chosen.metric, (value) => { chosen.metric = value; redraw(); }),
       select("by", [["epoch", "epoch"], ["step", "training step"]], "epoch", (value) => { chosen.along = value; redraw(); }),

@@ -35,7 +35,7 @@ def errors_uri(sample: Sample) -> str:
     kinds[sample.truth == sample.void] = 2
     picture = Image.fromarray(kinds)
     picture.putpalette([0, 0, 0, *_ERROR, *_VOID])
-    return _uri(picture, "PNG", optimize=True, transparency=0, bits=2)
+    return _uri(picture, "PNG", transparency=0, bits=2)
 
 
 def _labels_uri(labels: npt.NDArray[np.integer[Any]], colours: list[list[int]]) -> str:
@@ -45,7 +45,7 @@ def _labels_uri(labels: npt.NDArray[np.integer[Any]], colours: list[list[int]]) 
         picture.putpalette(table.flatten().tolist())
     else:
         picture = Image.fromarray(table[labels])
-    return _uri(picture, "PNG", optimize=True)
+    return _uri(picture, "PNG")
 
 
 def _uri(picture: Image.Image, kind: str, **options: object) -> str:

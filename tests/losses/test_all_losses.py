@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_seg import losses
 from lightning_seg.losses import (
+    BoundaryLoss,
     CompoundLoss,
     CrossEntropyDiceLoss,
     CrossEntropyLoss,
@@ -17,6 +18,7 @@ from lightning_seg.losses import (
     FocalLoss,
     FocalTverskyLoss,
     GeneralizedDiceLoss,
+    HausdorffDistanceLoss,
     JaccardLoss,
     LogCoshDiceLoss,
     LovaszHingeLoss,
@@ -24,6 +26,7 @@ from lightning_seg.losses import (
     MCCLoss,
     OhemCrossEntropyLoss,
     PolyCrossEntropyLoss,
+    SoftClDiceLoss,
     TopKCrossEntropyLoss,
     TverskyLoss,
 )
@@ -40,6 +43,15 @@ class Case(NamedTuple):
     make: Callable[..., nn.Module]
     options: dict
     tasks: tuple[str, ...] = ("multiclass", "multilabel", "binary")
+
+    @property
+    def reads_neighbours(self) -> bool:
+        """Whether it matters where a pixel is, and not only what its logits and label are."""
+        return self.make in (BoundaryLoss, HausdorffDistanceLoss, SoftClDiceLoss)
+
+    @property
+    def takes_soft_targets(self) -> bool:
+        return self.make in (CrossEntropyLoss, DiceLoss, CrossEntropyDiceLoss) or bool(self.options.get("squared"))
 
 
 CASES = {
@@ -85,6 +97,7 @@ CASES = {
     "mcc weighted": Case(MCCLoss, {"class_weights": WEIGHTS, "per_image": True}, ("multiclass", "multilabel")),
     "ohem": Case(OhemCrossEntropyLoss, {}),
     "ohem few": Case(OhemCrossEntropyLoss, {"threshold": 0.2, "min_kept": 5}),
+    "ohem below the threshold": Case(OhemCrossEntropyLoss, {"min_kept": 0}),
     "ohem weighted": Case(
         OhemCrossEntropyLoss,
         {"class_weights": WEIGHTS, "threshold": 0.5, "min_kept": 0},
@@ -97,11 +110,26 @@ CASES = {
     "poly less": Case(PolyCrossEntropyLoss, {"epsilon": -1.0, "per_image": True}),
     "poly weighted": Case(PolyCrossEntropyLoss, {"class_weights": WEIGHTS, "epsilon": 2}, ("multiclass", "multilabel")),
     "poly sum": Case(PolyCrossEntropyLoss, {"reduction": "sum"}),
+    "boundary": Case(BoundaryLoss, {"spacing": [2.0, 1.0]}),
+    "boundary per image": Case(BoundaryLoss, {"classes": "present", "per_image": True}),
+    "hausdorff": Case(HausdorffDistanceLoss, {}),
+    "hausdorff per image": Case(HausdorffDistanceLoss, {"classes": "present", "per_image": True, "alpha": 0.7}),
+    "cldice": Case(SoftClDiceLoss, {}),
+    "cldice per image": Case(SoftClDiceLoss, {"classes": "present", "per_image": True}),
+    "cldice unsmoothed": Case(SoftClDiceLoss, {"smooth": 0.0}),
     "ce_dice": Case(CrossEntropyDiceLoss, {"smooth": 0.5}),
     "ce_lovasz": Case(ce_lovasz, {}),
 }
-TABLE = [pytest.param(case, task, id=f"{name}-{task}") for name, case in CASES.items() for task in case.tasks]
-every_loss = pytest.mark.parametrize(("case", "task"), TABLE)
+
+
+def rows(where: Callable[[Case], bool] = lambda case: True):
+    """Parametrises a test by the losses that it is about, in each of their tasks."""
+    chosen = [(name, case) for name, case in CASES.items() if where(case)]
+    table = [pytest.param(case, task, id=f"{name}-{task}") for name, case in chosen for task in case.tasks]
+    return pytest.mark.parametrize(("case", "task"), table)
+
+
+every_loss = rows()
 
 
 def batch(task: str, ignore_index: int | None = None, dtype=torch.float64, seed=0) -> tuple[Tensor, Tensor]:
@@ -154,7 +182,7 @@ def test_void_pixels_never_change_value_or_gradient_whatever_logits_hold_there(c
     value, gradient = value_and_gradient(loss, logits, target)
     assert value.isfinite()
     assert gradient[void].eq(0).all()
-    for filling in (50.0, float("inf"), float("nan")):
+    for filling in (50.0, -50.0, float("inf"), float("nan")):
         other_value, other_gradient = value_and_gradient(loss, logits.masked_fill(void, filling), target)
         assert torch.equal(other_value, value)
         assert torch.equal(other_gradient, gradient)
@@ -222,6 +250,18 @@ def test_gradcheck_passes_in_float64(case, task):
 
 
 @every_loss
+def test_more_dimensions_of_one_pixel_change_nothing(case, task):
+    options = {name: option for name, option in case.options.items() if name != "spacing"}
+    loss = case.make(task=task, ignore_index=255, **options)
+    logits, target = batch(task, 255)
+    expected, gradient = value_and_gradient(loss, logits, target)
+    for dimension in (-3, -2, -1):
+        value, other = value_and_gradient(loss, logits.unsqueeze(dimension), target.unsqueeze(dimension))
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(other.squeeze(dimension), gradient)
+
+
+@rows(lambda case: not case.reads_neighbours)
 @pytest.mark.parametrize("spatial", [(30,), (3, 2, 5), (1, 30, 1, 1)])
 def test_any_number_of_spatial_dimensions_gives_the_same(case, task, spatial):
     loss = case.make(task=task, ignore_index=255, **case.options)
@@ -236,9 +276,33 @@ def test_any_number_of_spatial_dimensions_gives_the_same(case, task, spatial):
 
 @every_loss
 def test_pixels_without_space_are_taken(case, task):
+    loss = case.make(task=task, **{name: option for name, option in case.options.items() if name != "spacing"})
     logits, target = batch(task)
-    value = case.make(task=task, **case.options)(logits[..., 0, 0], target[..., 0, 0])
-    torch.testing.assert_close(value, case.make(task=task, **case.options)(logits[..., :1, :1], target[..., :1, :1]))
+    value = loss(logits[..., 0, 0], target[..., 0, 0])
+    torch.testing.assert_close(value, loss(logits[..., :1, :1], target[..., :1, :1]))
+
+
+@every_loss
+def test_float32_logits_give_nearly_what_they_give_in_float64(case, task):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task, 255, dtype=torch.float32)
+    value, gradient = value_and_gradient(loss, logits, target)
+    expected, expected_gradient = value_and_gradient(loss, logits.double(), target)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, expected.float())
+    torch.testing.assert_close(gradient, expected_gradient.float(), rtol=1e-4, atol=1e-6)
+
+
+@every_loss
+def test_soft_targets_are_refused_where_they_have_no_meaning(case, task):
+    loss = case.make(task=task, **case.options)
+    logits, _ = batch(task)
+    soft = logits.softmax(1) if task == "multiclass" else logits.sigmoid()
+    if case.takes_soft_targets:
+        assert loss(logits, soft).isfinite()
+    else:
+        with pytest.raises(TypeError, match=r"no meaning for soft targets; give .* target.long\(\)"):
+            loss(logits, soft)
 
 
 @every_loss
@@ -266,8 +330,12 @@ def test_it_compiles_without_a_graph_break(case, task):
     torch.compiler.reset()
     loss = case.make(task=task, ignore_index=255, **case.options)
     logits, target = batch(task, 255)
-    compiled = torch.compile(loss, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(logits, target), loss(logits, target))
+    # Those are of operators whose backward pass is to be traced, too, as aot_eager does and eager does not.
+    backend = "aot_eager" if case.reads_neighbours else "eager"
+    value, gradient = value_and_gradient(torch.compile(loss, backend=backend, fullgraph=True), logits, target)
+    expected, expected_gradient = value_and_gradient(loss, logits, target)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradient, expected_gradient)
 
 
 @every_loss
@@ -279,13 +347,13 @@ def test_checkpoints_hold_nothing_of_the_loss(case, task):
 def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_something(case, task):
     if case.options.get("label_smoothing"):
         pytest.skip("label smoothing wants no perfect prediction")
-    loss = case.make(task=task, **case.options)
-    _, target = batch(task)
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    _, target = batch(task, 255)
     if task == "multiclass":
         perfect = torch.stack([target == label for label in range(4)], 1).double() * 100
     else:
         perfect = target.double() * 200 - 100
-    assert loss(perfect, target) < 1e-6
+    assert loss(perfect, target) < 1e-12
     assert loss(-perfect, target) > 0.1
 
 
@@ -297,6 +365,8 @@ def test_per_image_a_batch_is_the_mean_of_its_images(case):
         logits, target = torch.cat([logits, -logits[:1]]), torch.cat([target, target[:1]])
         single = torch.stack([loss(logits[i : i + 1], target[i : i + 1]) for i in range(3)])
         torch.testing.assert_close(loss(logits, target), single.mean())
+        of_the_batch = case.make(task=task, ignore_index=255, **case.options | {"per_image": False})
+        assert not torch.isclose(of_the_batch(logits, target), single.mean())
 
 
 class _Watch(TorchDispatchMode):
@@ -315,7 +385,7 @@ class _Watch(TorchDispatchMode):
         return result
 
 
-@every_loss
+@rows(lambda case: case.make not in (BoundaryLoss, HausdorffDistanceLoss))  # whose distances come from the host
 def test_nothing_waits_for_a_device_and_no_one_hot_is_built(case, task, monkeypatch):
     # The path that CUDA and torch.compile take; on the CPU, looking for labels out of range costs no wait.
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)

@@ -12,8 +12,9 @@ bin, and u_c = ∂L/∂(Σ log p_c),
     ∂L/∂z_{i,c} = a_i (δ_{c,y_i} - p_{i,c}) + p_{i,c} (h_{i,c} - Σ_k h_{i,k} p_{i,k}) + u_c - p_{i,c} Σ_k u_k
 
 for the softmax, and each channel by itself for the sigmoid; it is 0 at void pixels, whatever logits they hold. The
-logits are read once forward, and read and written once backward. `class_sums_torch` computes this; here it becomes one
-differentiable operator, which torch.compile takes as it is. Its gradient has no gradient of its own.
+logits are read once forward, and read and written once backward. `class_sums_torch` computes this, on CUDA
+`class_sums_triton`; here it becomes one differentiable operator, which torch.compile takes as it is. Its gradient has
+no gradient of its own.
 """
 
 from dataclasses import dataclass

@@ -46,7 +46,7 @@ def compiled(monkeypatch) -> dict[str, CompiledKernel]:
         (False, 3, torch.bfloat16, Reads((1.5, 2.0), True, True, True, "margin")),
     ],
 )
-def test_the_kernels_compile_and_keep_the_channels_of_a_pixel_in_one_thread(softmax, classes, reads, dtype, compiled):
+def test_the_kernels_compile_and_only_histograms_are_added_up_atomically(softmax, classes, reads, dtype, compiled):
     logits = torch.zeros(2, classes, 4096, dtype=dtype)
     target = torch.zeros((2, 4096) if softmax else logits.shape, dtype=torch.uint8)
     outputs = empty_outputs(logits, softmax, reads)
@@ -63,6 +63,3 @@ def test_the_kernels_compile_and_keep_the_channels_of_a_pixel_in_one_thread(soft
     assert backward["cubin"]
     assert ("atom.global" in forward["ptx"]) == (reads.errors != "none")
     assert "atom.global" not in backward["ptx"]
-    if softmax:
-        # Threads that share a pixel's channels would exchange their sums here.
-        assert compiled["softmax_backward"].metadata.shared == 0

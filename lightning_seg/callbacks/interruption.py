@@ -6,8 +6,6 @@ import subprocess
 import threading
 from types import FrameType
 
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-
 # SIGTERM: a scheduler or a shutdown ends the job. SIGUSR1: SLURM's warning before a time limit, if so asked.
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -24,11 +22,13 @@ class TrainingInterrupted(SystemExit):
 
     def __init__(self, signum: int, outcome: str) -> None:
         super().__init__(128 + signum)
-        self.outcome = outcome
-        self.name = signal.Signals(signum).name
+        self.signum, self.outcome = signum, outcome
 
     def __str__(self) -> str:
-        return f"interrupted by {self.name}; {self.outcome}"
+        return f"interrupted by {signal.Signals(self.signum).name}; {self.outcome}"
+
+    def __reduce__(self) -> tuple[type["TrainingInterrupted"], tuple[int, str]]:
+        return type(self), (self.signum, self.outcome)
 
 
 class StopSignals:
@@ -55,9 +55,9 @@ def requeue_job(signum: int) -> str:
 
     After SIGTERM it is not asked: that comes when SLURM is requeueing the job already, or when a person has ended it.
     """
-    if signum != signal.SIGUSR1 or not SLURMEnvironment.detect():
+    job = os.environ.get("SLURM_JOB_ID")
+    if signum != signal.SIGUSR1 or job is None:
         return "the same command with resume=auto goes on from there"
-    job = os.environ["SLURM_JOB_ID"]
     if "SLURM_ARRAY_JOB_ID" in os.environ:  # The first part alone would mean the whole array.
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     try:

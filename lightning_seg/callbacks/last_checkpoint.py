@@ -34,6 +34,7 @@ class LastCheckpoint(Checkpoint):
     A training that is resumed from this checkpoint, with `Trainer.fit(..., ckpt_path=path)`, ends as if it had never
     stopped: random numbers, metrics and means of logged values are restored, of each process. On a CPU the weights are
     the same bit for bit, if the loader gives the batches that were to come, as those of `SegmentationDataModule` do.
+    One that was stopped early (by `EarlyStopping`, for example) stays so.
     With another number of processes random numbers and metrics start anew, and in the middle of an epoch the images
     that are left are those of the new division.
 

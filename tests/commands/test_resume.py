@@ -105,7 +105,7 @@ def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(
     ],
 )
 def test_processes_stop_at_the_same_step_and_go_on_together(start: Start, tmp_path: Path, stop: str) -> None:
-    options = ["trainer=ddp_sim", "data.num_workers=1"]
+    options = ["trainer=ddp_sim", "trainer.max_epochs=2"]
     assert wait(start("run=whole", *options)) == 0
     # A signal that the process is left to handle, after its children have ended, is a negative exit code.
     assert wait(start("run=cut", *options, stop)) in (128 + signal.SIGTERM, -signal.SIGUSR1)

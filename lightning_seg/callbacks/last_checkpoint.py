@@ -84,6 +84,9 @@ class LastCheckpoint(Checkpoint):
             return
         if not self._state["in_epoch"]:
             trainer.fit_loop.epoch_loop.restarting = False  # With max_steps Lightning would end the epoch once more.
+        elif trainer.progress_bar_callback is not None:
+            # Lightning leaves the hook out in the middle of an epoch, and a bar would have neither a name nor an end.
+            trainer.progress_bar_callback.on_train_epoch_start(trainer, pl_module)
         if len(self._state["processes"]) == trainer.world_size:
             self._logged = restore_training_state(self._state, trainer, pl_module)
         else:

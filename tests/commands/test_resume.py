@@ -186,11 +186,26 @@ def test_a_damaged_checkpoint_gives_way_to_the_best_one_and_then_to_a_clear_line
     check_same_run(tmp_path / "runs/whole", tmp_path / "runs/one")
 
 
+def test_a_signal_in_the_test_leaves_the_training_done(start: Start, tmp_path: Path) -> None:
+    assert wait(start("run=one", signal_at("on_test_batch_end", 3, 0))) == 128 + signal.SIGTERM
+    written = (tmp_path / "runs/one/curves.csv").stat().st_mtime_ns
+    assert read_result(tmp_path / "runs/one") is None
+    assert wait(start("run=one", "resume=auto")) == 0
+    assert (tmp_path / "runs/one/curves.csv").stat().st_mtime_ns == written
+    assert read_result(tmp_path / "runs/one") is not None
+
+
 def test_a_run_has_one_name_for_its_loggers(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: list[str] = []
-    monkeypatch.setattr(train, "run_on_processes", lambda function, config: names.append(config["run_id"]) or 0.0)
+
+    def note(function: Callable[..., float], config: dict[str, Any]) -> float:
+        names.append(config["logger"]["id"])
+        assert config["logger"]["resume"] == "allow"
+        (Path(config["folder"]) / "checkpoints").mkdir(exist_ok=True)
+        return 0.0
+
+    monkeypatch.setattr(train, "run_on_processes", note)
     for arguments in (["run=one"], ["run=one", "resume=auto"], ["run=two"]):
-        run("lightning-seg-train", *SMALL, *arguments)
-        (tmp_path / "runs" / arguments[0][4:] / "kept").touch()
+        run("lightning-seg-train", *SMALL, "logger=wandb", *arguments)
     assert names[0] == names[1] != names[2]

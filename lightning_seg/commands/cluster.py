@@ -81,9 +81,10 @@ def check_processes(trainer: Mapping[str, Any], devices: int) -> None:
             )
         return
     srun_nodes = int(os.environ["SLURM_NNODES"])
-    if (count, srun_nodes) != (devices * nodes, nodes):
+    layout = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "")  # 2(x4), or 3,1 if it is uneven
+    if (count, srun_nodes) != (devices * nodes, nodes) or "," in layout:
         raise ValueError(
-            f"{wanted}, but srun started {_count(count, 'task')} on {_count(srun_nodes, 'node')}: "
+            f"{wanted}, but srun started {_count(count, 'task')} on {_count(srun_nodes, 'node')} ({layout} on each): "
             f"use trainer.devices={max(1, count // srun_nodes)} trainer.num_nodes={srun_nodes}, "
             f"or {_srun(devices, nodes)}."
         )
@@ -113,9 +114,17 @@ def shared_name(name: str, resume: str) -> str:
 
 
 def make_tasks_visible() -> None:
-    """Lets Lightning see the tasks of srun in a job named `bash` or `interactive`, which it takes for a shell."""
-    if _by_srun() and os.environ.get("SLURM_JOB_NAME") in _SHELLS:
+    """Lets Lightning see the tasks of srun.
+
+    In a job named `bash` or `interactive` it would not, and `srun --ntasks=2` it would refuse; that the tasks are where
+    they ought to be is seen to by `check_processes`.
+    """
+    if not _by_srun():
+        return
+    if os.environ.get("SLURM_JOB_NAME") in _SHELLS:
         os.environ["SLURM_JOB_NAME"] = "lightning-seg-train"
+    per_node = int(os.environ["SLURM_NTASKS"]) // int(os.environ["SLURM_NNODES"])
+    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(per_node))
 
 
 def end_all_processes() -> NoReturn:

@@ -96,7 +96,9 @@ def test_a_job_that_leaves_no_result_is_told_by_its_state(call: Call) -> None:
 
 
 def test_a_task_of_srun_that_fails_in_training_ends_the_others(call: Call) -> None:
-    done = call(SRUN.replace("--kill-on-bad-exit=1", ""), "run=failing_late", callback("FailInTraining"))
+    srun = SRUN.replace("--ntasks-per-node=1 --kill-on-bad-exit=1", "--ntasks=2")
+    assert srun != SRUN
+    done = call(srun, "run=failing_late", callback("FailInTraining"))
     assert done.returncode != 0
     assert "rank one has no such thing" in done.stderr
 
@@ -104,5 +106,5 @@ def test_a_task_of_srun_that_fails_in_training_ends_the_others(call: Call) -> No
 def test_tasks_that_the_trainer_does_not_ask_for_are_refused(call: Call, folder: Path) -> None:
     done = call("srun --ntasks-per-node=2 lightning-seg-train trainer=cpu run=refused")
     assert done.returncode != 0
-    assert "srun started 2 tasks on 1 node: use trainer.devices=2" in done.stderr
+    assert "srun started 2 tasks on 1 node (2 on each): use trainer.devices=2" in done.stderr
     assert not (folder / "runs" / "refused").exists()

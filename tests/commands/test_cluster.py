@@ -24,9 +24,10 @@ from lightning_seg.commands.slurm import _check_trainer
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "train.sh"}
 
 
-def step(tasks: int, nodes: int = 1, rank: int = 0, name: str = "train") -> dict[str, str]:
+def step(tasks: int, nodes: int = 1, rank: int = 0, name: str = "train", layout: str = "") -> dict[str, str]:
     """What a task of srun finds."""
     return {
+        "SLURM_STEP_TASKS_PER_NODE": layout or f"{tasks // nodes}" + (f"(x{nodes})" if nodes > 1 else ""),
         **{"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": str(rank)},
         **{"SLURM_NTASKS": str(tasks), "SLURM_NNODES": str(nodes), "SLURM_JOB_NAME": name},
     }
@@ -103,9 +104,10 @@ def test_as_many_processes_as_the_trainer_asks_for_are_accepted(
     [
         ({}, 2, 2, ["4 processes", "alone", "srun --nodes=2 --ntasks-per-node=2", "launcher=slurm"]),
         ({**BATCH, "SLURM_NTASKS": "4"}, 1, 1, ["SLURM job of 4 tasks", "srun --nodes=1 --ntasks-per-node=1"]),
-        (step(2), 1, 1, ["1 process", "2 tasks on 1 node", "trainer.devices=2 trainer.num_nodes=1"]),
+        (step(2), 1, 1, ["1 process", "2 tasks on 1 node (2 on each)", "trainer.devices=2 trainer.num_nodes=1"]),
         (step(1), 2, 1, ["2 processes", "1 task on 1 node", "srun --nodes=1 --ntasks-per-node=2"]),
         (step(2, 2), 2, 1, ["2 tasks on 2 nodes", "trainer.devices=1 trainer.num_nodes=2"]),
+        (step(4, 2, layout="3,1"), 2, 2, ["4 tasks on 2 nodes (3,1 on each)", "srun --nodes=2 --ntasks-per-node=2"]),
         (torchrun(2, 2), 1, 1, ["started 2, 2 on this node", "trainer.devices=2", "--nproc-per-node=1 --nnodes=1"]),
         (torchrun(4, 2), 4, 1, ["trainer.devices=2 trainer.num_nodes=2", "--nproc-per-node=4 --nnodes=1"]),
     ],
@@ -136,10 +138,13 @@ def test_all_processes_of_a_launch_name_their_run_alike_and_other_launches_do_no
 def test_lightning_sees_the_tasks_of_a_job_named_as_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     from lightning.fabric.plugins.environments import SLURMEnvironment
 
-    start(monkeypatch, step(2, name="interactive"))
+    start(monkeypatch, step(4, 2, name="interactive"))
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "")  # so that it is as before when this has ended
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
     assert not SLURMEnvironment.detect()
     make_tasks_visible()
     assert SLURMEnvironment.detect()
+    SLURMEnvironment().validate_settings(num_devices=2, num_nodes=2)
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,6 @@ def test_rounding_does_not_make_the_base_of_the_power_negative():
         assert FocalTverskyLoss(gamma=3.0, smooth=0.0)(logits, target).isfinite()
 
 
-def test_soft_targets_are_refused():
-    logits, _ = batch("multiclass")
-    with pytest.raises(TypeError, match="no meaning for soft targets"):
-        FocalTverskyLoss()(logits, logits.softmax(1))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -123,12 +123,6 @@ def test_the_squared_form_takes_hard_targets_as_one_hot():
     assert_equal(lambda z: loss(z, target), lambda z: loss(z, one_hot), logits)
 
 
-def test_the_linear_form_refuses_soft_targets():
-    logits, _ = batch("multiclass")
-    with pytest.raises(TypeError, match="no meaning for soft targets"):
-        JaccardLoss()(logits, logits.softmax(1))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

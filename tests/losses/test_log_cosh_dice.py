@@ -45,12 +45,6 @@ def test_it_is_at_most_log_cosh_of_one():
     assert LogCoshDiceLoss(smooth=0)(-logits, target).item() == 0
 
 
-def test_soft_targets_are_refused():
-    logits, _ = batch("multiclass")
-    with pytest.raises(TypeError, match="no meaning for soft targets"):
-        LogCoshDiceLoss()(logits, logits.softmax(1))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -109,12 +109,6 @@ def test_without_smoothing_a_constant_prediction_of_two_classes_costs_one():
         assert gradient.isfinite().all()
 
 
-def test_soft_targets_are_refused():
-    logits, _ = batch("multiclass")
-    with pytest.raises(TypeError, match="no meaning for soft targets"):
-        MCCLoss()(logits, logits.softmax(1))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

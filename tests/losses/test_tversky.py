@@ -102,12 +102,6 @@ def test_false_positives_of_an_absent_class_cost_alpha():
     assert TverskyLoss(alpha=0, beta=1, smooth=0, task="binary")(logits, target) == 0
 
 
-def test_soft_targets_are_refused():
-    logits, _ = batch("multiclass")
-    with pytest.raises(TypeError, match="no meaning for soft targets"):
-        TverskyLoss()(logits, logits.softmax(1))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

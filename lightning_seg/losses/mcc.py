@@ -84,8 +84,8 @@ class MCCLoss(RegionLoss):
             * ((sums.valid_count - sums.probability).clamp(min=0) + self.smooth)
             * (sums.valid_count - sums.target + self.smooth)
         )
-        varies = variances > 0
+        is_constant = variances <= 0  # false of NaN, which must show
         # But for the rounding of p: whether a constant prediction of a constant target is right.
         right = sums.false_positive + sums.false_negative <= 1e-6 * sums.valid_count
         constant = right.to(variances.dtype)
-        return 1 - torch.where(varies, covariance * torch.where(varies, variances, 1).rsqrt(), constant)
+        return 1 - torch.where(is_constant, constant, covariance * torch.where(is_constant, 1, variances).rsqrt())

@@ -8,8 +8,8 @@ from lightning_seg.losses.distributed import sum_over_processes
 
 def ratio(numerator: Tensor, denominator: Tensor, empty: float = 0.0) -> Tensor:
     """numerator / denominator, and `empty` where the denominator is 0."""
-    filled = denominator > 0
-    return torch.where(filled, numerator / torch.where(filled, denominator, 1), empty)
+    is_empty = denominator <= 0  # false of NaN, which must show
+    return torch.where(is_empty, empty, numerator / torch.where(is_empty, 1, denominator))
 
 
 def mean_over_pixels(values: Tensor, weights: Tensor, per_image: bool, sync: bool) -> Tensor:

@@ -152,5 +152,5 @@ class RegionLoss(Loss):
 
 def index(overlap: Tensor, total: Tensor) -> Tensor:
     """overlap / total, and 1 where both are 0: a class that no pixel has and that is predicted nowhere is right."""
-    something = total > _NOTHING
-    return torch.where(something, overlap / torch.where(something, total, 1), 1)
+    nothing = total <= _NOTHING  # false of NaN, which must show
+    return torch.where(nothing, 1, overlap / torch.where(nothing, 1, total))

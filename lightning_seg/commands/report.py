@@ -39,4 +39,5 @@ def report(folders: list[Path], output: Path, *, overwrite: bool) -> None:
     runs, jobs = read_runs(folders)
     write_report(output, runs, jobs, overwrite=overwrite)
     finished = sum(run.status == "finished" for run in runs)
-    print(f"{output}: {len(runs)} runs, {finished} of them finished, {output.stat().st_size / 1e6:.1f} MB")
+    left_none = f", and {len(jobs)} jobs that left no run" if jobs else ""
+    print(f"{output}: {len(runs)} runs, {finished} of them finished{left_none}, {output.stat().st_size / 1e6:.1f} MB")

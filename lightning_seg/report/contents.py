@@ -44,7 +44,7 @@ def report_contents(runs: Sequence[Run], jobs: Sequence[Job] = ()) -> dict[str, 
         "runs": [
             _run(run, name, group_of[index]) for index, (run, name) in enumerate(zip(runs, _names(runs), strict=True))
         ],
-        "jobs": [{"name": job.name, "status": job.status, "error": job.error} for job in jobs],
+        "jobs": [_job(job) for job in jobs],
         "classes": classes,
         "samples": _samples(runs),
         "colours": _colours(runs),
@@ -146,6 +146,11 @@ def _run(run: Run, name: str, group: int) -> dict[str, Any]:
         "device": run.costs.get("device"),
         "curves": _curves(run),
     }
+
+
+def _job(job: Job) -> dict[str, str]:
+    choices = ", ".join(f"{name}={value}" for name, value in job.choices.items())
+    return {"name": job.name, "choices": choices, "status": job.status, "error": job.error}
 
 
 def _curves(run: Run) -> dict[str, list[float | None]]:

@@ -3,7 +3,8 @@ const rows = () => DATA.groups.map((_, group) => ({ group }));
 const counts = ["finished", "unfinished", "pruned", "failed"].map((status) => [status, DATA.runs.filter((run) => run.status === status).length]);
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 document.getElementById("summary").textContent =
-  `${plural(DATA.groups.length, "configuration")}; ${counts.filter(([, count]) => count).map(([status, count]) => `${count} ${status}`).join(", ")}.`;
+  `${plural(DATA.groups.length, "configuration")}; ${counts.filter(([, count]) => count).map(([status, count]) => `${count} ${status}`).join(", ")}`
+  + `${DATA.jobs.length ? `; ${plural(DATA.jobs.length, "job")} left no run` : ""}.`;
 
 function filters() {
   const tests = new Map();
@@ -229,9 +230,9 @@ function allRuns() {
     sortableTable({ caption: "Every run", columns, rows: () => DATA.runs, sort: 1, descending: false }),
     DATA.jobs.length ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Jobs without a folder" }, el("table", {},
       el("caption", {}, "Jobs of sweeps that ended before they had anything to keep"),
-      el("thead", {}, el("tr", {}, ["Job", "Status", "Error"].map((head) => el("th", { scope: "col" }, head)))),
+      el("thead", {}, el("tr", {}, ["Job", "Status", "Error", "Choices"].map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, DATA.jobs.map((job) => el("tr", {}, el("th", { scope: "row", class: "text" }, job.name),
-        el("td", {}, status(job)), el("td", { class: "text" }, job.error)))))) : null);
+        el("td", {}, status(job)), el("td", { class: "text" }, job.error), el("td", { class: "text" }, job.choices)))))) : null);
 }
 
 const applyFilters = filters();

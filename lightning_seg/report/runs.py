@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 _CONFIG = "config.yaml"
+_SCORES = ("train/", "val/", "test/")
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """How a job of a sweep ended, as the sweep's table tells it: its `error` is empty if it has none."""
+    """How a job of a sweep ended, as the sweep's table tells it.
+
+    Args:
+        name: of its run.
+        choices: what it had of the swept parameters.
+        status: how it ended.
+        error: empty if it has none.
+    """
 
     name: str
+    choices: dict[str, str]
     status: str
     error: str
 
@@ -157,8 +166,14 @@ def _job_ends(parent: Path) -> dict[str, Job]:
         with path.open(newline="", errors="replace") as file:
             reader = csv.DictReader(file)
             if {"run", "status", "error"} <= set(reader.fieldnames or ()):
-                jobs |= {row["run"]: Job(row["run"], row["status"], row["error"] or "") for row in reader}
+                jobs |= {row["run"]: _job(row) for row in reader}
     return jobs
+
+
+def _job(row: dict[str, str]) -> Job:
+    results = ("run", "status", "seconds", "error")
+    choices = {name: value for name, value in row.items() if name not in results and not name.startswith(_SCORES)}
+    return Job(row["run"], choices, row["status"], row["error"] or "")
 
 
 def _runs_within(folder: Path) -> list[Path]:

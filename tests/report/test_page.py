@@ -18,7 +18,12 @@ from tests.report.conftest import WriteRun
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCORES = {("ce", 0): 0.5, ("ce", 1): 0.52, ("dice", 0): 0.8, ("dice", 1): 0.9, ("dice", 2): None, ("lovasz", 0): 0.6}
-JOB = Job("a job </script><script>document.title = 'run'</script>", "failed", "<b>no</b> memory")
+JOB = Job(
+    "a job </script><script>document.title = 'run'</script>",
+    {"loss": "dice", "seed": "0"},
+    "failed",
+    "<b>no</b> memory",
+)
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +166,12 @@ def test_scores_are_means_with_their_spread_in_percent(opened: Opened) -> None:
 
 
 def test_runs_that_did_not_finish_are_named_with_their_reason(opened: Opened) -> None:
-    assert opened.page.locator("#summary").inner_text() == "3 configurations; 5 finished, 1 unfinished."
+    assert (
+        opened.page.locator("#summary").inner_text() == "3 configurations; 5 finished, 1 unfinished; 1 job left no run."
+    )
     assert opened.rows("runs", 2).count("… unfinished") == 1
     lost = opened.page.locator("#runs table").nth(1).locator("tbody tr").inner_text()
-    assert lost.split("\t") == [JOB.name, "✗ failed", JOB.error]
+    assert lost.split("\t") == [JOB.name, "✗ failed", JOB.error, "loss=dice, seed=0"]
 
 
 def test_names_are_text_whatever_they_hold(opened: Opened) -> None:

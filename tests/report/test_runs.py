@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_seg.report import read_runs
+from lightning_seg.report import Job, read_runs
 from lightning_seg.report.runs import find_runs, read_run
 from tests.report.conftest import WriteRun
 
@@ -72,11 +72,11 @@ def test_jobs_that_left_no_run_are_told_and_the_newest_table_counts(write_run: W
     run = write_run("kept")
     for age, (name, error) in enumerate([("old", "first error"), ("new", "second error")]):
         table = tmp_path / "runs" / f"{name}.csv"
-        write_table(table, ("gone", "failed", error))
+        table.write_text(f"run,status,loss,seed,val/iou,test/iou,seconds,error\ngone,failed,dice,1,,,,{error}\n")
         os.utime(table, (age, age))
     (tmp_path / "runs" / "other.csv").write_text("a,b\n1,2\n")
     (job,) = read_runs([tmp_path])[1]
-    assert (job.name, job.status, job.error) == ("gone", "failed", "second error")
+    assert job == Job("gone", {"loss": "dice", "seed": "1"}, "failed", "second error")
     assert read_runs([run])[1] == []
 
 

@@ -3,22 +3,26 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import submitit
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as SubmititLauncher
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.commands.cluster import make_tasks_visible
 from lightning_seg.commands.launch import count_processes
 from lightning_seg.commands.sweeps.jobs import JobError
+from lightning_seg.inference.whole_file import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +47,16 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
         params: the keys of `conf/hydra/launcher/slurm.yaml`, with the names of hydra-submitit-launcher.
     """
 
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """As Hydra asks.
+
+        Raises:
+            ValueError: there is no SLURM here.
+        """
+        if shutil.which("sbatch") is None:
+            raise ValueError("launcher=slurm sends jobs by sbatch, which this machine does not have.")
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
     def __call__(self, *args: Any, **kwargs: Any) -> JobReturn:
         """Runs one job, in each of its tasks.
 
@@ -62,27 +76,39 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Sends all jobs and waits for them; what each returned, or how it failed, in their order.
 
+        A job that an earlier command has sent for the same folder, and that SLURM still has, is not sent again.
+
         Raises:
             ValueError: a trainer does not say what it needs, before anything is sent.
         """
         assert self.hydra_context is not None
         assert self.config is not None
+        jobs: dict[int, submitit.Job[JobReturn]] = {}
+        runs: dict[int, str] = {}
         groups: dict[str, list[int]] = {}
+        states = _states() or {}
         for index, overrides in enumerate(job_overrides):
             composed: Any = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
             _check_trainer(composed.trainer)
-            asked = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
-            groups.setdefault(json.dumps(asked), []).append(index)
+            asked: Any = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
+            runs[index] = str(Path(composed.runs, str(composed.run)).expanduser().absolute())
+            job = _sent_before(asked["submitit_folder"], runs[index], states)
+            if job is None:
+                groups.setdefault(json.dumps(asked), []).append(index)
+            else:
+                jobs[index] = job
+                log.info("SLURM job %s is at it: %s", job.job_id, runs[index])
 
-        jobs: dict[int, submitit.Job[JobReturn]] = {}
         for asked_as_text, indices in groups.items():
-            executor = _executor(json.loads(asked_as_text))
-            state = Singleton.get_state()
+            asked = json.loads(asked_as_text)
+            singletons = Singleton.get_state()
             arguments = [
-                (list(job_overrides[index]), "hydra.sweep.dir", initial_job_idx + index, f"job_{index}", state)
+                (list(job_overrides[index]), "hydra.sweep.dir", initial_job_idx + index, f"job_{index}", singletons)
                 for index in indices
             ]
-            for index, job in zip(indices, executor.map_array(self, *zip(*arguments, strict=True)), strict=True):
+            sent = _executor(asked).map_array(self, *zip(*arguments, strict=True))
+            _note_sent(asked["submitit_folder"], dict(zip((runs[index] for index in indices), sent, strict=True)))
+            for index, job in zip(indices, sent, strict=True):
                 jobs[index] = job
                 what = " ".join(filter_overrides(job_overrides[index]))
                 log.info("SLURM job %s: %s, log %s", job.job_id, what, job.paths.folder)
@@ -90,7 +116,7 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
             _wait(list(jobs.values()))
         except KeyboardInterrupt:
             numbers = " ".join(sorted({job.job_id.split("_")[0] for job in jobs.values()}))
-            log.warning("the jobs go on without this command; to end them: scancel %s", numbers)
+            log.warning("the jobs go on, and the same command waits for them again; to end them: scancel %s", numbers)
             raise
         return [_outcome(jobs[index], job_overrides[index]) for index in sorted(jobs)]
 
@@ -139,6 +165,29 @@ def _executor(params: dict[str, Any]) -> submitit.AutoExecutor:
         **{name if name in shared else f"slurm_{name}": value for name, value in params.items() if value is not None}
     )
     return executor
+
+
+def _sent_before(submitit_folder: str, run: str, states: Mapping[str, str]) -> submitit.Job[JobReturn] | None:
+    """The job that was sent for a run and is not over, if there is one."""
+    job, tasks = _sent(submitit_folder).get(run, ("", 0))
+    if states.get(job, "COMPLETED") in _OVER:
+        return None
+    return submitit.SlurmJob(submitit_folder, job, list(range(tasks)))
+
+
+def _note_sent(submitit_folder: str, jobs: Mapping[str, submitit.Job[JobReturn]]) -> None:
+    noted = {**_sent(submitit_folder), **{run: (job.job_id, job.num_tasks) for run, job in jobs.items()}}
+    with whole_file(_sent_path(submitit_folder), overwrite=True) as temporary:
+        temporary.write_text(json.dumps(noted, indent=1))
+
+
+def _sent(submitit_folder: str) -> dict[str, tuple[str, int]]:
+    path = _sent_path(submitit_folder)
+    return {run: (job, tasks) for run, (job, tasks) in json.loads(path.read_text()).items()} if path.is_file() else {}
+
+
+def _sent_path(submitit_folder: str) -> Path:
+    return Path(submitit_folder).parent / "sent.json"
 
 
 def _wait(jobs: Sequence[submitit.Job[JobReturn]]) -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import re
+import signal
+import subprocess
 from pathlib import Path
 
 from tests.cluster.conftest import SMALL, Call, assert_same_weights, from_readme
@@ -38,12 +40,26 @@ def test_a_sweep_sends_each_job_to_slurm_and_ends_with_their_table(call: Call, c
     assert again.stdout.count("finished before") == 3
 
 
-def test_a_preempted_job_of_a_sweep_goes_on_and_ends_as_if_it_had_not_been(
+def test_a_preempted_job_of_a_command_that_is_gone_goes_on_and_ends_as_if_nothing_had_happened(
     call: Call, cluster: Slurm, folder: Path
 ) -> None:
-    done = call("lightning-seg-train launcher=slurm trainer=cpu loss=ce run=preempted", callback("PreemptOnce"))
+    command = ["lightning-seg-train", "launcher=slurm", "trainer=cpu", "loss=ce", "run=preempted"]
+    arguments = [*SMALL, callback("PreemptOnce")]
+    with subprocess.Popen(
+        [*command, *arguments], cwd=folder, env=cluster.environment, stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        (job,) = next(filter(None, map(jobs_sent, first.stdout)))
+        first.send_signal(signal.SIGINT)
+        printed = first.stdout.read()
+    assert first.returncode != 0
+    assert f"scancel {job}" in printed
+
+    before = cluster.states()
+    done = call(" ".join(command), callback("PreemptOnce"))
     assert done.returncode == 0, done.stderr
-    (job,) = jobs_sent(done.stdout + done.stderr)
+    assert cluster.states().keys() == before.keys()
+    assert f"SLURM job {job} is at it" in done.stdout
     assert "Restarts=1" in cluster.call("scontrol", "show", "job", job)
     assert cluster.wait(job) == "COMPLETED"
     assert_same_weights(folder / "runs" / "preempted", folder / "runs" / "swept,loss=ce")

@@ -121,7 +121,8 @@ def launch(launcher: Launcher, jobs: Sequence[Job], first: int) -> None:
         returns = launcher.launch([list(job.overrides) for job in jobs], initial_job_idx=first)
     except Exception as failure:  # of the launcher itself: a worker was killed, a scheduler is not there
         error = one_line(failure) or _last_line(failure)
-        traceback.print_exception(failure)
+        if one_line(failure) is None:
+            traceback.print_exception(failure)
     for job, returned in zip(jobs, returns, strict=False):
         value = returned._return_value  # `return_value` would raise it
         if returned.status == JobStatus.COMPLETED:

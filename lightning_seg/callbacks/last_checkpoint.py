@@ -44,9 +44,17 @@ class LastCheckpoint(Checkpoint):
     Args:
         path: the file, `.../last.ckpt` by custom.
         every_minutes: a checkpoint is written when the last one is older; 0 for each step, None for epochs only.
+
+    Raises:
+        ValueError: `every_minutes` is no such number.
     """
 
     def __init__(self, path: str | Path, every_minutes: float | None) -> None:
+        if isinstance(every_minutes, str) or (every_minutes is not None and not every_minutes >= 0):
+            raise ValueError(
+                f"every_minutes={every_minutes} is no number of minutes: give 0 or more, or null to write a checkpoint "
+                "at the end of each epoch only."
+            )
         self.path = Path(path)
         self.every_minutes = every_minutes
         self._signals = StopSignals()

@@ -202,6 +202,12 @@ def test_checkpoints_are_written_as_often_as_asked(
     assert [*found, saved(tmp_path)["global_step"]] == steps
 
 
+@pytest.mark.parametrize("every_minutes", [-1, "often", float("nan")])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, every_minutes: Any) -> None:
+    with pytest.raises(ValueError, match=rf"every_minutes={every_minutes} is no number of minutes"):
+        LastCheckpoint(tmp_path / "last.ckpt", every_minutes)
+
+
 def test_a_checkpoint_whose_writing_breaks_off_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -403,3 +403,53 @@ def test_nothing_waits_for_a_device_and_no_one_hot_is_built(case, task, monkeypa
         # The hardest pixels are found by counting costs in a fixed number of bins.
         counts = 2048 if case.make in (OhemCrossEntropyLoss, TopKCrossEntropyLoss) else 0
         assert watch.largest_integers <= max(target.numel(), counts)
+
+
+CLASSES = [
+    *(DiceLoss, JaccardLoss, TverskyLoss, FocalTverskyLoss, GeneralizedDiceLoss, LogCoshDiceLoss, MCCLoss),
+    *(LovaszSoftmaxLoss, BoundaryLoss, HausdorffDistanceLoss, SoftClDiceLoss),
+]
+
+
+@pytest.mark.parametrize("make", CLASSES)
+def test_with_present_classes_it_does_not_matter_how_many_others_there_are(make):
+    logits, target = batch("multiclass", 255)
+    wide = torch.cat([logits, logits.new_full((2, 17, 6, 5), -1000.0)], 1)
+    loss = make(classes="present", ignore_index=255)
+    value, gradient = value_and_gradient(loss, logits, target)
+    wide_value, wide_gradient = value_and_gradient(loss, wide, target)
+    torch.testing.assert_close(wide_value, value)
+    torch.testing.assert_close(wide_gradient[:, :4], gradient)
+
+
+@pytest.mark.parametrize("make", CLASSES)
+def test_false_positives_of_an_absent_class_cost_with_all_classes_and_nothing_with_present_ones(make):
+    # Each channel is by itself, and nothing is true in the last.
+    logits, target = batch("multilabel")
+    target[:, 3] = 0
+    logits[:, 3] = -100
+    wrong = logits.clone()
+    wrong[:, 3, 1:4, 1:4] = 3
+    present, every = make(task="multilabel", classes="present"), make(task="multilabel", classes="all")
+    torch.testing.assert_close(present(wrong, target), present(logits, target), rtol=0, atol=0)
+    if make is BoundaryLoss:  # a class without outline has no distances
+        torch.testing.assert_close(every(wrong, target), every(logits, target), rtol=0, atol=0)
+    else:
+        assert every(wrong, target) > every(logits, target) + 1e-3
+
+
+@pytest.mark.parametrize("name", ["ce", "focal", "dice", "jaccard", "generalized_dice", "mcc", "lovasz", "ce_dice"])
+def test_the_gradient_is_all_the_memory_of_the_logits_size_that_is_taken(name):
+    torch.manual_seed(0)
+    logits = torch.randn(2, 16, 256, 512, requires_grad=True)
+    target = torch.randint(0, 16, (2, 256, 512))
+    loss = CASES[name].make(ignore_index=255)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        loss(logits, target).backward()
+    live = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            live += event.nbytes()
+            peak = max(peak, live)
+    size = logits.numel() * 4
+    assert size <= peak <= 1.5 * size

@@ -113,6 +113,20 @@ def test_without_smoothing_an_absent_class_that_nothing_predicts_costs_nothing()
     assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("probability", [0.5, 1e-3, 0.999])
+@pytest.mark.parametrize("pixels", [1, 20, 400])
+def test_smoothing_does_not_freeze_an_object_of_few_pixels(pixels, probability):
+    # Undecided, all missed, or nearly right: its pixels are drawn on at least half as hard as without smoothing.
+    target = torch.arange(4096).lt(pixels).long().view(1, 64, 64)
+    p = torch.where(target == 1, probability, min(probability, 1 - probability))
+    smoothed, plain = (torch.logit(p).requires_grad_() for _ in range(2))
+    DiceLoss(task="binary")(smoothed, target).backward()
+    DiceLoss(task="binary", smooth=0)(plain, target).backward()
+    drawn, drawn_plainly = (-logits.grad[target == 1] for logits in (smoothed, plain))
+    assert drawn_plainly.gt(0).all()
+    assert drawn.ge(drawn_plainly / 2).all()
+
+
 def test_one_hot_soft_targets_give_what_their_labels_give(multiclass):
     logits, target = multiclass
     one_hot = F.one_hot(target, 4).movedim(-1, 1).double()

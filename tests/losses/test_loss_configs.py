@@ -145,3 +145,10 @@ def test_lovasz_comes_in_after_cross_entropy():
         weights.append(loss.weights["lovasz"])
     assert weights == pytest.approx([0, 0, 0, 0, 0, 0, 0.2, 0.4, 0.6, 0.8])
     assert loss.weights["ce"] == 1
+
+
+def test_cross_entropy_plus_dice_in_equal_parts_is_what_is_trained_with_by_default():
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        loss = instantiate(compose("train").loss)
+    assert type(loss) is losses.CrossEntropyDiceLoss
+    assert loss.weights == {"cross_entropy": 1.0, "dice": 1.0}

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_seg.losses import LovaszHingeLoss, LovaszSoftmaxLoss
 from lightning_seg.losses.lovasz import _jaccard_steps, jaccard_slopes
@@ -260,3 +261,26 @@ def test_a_nan_among_the_logits_shows(make, method):
     logits, target = torch.randn(2, 1, 4, 5), torch.randint(0, 2, (2, 1, 4, 5))
     logits[0, 0, 1, 2] = torch.nan
     assert make(task="binary", classes="all", method=method)(logits, target).isnan()
+
+
+class _Sorts(TorchDispatchMode):
+    """Counts how often something is sorted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ in ("sort", "argsort", "topk")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("make", [LovaszSoftmaxLoss, LovaszHingeLoss])
+@pytest.mark.parametrize("per_image", [False, True])
+def test_all_classes_and_images_are_sorted_at_once_and_by_default_nothing_is(make, per_image, multilabel):
+    logits, target = multilabel
+    for options, sorts in (({}, 0), ({"method": "sort"}, 1)):
+        with _Sorts() as counted:
+            loss = make(task="multilabel", per_image=per_image, **options)
+            loss(logits.clone().requires_grad_(), target).backward()
+        assert counted.count == sorts

@@ -69,9 +69,11 @@ def test_alpha_weighs_false_positives_and_beta_false_negatives():
 @pytest.mark.parametrize("task", ["multiclass", "multilabel", "binary"])
 def test_swapping_alpha_and_beta_changes_value_and_gradient(task):
     logits, target = batch(task)
-    logits = logits + 1
+    logits = (logits + 1).requires_grad_()
     one, other = (TverskyLoss(alpha=a, beta=1 - a, task=task, ignore_index=255)(logits, target) for a in (0.3, 0.7))
     assert (one - other).abs() > 1e-3
+    (one_gradient,), (other_gradient,) = (torch.autograd.grad(value, logits) for value in (one, other))
+    assert (one_gradient - other_gradient).norm() > 0.1 * one_gradient.norm()
 
 
 def test_over_all_classes_of_the_multiclass_task_micro_reads_only_their_sum():

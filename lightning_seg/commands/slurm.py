@@ -80,6 +80,7 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
 
         Raises:
             ValueError: a trainer does not say what it needs, before anything is sent.
+            RuntimeError: sbatch refuses a job.
         """
         assert self.hydra_context is not None
         assert self.config is not None
@@ -106,7 +107,10 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
                 (list(job_overrides[index]), "hydra.sweep.dir", initial_job_idx + index, f"job_{index}", singletons)
                 for index in indices
             ]
-            sent = _executor(asked).map_array(self, *zip(*arguments, strict=True))
+            try:
+                sent = _executor(asked).map_array(self, *zip(*arguments, strict=True))
+            except submitit.core.utils.FailedJobError as error:
+                raise RuntimeError(f"SLURM takes no such job: {' '.join(str(error).split())}") from None
             _note_sent(asked["submitit_folder"], dict(zip((runs[index] for index in indices), sent, strict=True)))
             for index, job in zip(indices, sent, strict=True):
                 jobs[index] = job
@@ -156,13 +160,15 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
         )
 
 
-def _executor(params: dict[str, Any]) -> submitit.AutoExecutor:
-    folder = params.pop("submitit_folder")
-    del params["_target_"]
+def _executor(asked: Mapping[str, Any]) -> submitit.AutoExecutor:
     shared = set(OmegaConf.structured(BaseQueueConf).keys())
-    executor = submitit.AutoExecutor(folder, cluster="slurm")
+    executor = submitit.AutoExecutor(asked["submitit_folder"], cluster="slurm")
     executor.update_parameters(
-        **{name if name in shared else f"slurm_{name}": value for name, value in params.items() if value is not None}
+        **{
+            name if name in shared else f"slurm_{name}": value
+            for name, value in asked.items()
+            if value is not None and name not in ("_target_", "submitit_folder")
+        }
     )
     return executor
 

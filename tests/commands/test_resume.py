@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ NETWORK = (
 DATA = ["data.num_train=24", "data.num_val=3", "data.num_test=2", "data.image_size=32", "data.batch_size=2"]
 SMALL = ["~backbone", f"+backbone={NETWORK}", *DATA, "trainer.accelerator=cpu", "trainer.max_epochs=3"]
 STEPS = 12  # an epoch in one process
+TWO = ["trainer=ddp_sim", "trainer.max_epochs=2"]
 Start = Callable[..., BaseProcess]
 
 
@@ -41,18 +43,27 @@ def call(folder: Path, arguments: list[str]) -> None:
     train.main()
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start_in(folder: Path, *arguments: str) -> BaseProcess:
     """Starts the command, in a process that has torch and the package imported already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lightning_seg.commands.train"])
+    process = context.Process(target=call, args=(folder, [*SMALL, *arguments]))
+    process.start()
+    return process
 
-    def begin(*arguments: str) -> BaseProcess:
-        process = context.Process(target=call, args=(tmp_path, [*SMALL, *arguments]))
-        process.start()
-        return process
 
-    return begin
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Starts the command in the test's folder."""
+    return partial(start_in, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in two processes that was not interrupted."""
+    folder = tmp_path_factory.mktemp("two")
+    assert wait(start_in(folder, "run=whole", *TWO)) == 0
+    return folder / "runs/whole"
 
 
 def wait(process: BaseProcess) -> int | None:
@@ -104,16 +115,50 @@ def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(
         signal_at("on_validation_batch_start", 1, 0, signal.SIGUSR1, to_parent=True),
     ],
 )
-def test_processes_stop_at_the_same_step_and_go_on_together(start: Start, tmp_path: Path, stop: str) -> None:
-    options = ["trainer=ddp_sim", "trainer.max_epochs=2"]
-    assert wait(start("run=whole", *options)) == 0
+def test_processes_stop_at_the_same_step_and_go_on_together(
+    start: Start, tmp_path: Path, two_processes: Path, stop: str
+) -> None:
     # A signal that the process is left to handle, after its children have ended, is a negative exit code.
-    assert wait(start("run=cut", *options, stop)) in (128 + signal.SIGTERM, -signal.SIGUSR1)
+    assert wait(start("run=cut", *TWO, stop)) in (128 + signal.SIGTERM, -signal.SIGUSR1)
     step = torch.load(tmp_path / "runs/cut/checkpoints/last.ckpt", weights_only=True)["global_step"]
     assert step == (STEPS // 2 + 3 if "rank" in stop else STEPS)
     assert f"holds step {step}; the same command" in (tmp_path / "log").read_text()
-    assert wait(start("run=cut", *options, "resume=auto")) == 0
-    check_same_run(tmp_path / "runs/whole", tmp_path / "runs/cut")
+    assert wait(start("run=cut", *TWO, "resume=auto")) == 0
+    check_same_run(two_processes, tmp_path / "runs/cut")
+
+
+@pytest.mark.slow
+def test_a_run_survives_the_end_of_each_of_its_processes(start: Start, tmp_path: Path, two_processes: Path) -> None:
+    checkpoints = tmp_path / "runs/killed/checkpoints"
+    options = [*TWO, "run=killed", "resume=auto", "callbacks.last.every_minutes=0"]
+    for victim in range(3):
+        process, begun = start(*options), time.time()
+        while process.is_alive() and not written_since(begun, checkpoints):
+            time.sleep(0.01)
+        assert process.pid is not None
+        processes = [process.pid, *ranks(process.pid)]
+        assert len(processes) == 3
+        os.kill(processes[victim], signal.SIGKILL)
+        assert wait(process) not in (0, None)
+        while any(is_running(pid) for pid in processes):
+            time.sleep(0.05)
+        for path in checkpoints.glob("*.ckpt"):
+            assert torch.load(path, weights_only=True)["state_dict"]
+    assert wait(start(*options)) == 0
+    check_same_run(two_processes, checkpoints.parent)
+
+
+def ranks(pid: int) -> list[int]:
+    """The processes that a process has started to train in."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_job_that_slurm_starts_again_goes_on_with_its_run(

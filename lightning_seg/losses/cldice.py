@@ -34,8 +34,9 @@ class SoftClDiceLoss(Loss):
     Soft targets are refused.
     Cost: d + 1 poolings an iteration, in d dimensions, of maps in the logits' size, and what their backward pass needs.
     With the defaults, on one core, forward and backward take 90 ms for each image and class at 512 × 512 and 560 ms at
-    96 × 96 × 96 (DiceLoss: 3 and 11 ms), and keep 56 and 72 times the memory of the logits. In three dimensions on CUDA
-    the backward pass of the pooling adds in no fixed order, so results may differ in the last digits.
+    96 × 96 × 96 (DiceLoss: 3 and 11 ms), with a peak of 66 and 83 times the memory of the logits, gradient included.
+    In three dimensions on CUDA the backward pass of the pooling adds in no fixed order, so results may differ in the
+    last digits.
 
     Args:
         iterations: of the skeleton, 1 or more; at least the greatest radius in pixels of the structures, since of wider

@@ -107,14 +107,15 @@ def train(config: dict[str, Any]) -> float:
     datamodule = instantiate(config["data"])
     # What the data module derived belongs to the checkpoint too.
     insert_class_weights(config, cache(datamodule.class_weights))
-    for part in (config["data"], config["module"], *config["callbacks"].values()):
+    callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
+    for part in (config["data"], config["module"], *callbacks):
         for name in part.keys() & {"class_names", "palette"}:
             part[name] = getattr(datamodule, name)
     module = instantiate(config["module"])
     timer = Timer()  # its time is in the checkpoints, too
     trainer = instantiate(
         config["trainer"],
-        callbacks=[*(instantiate(callback) for callback in config["callbacks"].values()), StoredConfig(config), timer],
+        callbacks=[*map(instantiate, callbacks), StoredConfig(config), timer],
         logger=instantiate(config["logger"]) if config["logger"] else False,
     )
 

@@ -50,6 +50,12 @@ def test_a_run_leaves_checkpoint_curves_scores_and_pictures(run: Run, folder: Pa
     assert [path.name for path in folder.iterdir() if path.name not in ("runs", "my_images")] == []
 
 
+def test_a_callback_set_to_null_is_left_out(run: Run, folder: Path) -> None:
+    run(*TRAIN, "run=one", "callbacks.pictures=null", "callbacks.progress=null")
+    assert (folder / "runs/one/result.json").is_file()
+    assert not (folder / "runs/one/predictions.png").exists()
+
+
 def test_one_seed_gives_one_result(run: Run, folder: Path) -> None:
     run(*TRAIN, "run=one")
     run(*TRAIN, "run=two")

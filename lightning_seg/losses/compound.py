@@ -97,7 +97,7 @@ class CompoundLoss(nn.Module):
         read = {(term.spacing, term.classes if isinstance(term.classes, tuple) else "all"): None for term in readers}
         if len(read) > 1:
             listed = " and ".join(f"spacing={spacing}, classes={classes}" for spacing, classes in read)
-            raise ValueError(f"the terms read different distances ({listed}): let them agree, or give none.")
+            raise ValueError(f"the terms read different distances ({listed}): let them agree, or each find its own.")
         return readers[0].target_distances(target, num_classes)
 
     def set_epoch(self, epoch: int) -> None:

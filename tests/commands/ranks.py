@@ -25,13 +25,6 @@ def fail_before_the_rendezvous(config: dict[str, Any]) -> None:
     distributed.init_process_group("gloo")
 
 
-def fail_while_others_wait(config: dict[str, Any]) -> None:
-    distributed.init_process_group("gloo")
-    if distributed.get_rank() == 1:
-        raise LookupError("rank one has no such thing")
-    distributed.barrier()
-
-
 def be_killed_while_others_wait(config: dict[str, Any]) -> None:
     distributed.init_process_group("gloo")
     if distributed.get_rank() == 1:

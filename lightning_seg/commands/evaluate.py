@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from lightning_seg.checkpoint import build_trusted, load_module, read_checkpoint
 from lightning_seg.commands.errors import one_line, quiet_lightning, run_command
 from lightning_seg.commands.launch import run_on_processes
+from lightning_seg.commands.paths import with_quoted_paths
 from lightning_seg.commands.scores import print_scores, write_scores
 from lightning_seg.commands.train import resolved
 
@@ -21,6 +22,7 @@ def main() -> None:
         offer_checkpoint_config(sys.argv[1:])
     except (OSError, ValueError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {one_line(error)}")
+    sys.argv[1:] = with_quoted_paths(sys.argv[1:])
     run_command(evaluate_composed, "evaluate")
 
 

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import load_module, read_checkpoint
 from lightning_seg.commands.errors import run_command
+from lightning_seg.commands.paths import with_quoted_paths
 from lightning_seg.commands.train import resolved
 from lightning_seg.inference import PredictedFiles, predict_files
 
@@ -14,6 +15,7 @@ from lightning_seg.inference import PredictedFiles, predict_files
 def main() -> None:
     """The console command; exit status 1 if an image could not be read."""
     results: list[PredictedFiles] = []
+    sys.argv[1:] = with_quoted_paths(sys.argv[1:])
     run_command(lambda config: results.append(predict(config)), "predict")
     if results and results[0].failed:
         sys.exit(1)

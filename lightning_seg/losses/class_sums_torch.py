@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING
 
@@ -73,9 +72,7 @@ def forward(
         by_label[images] += labels.to(by_label.dtype)
         by_channel[images] += channels.to(by_channel.dtype)
     if histograms is not None:
-        counts, sums = histograms.read()
-        error_counts.copy_(counts)
-        error_sums.copy_(sums)
+        histograms.write(error_counts, error_sums)
 
 
 def _softmax_sums(
@@ -328,23 +325,34 @@ class _Histograms:
     def __init__(self, logits: Tensor, reads: Reads) -> None:
         images, classes, pixels = logits.shape
         self.per_image = reads.errors_per_image
-        groups = images if self.per_image else 1
-        like = torch.empty(0, dtype=_wide(logits), device=logits.device)
-        self._new = partial(ErrorHistogram, reads.bins, (groups, classes, 2), like, images * pixels)
+        self._bins, self._pixels = reads.bins, images * pixels
+        self._shape = (images if self.per_image else 1, classes, 2)
+        self._like = torch.empty(0, dtype=_wide(logits), device=logits.device)
         self._of_thread: dict[int, ErrorHistogram] = {}
 
-    def read(self) -> tuple[Tensor, Tensor]:
-        """The number of errors in each bin, int64, and their sum, float64."""
-        first, *others = self._of_thread.values() if self._of_thread else [self._new()]
-        for other in others:
-            first.packed += other.packed
-        return first.read()
+    def write(self, counts: Tensor, sums: Tensor) -> None:
+        """Writes the number of errors in each bin and their sum, (G, C, 2, bins)."""
+        parts = [histogram.packed.flatten(0, 2) for histogram in self._of_thread.values()]
+        counts, sums = counts.view(-1, counts.shape[3]), sums.view(-1, sums.shape[3])
+        if not parts:  # there were no pixels
+            counts.zero_()
+            sums.zero_()
+            return
+
+        def write_rows(rows: slice) -> None:
+            first, *others = (part[rows] for part in parts)
+            for other in others:
+                first += other
+            counts[rows], sums[rows] = self._bins.unpack(first, self._like.dtype, self._pixels)
+
+        step = max(1, block_size(sums) // counts.shape[1])
+        map_blocks(write_rows, [slice(row, row + step) for row in range(0, len(counts), step)], counts.device)
 
     @property
     def _histogram(self) -> ErrorHistogram:
         thread = get_ident()
         if thread not in self._of_thread:
-            self._of_thread[thread] = self._new()
+            self._of_thread[thread] = ErrorHistogram(self._bins, self._shape, self._like, self._pixels)
         return self._of_thread[thread]
 
     def add_softmax(self, images: slice, p: Tensor, labels: Tensor, valid: Tensor | None) -> None:

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.block_threads import map_blocks
 from lightning_seg.losses.class_sums import Errors, Reads
 from lightning_seg.losses.distributed import join_processes
 from lightning_seg.losses.loss import Classes, Loss
@@ -14,6 +15,8 @@ from lightning_seg.losses.reduction import mean_over_classes, sum_if
 from lightning_seg.losses.statistics import Statistics
 
 Method = Literal["histogram", "sort"]
+# Bins whose slopes are computed at once, in the cache of a core.
+_BLOCK = 2**15
 
 
 class LovaszSoftmaxLoss(Loss):
@@ -180,7 +183,7 @@ def _mean_of_integrals(loss: Loss, errors: Errors, statistics: Statistics) -> Te
     return mean_over_classes(extensions, counted, weights, loss.per_image, loss.syncs).to(statistics.pixels.dtype)
 
 
-@torch.no_grad()
+@torch.library.custom_op("lightning_seg::jaccard_slopes", mutates_args=())
 def jaccard_slopes(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
     """By how much an error of each bin raises the Lovász extension: ∂/∂e, float64, (G, C, 2, bins).
 
@@ -195,11 +198,30 @@ def jaccard_slopes(foreground: Tensor, background: Tensor, total: Tensor) -> Ten
         total: the number of pixels of the class, (G, C).
 
     Returns:
-        Slopes of foreground, then of background.
+        Slopes of foreground, then of background; they have no gradient.
     """
-    n_f, n_b, total = foreground.double(), background.double(), total.unsqueeze(2)
+    slopes = foreground.new_empty(*foreground.shape[:2], 2, foreground.shape[2], dtype=torch.float64)
+
+    def write(group_and_class: tuple[int, slice]) -> None:
+        slopes[group_and_class] = _slopes(*(counts[group_and_class] for counts in (foreground, background, total)))
+
+    groups, classes, bins = foreground.shape
+    step = max(1, _BLOCK // bins) if foreground.device.type == "cpu" else classes
+    blocks = [(group, slice(first, first + step)) for group in range(groups) for first in range(0, classes, step)]
+    map_blocks(write, blocks, foreground.device)
+    return slopes
+
+
+@jaccard_slopes.register_fake
+def _(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
+    return foreground.new_empty(*foreground.shape[:2], 2, foreground.shape[2], dtype=torch.float64)
+
+
+def _slopes(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
+    """Of classes (C, bins) of one group, (C, 2, bins)."""
+    n_f, n_b, total = foreground.double(), background.double(), total.unsqueeze(1)
     # Numbers of larger errors: exclusive sums from the top.
-    found, wrong = (n.flip(2).cumsum(2).flip(2) - n for n in (n_f, n_b))
+    found, wrong = (n.flip(1).cumsum(1).flip(1) - n for n in (n_f, n_b))
     union = total + wrong
     after = union + n_b
     many = n_b > 0
@@ -211,7 +233,7 @@ def jaccard_slopes(foreground: Tensor, background: Tensor, total: Tensor) -> Ten
     absent = total == 0
     largest = ((wrong == 0) & many) / n_b.clamp(min=1)
     of_foreground, of_background = of_foreground.where(~absent, 0), of_background.where(~absent, largest)
-    return torch.stack([of_foreground, of_background], 2)
+    return torch.stack([of_foreground, of_background], 1)
 
 
 def _mean_of_extensions(loss: Loss, errors: Tensor, statistics: Statistics) -> Tensor:

@@ -199,6 +199,14 @@ def test_void_pixels_count_as_if_they_were_cut_out(case, task):
 
 
 @every_loss
+def test_a_logit_that_is_no_number_shows_in_the_loss(case, task):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    logits, target = batch(task)
+    logits[0, 0, 2, 3] = float("nan")
+    assert loss(logits, target).isnan()
+
+
+@every_loss
 def test_a_batch_of_void_pixels_gives_zero_attached_to_the_graph(case, task):
     loss = case.make(task=task, ignore_index=255, **case.options)
     logits, target = batch(task)

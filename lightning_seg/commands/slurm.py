@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ _OVER = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),
     *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
 }
+_MAY_HAVE_WRITTEN = ("COMPLETED", "FAILED", "gone")
 
 
 class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
@@ -100,23 +101,23 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
                 jobs[index] = job
                 log.info("SLURM job %s is at it: %s", job.job_id, runs[index])
 
-        for asked_as_text, indices in groups.items():
-            asked = json.loads(asked_as_text)
-            singletons = Singleton.get_state()
-            arguments = [
-                (list(job_overrides[index]), "hydra.sweep.dir", initial_job_idx + index, f"job_{index}", singletons)
-                for index in indices
-            ]
-            try:
-                sent = _executor(asked).map_array(self, *zip(*arguments, strict=True))
-            except submitit.core.utils.FailedJobError as error:
-                raise RuntimeError(f"SLURM takes no such job: {' '.join(str(error).split())}") from None
-            _note_sent(asked["submitit_folder"], dict(zip((runs[index] for index in indices), sent, strict=True)))
-            for index, job in zip(indices, sent, strict=True):
-                jobs[index] = job
-                what = " ".join(filter_overrides(job_overrides[index]))
-                log.info("SLURM job %s: %s, log %s", job.job_id, what, job.paths.folder)
         try:
+            for asked_as_text, indices in groups.items():
+                asked = json.loads(asked_as_text)
+                singletons = Singleton.get_state()
+                arguments = [
+                    (list(job_overrides[index]), "hydra.sweep.dir", initial_job_idx + index, f"job_{index}", singletons)
+                    for index in indices
+                ]
+                try:
+                    sent = _executor(asked).map_array(self, *zip(*arguments, strict=True))
+                except submitit.core.utils.FailedJobError as error:
+                    raise RuntimeError(f"SLURM takes no such job: {' '.join(str(error).split())}") from None
+                _note_sent(asked["submitit_folder"], dict(zip((runs[index] for index in indices), sent, strict=True)))
+                for index, job in zip(indices, sent, strict=True):
+                    jobs[index] = job
+                    what = " ".join(filter_overrides(job_overrides[index]))
+                    log.info("SLURM job %s: %s, log %s", job.job_id, what, job.paths.folder)
             _wait(list(jobs.values()))
         except KeyboardInterrupt:
             numbers = " ".join(sorted({job.job_id.split("_")[0] for job in jobs.values()}))
@@ -224,14 +225,16 @@ def _tasks(job: submitit.Job[JobReturn]) -> list[submitit.Job[JobReturn]]:
     return [job.task(number) for number in range(job.num_tasks)]
 
 
-def _has_results(job: submitit.Job[JobReturn]) -> bool:
-    return all(task.paths.result_pickle.exists() for task in _tasks(job))
+def _has_results(job: submitit.Job[JobReturn], enough: Callable[[Iterable[bool]], bool] = all) -> bool:
+    return enough(task.paths.result_pickle.exists() for task in _tasks(job))
 
 
 def _outcome(job: submitit.Job[JobReturn], overrides: Sequence[str]) -> JobReturn:
     """What rank zero returned; if any task failed, its error, or the first of them."""
+    state = "" if _has_results(job) else (_states() or {}).get(job.job_id, "gone")
     end = time.monotonic() + _PATIENCE
-    while not _has_results(job) and time.monotonic() < end:
+    enough = any if state == "FAILED" else all  # of tasks that were ended by the failure of one
+    while state in _MAY_HAVE_WRITTEN and not _has_results(job, enough) and time.monotonic() < end:
         time.sleep(_RESULTS_EVERY)
     written = [task for task in _tasks(job) if task.paths.result_pickle.exists()]
     for task in sorted(written, key=lambda task: task.paths.result_pickle.stat().st_mtime_ns):
@@ -239,10 +242,8 @@ def _outcome(job: submitit.Job[JobReturn], overrides: Sequence[str]) -> JobRetur
         if outcome == "error":
             return _failed(overrides, f"{_message(result)} (SLURM job {job.job_id}, log {task.paths.stdout})")
     if len(written) < job.num_tasks:
-        state = (_states() or {}).get(job.job_id, "gone")
-        return _failed(
-            overrides, f"SLURM job {job.job_id} is {state} and has no result; log {job.task(0).paths.stdout}"
-        )
+        log_file = job.task(0).paths.stdout
+        return _failed(overrides, f"SLURM job {job.job_id} is {state} and has no result; log {log_file}")
     returned: JobReturn = job.task(0).result()
     return returned
 

@@ -23,10 +23,11 @@ def map_blocks(function: Callable[[Block], Result], blocks: Sequence[Block], dev
     depend on the number of threads.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
+    inference = torch.is_inference_mode_enabled()  # only of this thread
 
     def alone(block: Block) -> Result:
         torch.set_num_threads(1)  # of this thread, and of threads that start from now on
-        with torch.no_grad():
+        with torch.inference_mode(inference), torch.no_grad():
             return function(block)
 
     if threads == 1 or len(blocks) == 1:

@@ -62,6 +62,19 @@ def test_the_number_of_threads_changes_no_bit_of_a_loss(threads, monkeypatch):
         assert torch.equal(one, other)
 
 
+def test_a_loss_is_the_same_in_inference_mode(threads, monkeypatch):
+    monkeypatch.setattr(class_sums_torch, "block_size", lambda _: 1000)
+    expected, _ = loss_and_gradient()
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        logits = torch.randn(2, 5, 50, 40)
+        target = torch.randint(0, 5, (2, 50, 40))
+        target[:, :5] = 255
+        value = CrossEntropyDiceLoss(ignore_index=255)(logits, target)
+        value = value + LovaszSoftmaxLoss(ignore_index=255)(logits, target)
+    assert torch.equal(value, expected)
+
+
 def in_forked_process(connection) -> None:
     connection.send(map_blocks(lambda number: number + 1, range(3), CPU))
 

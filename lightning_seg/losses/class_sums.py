@@ -131,7 +131,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     reads = Reads(tuple(gammas), squares, uniform, label_map, errors, errors_per_image)  # type: ignore[arg-type]
     outputs = empty_outputs(logits, softmax, reads)
-    class_sums_torch.forward(logits, target, softmax, ignore_index, reads, outputs)
+    _back_end(logits.device.type).forward(logits, target, softmax, ignore_index, reads, outputs)
     return outputs
 
 
@@ -157,44 +157,19 @@ def _backward(
     gradients = class_sums_torch.Gradients(
         by_label, by_channel, by_pixel if label_map else None, by_bin if errors != "none" else None
     )
-    return class_sums_torch.backward(gradients, logits, target, normalizer, softmax, ignore_index, reads)
-
-
-@_forward.register_kernel("cuda")
-def _forward_on_cuda(
-    logits: Tensor, target: Tensor, softmax: bool, ignore_index: int | None, gammas: list[float], *flags: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    reads = Reads(tuple(gammas), *flags)
-    outputs = empty_outputs(logits, softmax, reads)
-    _cuda_back_end().forward(logits, target, softmax, ignore_index, reads, outputs)
-    return outputs
-
-
-@_backward.register_kernel("cuda")
-def _backward_on_cuda(
-    by_label: Tensor | None,
-    by_channel: Tensor | None,
-    by_pixel: Tensor | None,
-    by_bin: Tensor | None,
-    logits: Tensor,
-    target: Tensor,
-    normalizer: Tensor,
-    softmax: bool,
-    ignore_index: int | None,
-    gammas: list[float],
-    *flags: Any,
-) -> Tensor:
-    reads = Reads(tuple(gammas), *flags)
-    gradients = class_sums_torch.Gradients(
-        by_label, by_channel, by_pixel if reads.label_map else None, by_bin if reads.errors != "none" else None
-    )
-    result: Tensor = _cuda_back_end().backward(gradients, logits, target, normalizer, softmax, ignore_index, reads)
+    back_end = _back_end(logits.device.type)
+    result: Tensor = back_end.backward(gradients, logits, target, normalizer, softmax, ignore_index, reads)
     return result
+
+
+def _back_end(device: str) -> ModuleType:
+    """What computes on a type of device: the Triton kernels on CUDA, elsewhere and without Triton torch operations."""
+    return _cuda_back_end() if device == "cuda" else class_sums_torch
 
 
 @cache
 def _cuda_back_end() -> ModuleType:
-    """The Triton kernels, or torch operations where Triton is missing; not imported before a CUDA tensor comes."""
+    """Imported when the first CUDA tensor comes, not before."""
     try:
         from lightning_seg.losses import class_sums_triton
     except ModuleNotFoundError:

@@ -56,9 +56,15 @@ print([name for name in sys.modules if "class_sums_triton" in name or "class_sum
     assert run("-c", code).strip() == "[]"
 
 
-def test_cuda_tensors_are_given_to_the_kernels():
+@needs_triton
+def test_cuda_tensors_are_given_to_the_kernels_and_all_others_to_torch_operations():
+    from lightning_seg.losses import class_sums_triton
+
     for name in ("class_sums", "class_sums_backward"):
-        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"lightning_seg::{name}", "CUDA")
+        assert torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"lightning_seg::{name}", "CUDA")
+    assert class_sums._back_end("cuda") is class_sums_triton
+    assert class_sums._back_end("cpu") is class_sums_torch
+    assert class_sums._back_end("mps") is class_sums_torch
 
 
 def test_without_triton_cuda_tensors_are_computed_by_torch_operations(monkeypatch):

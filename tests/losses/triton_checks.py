@@ -18,8 +18,7 @@ from lightning_seg.losses.class_sums import Reads, class_sums
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 if DEVICE == "cpu":
-    engine._forward.register_kernel("cpu", engine._forward_on_cuda)
-    engine._backward.register_kernel("cpu", engine._backward_on_cuda)
+    engine._back_end = lambda device: class_sums_triton
 
 VOID = 255
 GAMMAS = (0.0, 0.5, 1.0, 1.5, 2.0)

@@ -121,6 +121,11 @@ class SegmentationModule(lightning.LightningModule):
 
     # ---- what research code may want to change
 
+    @property
+    def reads_unlabelled(self) -> bool:
+        """Whether training batches shall have images without labels as `unlabelled`. Asked as the loader is made."""
+        return False
+
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Image and mask of a batch. Called first in every training, validation and test step."""
         if isinstance(batch, Mapping) and "image" in batch and "mask" in batch:

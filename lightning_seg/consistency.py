@@ -20,7 +20,8 @@ class ConsistencyModule(SegmentationModule):
     with p the probabilities, g one of the seven symmetries of the square other than the identity, drawn for each batch,
     and u the batch's images together with those that it has under `unlabelled`; i runs over pixels. Every pixel counts,
     void ones too, since no label is looked at. The turned prediction g p(u) is a target, through which no gradient
-    flows. Both sides have the network in training mode, so that what dropout changes is part of the term.
+    flows. Both sides have the network in training mode, so that what dropout changes is part of the term, and
+    the running statistics of batch normalisation see all images in both positions.
 
     It is the transformation-consistent term of Li et al. 2020 (https://arxiv.org/abs/1903.00348), with rotations by
     exact quarter turns and flips, after which no pixel is interpolated or lost, and with the network itself as its own

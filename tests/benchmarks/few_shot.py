@@ -3,6 +3,7 @@
     python -m tests.benchmarks.few_shot                              # all of it: 192 trainings
     python -m tests.benchmarks.few_shot --datasets membrane --limits 4 8 --seeds 0
     python -m tests.benchmarks.few_shot trainer=gpu data.num_workers=8    # the same on a GPU
+    python -m tests.benchmarks.few_shot --steps 20 augment.crop_size=128  # about an eighth of it, for a CPU
     python -m tests.benchmarks.few_shot --summarise                  # only what has been measured
 
 Augmentation by turning, consistency, and regularisation are each on and off, in every combination; the eight

@@ -1,6 +1,6 @@
 """The notebooks run from start to end, and are committed as they ran.
 
-`jupyter execute --inplace --NotebookClient.record_timing=False notebooks/*.ipynb` brings their outputs up to date.
+`jupyter execute --inplace notebooks/*.ipynb` brings their outputs up to date.
 """
 
 import re
@@ -13,7 +13,9 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # A file or a folder of the machine that a notebook ran on.
-ABSOLUTE_PATH = re.compile(r"(?<![\w./:<])(/(root|home|Users|tmp|work|usr|opt|var|mnt|content)\b|[A-Z]:\\\\)")
+ABSOLUTE_PATH = re.compile(
+    r"(?<![\w./:<])(/(root|home|Users|tmp|work|usr|opt|var|mnt|content)\b|[A-Z]:\\\\|file://|~/)"
+)
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import build_trusted, load_module, read_checkpoint
@@ -68,10 +67,9 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"the data has {datamodule.num_classes} classes, but the checkpoint was trained for {module.num_classes}."
         )
-    trainer = instantiate(
-        {**config["trainer"], "default_root_dir": None, "num_sanity_val_steps": 0},
-        logger=False,
-        enable_checkpointing=False,
+    changed = {"default_root_dir": None, "num_sanity_val_steps": 0, "logger": False, "enable_checkpointing": False}
+    trainer = build_trusted(
+        {**config["trainer"], **changed}, trusted=config["trusted"], source="the trainer configuration"
     )
     run = trainer.test if split == "test" else trainer.validate
     scores = run(module, datamodule, verbose=False)[0]

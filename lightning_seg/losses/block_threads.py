@@ -1,4 +1,4 @@
-"""Blocks of a tensor side by side on the CPU's threads, each block in one thread.
+"""Blocks of a tensor side by side on the CPU's threads.
 
 torch spreads every single operation over its threads, which wait for each other after each; with many small operations
 and a core that another process uses at times, that waiting takes longer than the work.
@@ -12,6 +12,9 @@ from typing import TypeVar
 
 import torch
 
+# Blocks at once: each takes memory, and Python starts the operations of one at a time.
+_AT_ONCE = 4
+
 Block = TypeVar("Block")
 Result = TypeVar("Result")
 
@@ -19,21 +22,22 @@ Result = TypeVar("Result")
 def map_blocks(function: Callable[[Block], Result], blocks: Sequence[Block], device: torch.device) -> list[Result]:
     """`function` of each block, in their order, without gradients.
 
-    On the CPU as many run at once as torch has threads, so that what they write must not overlap. The results do not
-    depend on the number of threads.
+    On the CPU up to four run at once and share torch's threads, so that what they write must not overlap.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
+    at_once = min(threads, _AT_ONCE)
+    inference = torch.is_inference_mode_enabled()  # only of this thread
 
-    def alone(block: Block) -> Result:
-        torch.set_num_threads(1)  # of this thread, and of threads that start from now on
-        with torch.no_grad():
+    def beside_others(block: Block) -> Result:
+        torch.set_num_threads(threads // at_once)  # of this thread, and of threads that start from now on
+        with torch.inference_mode(inference), torch.no_grad():
             return function(block)
 
     if threads == 1 or len(blocks) == 1:
         with torch.no_grad():
             return [function(block) for block in blocks]
     try:
-        return list(_pool(threads).map(alone, blocks))
+        return list(_pool(at_once).map(beside_others, blocks))
     finally:
         torch.set_num_threads(threads)
 

@@ -48,7 +48,8 @@ def timed_with_memory(call: Call, logits: Tensor) -> tuple[Run, float]:
     """As `timed`, and the most memory that torch held during the call beyond what it held before, over the logits'.
 
     It counts the gradient and everything from torch's allocators, temporaries within an operation too; on the CPU not
-    what other libraries take, nor the few vectors that kernels keep outside of the allocator.
+    what other libraries take, nor the few vectors that kernels keep outside of the allocator. There it is measured in
+    one thread, the only one that the profiler sees; ours hold the temporaries of a block more for each further thread.
     """
     logits.grad = None
     if logits.is_cuda:
@@ -57,7 +58,12 @@ def timed_with_memory(call: Call, logits: Tensor) -> tuple[Run, float]:
         before = torch.cuda.memory_allocated()
         run = timed(call, logits)
         return run, (torch.cuda.max_memory_allocated() - before) / _size(logits)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run = timed(call, logits)
+    torch.set_num_threads(threads)
+    if threads > 1:
         run = timed(call, logits)
     # The profiler's own tables leave out what is freed before the operation ends.
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from lightning_seg import load_module
+from lightning_seg.checkpoint import CONFIG_KEY
 from tests.commands.conftest import SHORT, Run, write_folder
 
 TRAIN = (
@@ -71,6 +72,14 @@ def test_evaluation_says_what_is_wrong(fails: Run, run: Run, trained: Path) -> N
     assert (trained / "there.csv").read_text() == "mine"
     (trained / "text.ckpt").write_text("no checkpoint")
     assert "text.ckpt" in fails("lightning-seg-evaluate", "checkpoint=text.ckpt")
+
+
+def test_evaluation_runs_no_code_that_a_checkpoint_names(fails: Run, trained: Path) -> None:
+    content = torch.load(trained / "runs/mine/checkpoints/best.ckpt", weights_only=True)
+    content[CONFIG_KEY]["config"]["trainer"]["plugins"] = {"_target_": "os.mkdir", "path": "made"}
+    torch.save(content, trained / "bad.ckpt")
+    assert "'os.mkdir', which no trusted package defines" in fails("lightning-seg-evaluate", "checkpoint=bad.ckpt")
+    assert not (trained / "made").exists()
 
 
 def test_other_data_is_one_key_away(run: Run, trained: Path) -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import time
 
 import pytest
 import torch
@@ -25,14 +26,33 @@ def test_results_come_in_the_order_of_the_blocks(threads):
     assert torch.get_num_threads() == threads
 
 
-def test_each_block_runs_in_one_thread_of_as_many_as_torch_has(threads):
+def test_as_many_blocks_run_at_once_as_torch_has_threads(threads):
     meeting = threading.Barrier(threads, timeout=30)
 
     def block(_: int) -> tuple[int, bool]:
-        meeting.wait()  # passes only if all threads run blocks at once
+        meeting.wait()  # passes only if so many blocks run at once
         return torch.get_num_threads(), torch.is_grad_enabled()
 
     assert map_blocks(block, range(2 * threads), CPU) == [(1, False)] * (2 * threads)
+
+
+def test_four_blocks_share_more_threads(threads):
+    torch.set_num_threads(8)
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def block(_: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        return torch.get_num_threads()
+
+    assert map_blocks(block, range(16), CPU) == [2] * 16
+    assert most <= 4
 
 
 def test_an_error_in_a_block_is_raised_and_changes_no_setting(threads):
@@ -60,6 +80,19 @@ def test_the_number_of_threads_changes_no_bit_of_a_loss(threads, monkeypatch):
     results.append(loss_and_gradient())
     for one, other in zip(*results, strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_loss_is_the_same_in_inference_mode(threads, monkeypatch):
+    monkeypatch.setattr(class_sums_torch, "block_size", lambda _: 1000)
+    expected, _ = loss_and_gradient()
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        logits = torch.randn(2, 5, 50, 40)
+        target = torch.randint(0, 5, (2, 50, 40))
+        target[:, :5] = 255
+        value = CrossEntropyDiceLoss(ignore_index=255)(logits, target)
+        value = value + LovaszSoftmaxLoss(ignore_index=255)(logits, target)
+    assert torch.equal(value, expected)
 
 
 def in_forked_process(connection) -> None:

@@ -17,6 +17,7 @@ CONFIG_KEY = "lightning_seg"
 # What a stored configuration may build. Narrow on purpose: torch.hub, for example, would fetch and run code.
 TRUSTED = (
     "lightning_seg.backbones",
+    "lightning_seg.consistency",
     "lightning_seg.data",
     "lightning_seg.losses",
     "lightning_seg.module",

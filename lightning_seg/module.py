@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from torchmetrics import MetricCollection, SumMetric
 
 from lightning_seg.backbones import logits_at_size
+from lightning_seg.inference import symmetric_logits
 from lightning_seg.losses import CompoundLoss
 from lightning_seg.metrics import segmentation_metrics
 
@@ -37,7 +39,7 @@ class SegmentationModule(lightning.LightningModule):
     of the epoch, in evaluation those of the epoch that was trained last.
 
     To change a part in research code, override the method that holds it: `unpack`, `forward`, `compute_loss`,
-    `set_epoch`, `build_metrics`, `probabilities`, `predict_labels`, `parameter_groups`.
+    `set_epoch`, `build_metrics`, `predict_logits`, `probabilities`, `predict_labels`, `parameter_groups`.
 
     Args:
         backbone: any network from images `(N, channels, *spatial)` to scores of `num_classes` channels at any
@@ -54,6 +56,9 @@ class SegmentationModule(lightning.LightningModule):
             `lightning_seg.schedulers`); it is stepped after each of them.
         encoder_learning_rate_factor: multiplies the learning rate of the pretrained part, `encoder` or `backbone` of
             the network; 0.1 is usual when fine-tuning.
+        test_time_augmentation: whether test and prediction, and a validation outside of a training, average the
+            probabilities over the image's eight orientations, at eight times the cost; see
+            `lightning_seg.inference.symmetric_logits`.
 
     Raises:
         ValueError: arguments that contradict each other.
@@ -76,6 +81,7 @@ class SegmentationModule(lightning.LightningModule):
         optimizer: Callable[[Any], Optimizer] = torch.optim.AdamW,
         scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
         encoder_learning_rate_factor: float = 1.0,
+        test_time_augmentation: bool = False,
     ) -> None:
         super().__init__()
         class_names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
@@ -93,6 +99,7 @@ class SegmentationModule(lightning.LightningModule):
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.encoder_learning_rate_factor = encoder_learning_rate_factor
+        self.test_time_augmentation = test_time_augmentation
         # Not persistent: they are arguments, and a checkpoint's weights must fit whatever normalisation is asked for.
         self.register_buffer("mean", None if mean is None else torch.tensor(list(mean)), persistent=False)
         self.register_buffer("std", None if std is None else torch.tensor(list(std)), persistent=False)
@@ -113,6 +120,11 @@ class SegmentationModule(lightning.LightningModule):
         self._images_seen: dict[int, int] = {}
 
     # ---- what research code may want to change
+
+    @property
+    def reads_unlabelled(self) -> bool:
+        """Whether training batches shall have images without labels as `unlabelled`. Asked as the loader is made."""
+        return False
 
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Image and mask of a batch. Called first in every training, validation and test step."""
@@ -174,6 +186,19 @@ class SegmentationModule(lightning.LightningModule):
         What their `compute` returns is logged at the end of an epoch under `<stage>/<name>`.
         """
         return segmentation_metrics(self.task, self.num_classes, self.ignore_index, self.class_names)
+
+    def predict_logits(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Logits as of `forward`, averaged if `test_time_augmentation`. Called in test and prediction.
+
+        Args:
+            image: as `forward` takes it.
+            size: likewise.
+        """
+        if not self.test_time_augmentation:
+            logits: Tensor = self(image, size)
+            return logits
+        size = image.shape[2:] if size is None else size
+        return symmetric_logits(self, image, size, softmax=self.task == "multiclass")
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities `(N, num_classes, *spatial)` of the classes. Called in prediction, when they are asked for."""
@@ -284,7 +309,7 @@ class SegmentationModule(lightning.LightningModule):
             batch = batch["image"]
         elif not isinstance(batch, Tensor):
             batch = batch[0]
-        return self.predict_labels(self(batch))
+        return self.predict_labels(self.predict_logits(batch))
 
     def _distances(self, batch: Any) -> tuple[Tensor, ...]:
         """What the batch has as `distances`, if the loss reads any, else nothing: a `compute_loss` may take two."""
@@ -317,7 +342,9 @@ class SegmentationModule(lightning.LightningModule):
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
         image, mask = self.unpack(batch)
-        logits = self(image, mask.shape[-(image.ndim - 2) :])
+        # The validations of a training choose its best epoch, and come too often to take eight passes each.
+        training = self.trainer.state.fn == TrainerFn.FITTING
+        logits = (self if training else self.predict_logits)(image, mask.shape[-(image.ndim - 2) :])
         new = self._images_not_padding(len(image), loader, loaders)
         if new == 0:
             return

@@ -50,7 +50,7 @@ def predict_spread(trainer: Trainer, pl_module: Any, loaders: Any, count: int) -
         names = batch.get("name", [index]) if isinstance(batch, dict) else [index]
         image, mask = pl_module.unpack(trainer.strategy.batch_to_device(batch))
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
-            labels = pl_module.predict_labels(pl_module(image, mask.shape[-2:]))
+            labels = pl_module.predict_labels(pl_module.predict_logits(image, mask.shape[-2:]))
         # The binary task may give masks (N, 1, H, W), the shape of its logits.
         mask = mask.squeeze(1) if mask.ndim == 4 else mask
         image = F.interpolate(image, mask.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,1 +1,1 @@
-""""""
+"""The console commands, one module each, and what they share."""

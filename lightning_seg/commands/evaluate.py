@@ -60,6 +60,8 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
     if split not in ("val", "test"):
         raise ValueError(f"split={split} is not one of val, test.")
     module = load_module(config["checkpoint"], trusted=config["trusted"])
+    if config["test_time_augmentation"] is not None:
+        module.test_time_augmentation = config["test_time_augmentation"]
     datamodule = build_trusted(config["data"], trusted=config["trusted"], source="the data configuration")
     if datamodule.num_classes != module.num_classes:
         raise ValueError(

@@ -29,6 +29,8 @@ def predict(composed: DictConfig) -> PredictedFiles:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     data = read_checkpoint(config["checkpoint"])["config"]["data"]
     module = load_module(config["checkpoint"], trusted=config["trusted"], map_location=device)
+    if config["test_time_augmentation"] is not None:
+        module.test_time_augmentation = config["test_time_augmentation"]
     result = predict_files(
         module,
         config["input"],

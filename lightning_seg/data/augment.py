@@ -1,10 +1,13 @@
 """Random changes of training images and their masks, made of torchvision.transforms.v2."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+
+from lightning_seg.dihedral import SYMMETRIES
 
 
 def training_augmentation(
@@ -20,8 +23,9 @@ def training_augmentation(
     hue: float,
     blur: float,
     ignore_index: int | None,
+    dihedral: float = 0.0,
 ) -> v2.Compose:
-    """Zoom and rotation, crop, flips, colours and blur, in this order; what is zero or None is left out.
+    """Zoom and rotation, crop, flips, quarter turns, colours and blur, in this order; what is zero or None is left out.
 
     The result takes a mapping with a `tv_tensors.Image`, float in [0, 1], and a `tv_tensors.Mask`, and gives one.
     Without `crop_size` the size stays. Pixels that a rotation, a zoom or a crop brings in from outside are black in
@@ -40,6 +44,7 @@ def training_augmentation(
         blur: probability of a Gaussian blur.
         ignore_index: the mask value of void pixels. None allows neither rotation nor zooming out, whose empty corners
             need it; a crop larger than the image then repeats the image's last row and column.
+        dihedral: probability of `RandomSymmetry`: exact quarter turns and flips, for images without an up.
 
     Raises:
         ValueError: an option is outside its range, or needs an `ignore_index`.
@@ -47,7 +52,8 @@ def training_augmentation(
     smallest, largest = (float(factor) for factor in scale)
     if not 0 < smallest <= largest:
         raise ValueError(f"augment.scale=[{smallest}, {largest}] must be two factors above 0, the smaller one first.")
-    for name, probability in (("horizontal_flip", horizontal_flip), ("vertical_flip", vertical_flip), ("blur", blur)):
+    probabilities = {"horizontal_flip": horizontal_flip, "vertical_flip": vertical_flip, "dihedral": dihedral}
+    for name, probability in {**probabilities, "blur": blur}.items():
         if not 0 <= probability <= 1:
             raise ValueError(f"augment.{name}={probability} is a probability: give 0 to 1.")
     if ignore_index is None and (rotation or smallest < 1):
@@ -74,8 +80,30 @@ def training_augmentation(
         steps.append(v2.RandomHorizontalFlip(horizontal_flip))
     if vertical_flip:
         steps.append(v2.RandomVerticalFlip(vertical_flip))
+    if dihedral:
+        steps.append(v2.RandomApply([RandomSymmetry()], dihedral))
     if brightness or contrast or saturation or hue:
         steps.append(v2.ColorJitter(brightness, contrast, saturation, hue))
     if blur:
         steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], blur))
     return v2.Compose(steps or [v2.Identity()])
+
+
+class RandomSymmetry(v2.Transform):  # type: ignore[misc]  # torchvision has no types
+    """One of the eight symmetries of the square, each as likely: quarter turns with and without a mirror image.
+
+    It moves pixels and changes none. Of an image that is not square, and of what comes with it, it takes one of the
+    four that keep height and width, so that the images of a batch fit together.
+    """
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The symmetry, for all inputs of a call."""
+        height, width = v2.query_size(flat_inputs)
+        fitting = [symmetry for symmetry in SYMMETRIES if symmetry.size(height, width) == (height, width)]
+        return {"symmetry": fitting[int(torch.randint(len(fitting), ()))]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """An image or a mask, turned."""
+        if not isinstance(inpt, tv_tensors.Image | tv_tensors.Mask):
+            return inpt
+        return tv_tensors.wrap(params["symmetry"](inpt.as_subclass(torch.Tensor)), like=inpt)

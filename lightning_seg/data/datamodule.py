@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import lightning
 import torch
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from lightning_seg.data.class_weights import ESTIMATES
+from lightning_seg.data.few_images import FewImages
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
 from lightning_seg.data.training_order import SeededSamples, TrainingLoader, TrainingOrder
@@ -24,11 +25,13 @@ class Sample(TypedDict):
     """An image, its mask and its name.
 
     `image`: float32 `(3, H, W)` in [0, 1]; `mask`: int64 `(H, W)`; in a batch both begin with N and `name` is a list.
+    `unlabelled`: of a training sample, other images, where `unlabelled_per_image` asks for them.
     """
 
     image: Tensor
     mask: Tensor
     name: str
+    unlabelled: NotRequired[list[Tensor]]
 
 
 Augment = Callable[[Any], Any]
@@ -38,7 +41,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
     """Loaders of training, validation and test images, whose batches are mappings as in `Sample`.
 
     A subclass implements `setup(stage)`, which sets `train_set`, `val_set` and `test_set`, as far as the stage needs
-    them.
+    them, and `unlabelled_set`, which gives mappings with an `image`, if there are images without labels.
 
     The order of the training images and the random numbers of each (torch's, numpy's and Python's, whichever the data
     set or `augment` draws) depend on the seed, which is that of `lightning.seed_everything` or `torch.manual_seed`, on
@@ -55,6 +58,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
         distances: whether these processes compute the distances that boundary and Hausdorff losses read, and a batch
             has them as `distances`, so that training does not wait for them: float32 `(N, num_classes, H, W)`. The loss
             of the trainer's module says which; for one that reads none there are none.
+        train_repeats: how often each training image comes in an epoch, each time changed anew by `augment`.
+        unlabelled_per_image: how many images without labels a training batch has for each of its own, drawn from
+            `unlabelled_set`, or from the training images if there is none, and changed by `augment` too: `unlabelled`,
+            float32 `(N * unlabelled_per_image, 3, H, W)`. A `SegmentationModule` that reads none gets none.
         augment: applied to training samples, a mapping whose image and mask are `torchvision.tv_tensors`; see
             `training_augmentation`.
         mean: per channel, what `SegmentationModule` subtracts from an image; kept as an attribute for it.
@@ -75,6 +82,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         eval_batch_size: int = 1,
         num_workers: int = 0,
         distances: bool = False,
+        train_repeats: int = 1,
+        unlabelled_per_image: int = 0,
         augment: Augment | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -92,6 +101,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.distances = distances
+        self.train_repeats = train_repeats
+        self.unlabelled_per_image = unlabelled_per_image
         self.augment = augment
         self.mean = None if mean is None else [float(value) for value in mean]
         self.std = None if std is None else [float(value) for value in std]
@@ -99,19 +110,26 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.palette = [(int(red), int(green), int(blue)) for red, green, blue in colours]
         self._check_arguments()
         self.train_set: Dataset[Sample] | None = None
+        self.unlabelled_set: Dataset[Any] | None = None
         self.val_set: Dataset[Sample] | None = None
         self.test_set: Dataset[Sample] | None = None
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled and augmented batches; a last, smaller one is left out unless it is the only one."""
-        dataset = ready(self.train_set, "fit")
+        labelled = ready(self.train_set, "fit")
         trainer = self.trainer
+        dataset = FewImages(
+            labelled,
+            repeats=self.train_repeats,
+            unlabelled=labelled if self.unlabelled_set is None else self.unlabelled_set,
+            per_image=self.unlabelled_per_image if self._reads_unlabelled() else 0,
+        )
         processes, rank, seed = 1, 0, torch.initial_seed()
         if trainer is not None:
             processes, rank, seed = trainer.world_size, trainer.global_rank, trainer.strategy.broadcast(seed)
         order = TrainingOrder(dataset, num_replicas=processes, rank=rank, seed=seed)
         order.skip = lambda: self._batches_done(order) * self.batch_size
-        images = len(dataset) // processes  # type: ignore[arg-type]
+        images = len(dataset) // processes
         return TrainingLoader(
             SeededSamples(dataset, seed),
             self.batch_size,
@@ -195,6 +213,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
         # A copy, because that of the module may be on a GPU, which no other process should touch.
         return partial(collate_with_distances, loss=deepcopy(loss).cpu(), num_classes=self.num_classes)
 
+    def _reads_unlabelled(self) -> bool:
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        return bool(getattr(module, "reads_unlabelled", True))
+
     def _batches_done(self, order: TrainingOrder) -> int:
         """Batches of an epoch that a training had done before it was resumed, as its loader begins to be read."""
         trainer = self.trainer
@@ -218,11 +240,12 @@ class SegmentationDataModule(lightning.LightningDataModule):
             raise ValueError(
                 f"ignore_index={self.ignore_index} is also {known}; a class cannot be both scored and ignored."
             )
-        for name in ("batch_size", "eval_batch_size"):
+        for name in ("batch_size", "eval_batch_size", "train_repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)}, but at least 1 is needed.")
-        if self.num_workers < 0:
-            raise ValueError(f"data.num_workers={self.num_workers}, but it must be 0 or more.")
+        for name in ("num_workers", "unlabelled_per_image"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.{name}={getattr(self, name)}, but it must be 0 or more.")
         if len(self.palette) < self.num_values:
             raise ValueError(
                 f"the palette has {len(self.palette)} colours, but masks hold {self.num_values} values: "
@@ -231,26 +254,30 @@ class SegmentationDataModule(lightning.LightningDataModule):
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """A batch of samples.
+    """A batch of samples, and of the `unlabelled` images that came with them.
 
     Raises:
         ValueError: images or masks differ in size.
     """
+    unlabelled = [image for sample in samples for image in sample.get("unlabelled", [])]
     for part in ("image", "mask"):
         sizes: dict[tuple[int, ...], str] = {}
         for sample in samples:
             sizes.setdefault(tuple(sample[part].shape[-2:]), sample["name"])  # type: ignore[literal-required]
+        for image in unlabelled if part == "image" else []:
+            sizes.setdefault(tuple(image.shape[-2:]), "an unlabelled one")
         if len(sizes) > 1:
             (one, its_name), (other, other_name) = list(sizes.items())[:2]
             raise ValueError(
                 f"the {part}s of a batch differ in size: {its_name} is {_by(one)} and {other_name} is {_by(other)} "
                 "(height by width); set augment.crop_size for training, and data.eval_batch_size=1 for evaluation."
             )
-    return {
+    batch: dict[str, Any] = {
         "image": torch.stack([sample["image"] for sample in samples]),
         "mask": torch.stack([sample["mask"] for sample in samples]),
         "name": [sample["name"] for sample in samples],
     }
+    return {**batch, "unlabelled": torch.stack(unlabelled)} if unlabelled else batch
 
 
 def collate_with_distances(samples: Sequence[Sample], loss: Any, num_classes: int) -> dict[str, Any]:

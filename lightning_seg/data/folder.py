@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import InterpolationMode
@@ -12,10 +13,11 @@ from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Mask
 
 from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented, ready
+from lightning_seg.data.few_images import check_enough, check_limit
 from lightning_seg.data.images import image_size, load_image, scaled_size
 from lightning_seg.data.inspection import check_sizes, describe_counts, inspect_pairs
 from lightning_seg.data.masks import Colours, check_color_table, check_values, load_mask
-from lightning_seg.data.pairs import Pair, find_pairs, split_off
+from lightning_seg.data.pairs import Pair, choose, find_images, find_pairs, split_off
 
 log = logging.getLogger(__name__)
 
@@ -78,24 +80,51 @@ class FolderDataset(Dataset[Sample]):
         )
 
 
+class ImageFiles(Dataset[Any]):
+    """Images read from files, without masks: mappings with `image`, float32 `(3, H, W)` in [0, 1].
+
+    Args:
+        paths: the files.
+        scale: height and width of the image are multiplied by it.
+        augment: see `SegmentationDataModule`; it is given a mask of zeros.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, scale: float = 1.0, augment: Augment | None = None) -> None:
+        self.paths = list(paths)
+        self.scale = scale
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        path = self.paths[index]
+        image = load_image(path, self.scale)
+        no_labels = torch.zeros(image.shape[1:], dtype=torch.int64)
+        return {"image": augmented({"image": image, "mask": no_labels, "name": path.stem}, self.augment)["image"]}
+
+
 class FolderDataModule(SegmentationDataModule):
     """Your images and masks, paired by stem, in `images/` and `masks/`.
 
     `root` holds these in `train/`, `val/` and `test/`, or directly. Directly, `test_fraction` and `val_fraction` of
     the images are split off. Without `val/`, `val_fraction` of `train/` is split off. Without `test/`, or with
-    `test_fraction=0`, the test is done on the validation images.
+    `test_fraction=0`, the test is done on the validation images. `unlabelled/images/` may hold images without masks,
+    which are trained on where `unlabelled_per_image` and the module ask for them.
 
     Args:
         root: the folder; `~` is the home folder.
         num_classes: see `SegmentationDataModule`.
         val_fraction: share of the images that becomes the validation split, above 0.
         test_fraction: share that becomes the test split; 0 for none.
-        seed: of the splits.
+        seed: of the splits, and of the choice of `train_limit`.
         scale: images are resized by it. Training masks are too; others keep their size, at which scores are taken.
         color_table: [red, green, blue] of each class in order, if masks are in colours.
         void_colors: colours of void pixels.
         check_masks: whether `setup` reads every mask of its stage once to find mistakes and count pixels. Each is
             also checked when it is used.
+        train_limit: only so many training images, chosen by `seed`, keep their masks, and a larger choice holds every
+            smaller one; the rest are unlabelled, and their masks are not read. Default: all keep theirs.
         options: see `SegmentationDataModule`.
 
     `pixel_counts` holds, after `setup` and by split, the pixels of each mask value, int64, of the splits checked.
@@ -116,6 +145,7 @@ class FolderDataModule(SegmentationDataModule):
         color_table: Colours | None = None,
         void_colors: Colours | None = None,
         check_masks: bool = True,
+        train_limit: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, **options)
@@ -126,6 +156,7 @@ class FolderDataModule(SegmentationDataModule):
             )
         if scale <= 0:
             raise ValueError(f"data.scale={scale}, but it must be above 0; 0.5 halves height and width.")
+        check_limit(train_limit)
         self.root = Path(root).expanduser()
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
@@ -134,6 +165,7 @@ class FolderDataModule(SegmentationDataModule):
         self.color_table = None if color_table is None else [list(colour) for colour in color_table]
         self.void_colors = [list(colour) for colour in void_colors or ()]
         self.check_masks = check_masks
+        self.train_limit = train_limit
         if self.color_table is not None:
             check_color_table(self.color_table, self.void_colors, self.num_values, self.ignore_index)
         elif self.void_colors:
@@ -145,6 +177,9 @@ class FolderDataModule(SegmentationDataModule):
         """Finds, splits and checks what the stage (`fit`, `validate`, `test` or None, all) needs."""
         pairs = self._splits()
         if stage in ("fit", None) and self.train_set is None:
+            unlabelled = self._limit(pairs) + self._images_without_masks()
+            if unlabelled:
+                self.unlabelled_set = ImageFiles(unlabelled, scale=self.scale, augment=self.augment)
             self.train_set = self._dataset("train", pairs, scale_mask=True, augment=self.augment)
         if stage in ("fit", "validate", None) and self.val_set is None:
             self.val_set = self._dataset("val", pairs)
@@ -182,6 +217,19 @@ class FolderDataModule(SegmentationDataModule):
             log.info("no val folder: %d of the training images were split off for it.", len(splits["val"]))
         return splits
 
+    def _limit(self, pairs: dict[str, list[Pair]]) -> list[Path]:
+        """Leaves as many training images as are to keep their masks, and gives the rest."""
+        if self.train_limit is None or "train" not in pairs:
+            return []
+        check_enough(self.train_limit, len(pairs["train"]))
+        pairs["train"], rest = choose(pairs["train"], self.train_limit, self.seed)
+        log.info("data.train_limit leaves %s; %d images are unlabelled.", _stems(pairs["train"]), len(rest))
+        return [pair.image for pair in rest]
+
+    def _images_without_masks(self) -> list[Path]:
+        folder = self.root / "unlabelled"
+        return find_images(folder / "images") if folder.is_dir() else []
+
     def _dataset(
         self, split: str, pairs: dict[str, list[Pair]], scale_mask: bool = False, augment: Augment | None = None
     ) -> FolderDataset:
@@ -207,3 +255,8 @@ class FolderDataModule(SegmentationDataModule):
 
     def _inspect(self, dataset: FolderDataset) -> Tensor:
         return inspect_pairs(dataset.pairs, dataset.load_mask, self.num_values, self.ignore_index)
+
+
+def _stems(pairs: Sequence[Pair], most: int = 16) -> str:
+    listed = ", ".join(pair.image.stem for pair in pairs[:most])
+    return f"{listed} and {len(pairs) - most} more" if len(pairs) > most else listed

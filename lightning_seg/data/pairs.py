@@ -48,8 +48,27 @@ def split_off(pairs: Sequence[Pair], fraction: float, seed: int, purpose: str) -
     if len(pairs) < 2:
         raise ValueError(f"{len(pairs)} image cannot be divided to get a {purpose} split: give more images.")
     count = min(max(1, round(fraction * len(pairs))), len(pairs) - 1)
-    ranked = sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}/{pair.image.stem}".encode()).digest())
+    ranked = _ranked(pairs, seed)
     return _in_order(ranked[count:]), _in_order(ranked[:count])
+
+
+def choose(pairs: Sequence[Pair], count: int, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """The chosen pairs and the rest, ranked as in `split_off`, so that a larger choice holds every smaller one."""
+    ranked = _ranked(pairs, seed)
+    return _in_order(ranked[:count]), _in_order(ranked[count:])
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The image files of a folder, by stem.
+
+    Raises:
+        ValueError: the folder is missing or empty, or a stem occurs twice.
+    """
+    return list(_by_stem(folder, IMAGE_SUFFIXES).values())
+
+
+def _ranked(pairs: Iterable[Pair], seed: int) -> list[Pair]:
+    return sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}/{pair.image.stem}".encode()).digest())
 
 
 def _in_order(pairs: Iterable[Pair]) -> list[Pair]:

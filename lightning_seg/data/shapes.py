@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented
+from lightning_seg.data.few_images import check_enough, check_limit
 from lightning_seg.data.shape_scenes import CLASS_NAMES, VOID, draw_scene
 
 SPLITS = ("train", "val", "test")
@@ -26,6 +27,7 @@ class ShapesDataset(Dataset[Sample]):
         num_classes: 6, background and the five kinds of objects, or 1, any object (1) or background (0).
         ignore_index: the value of the rim around objects; None makes the rim background.
         augment: see `SegmentationDataModule`.
+        first: the index of the first image; the others follow.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -41,6 +43,7 @@ class ShapesDataset(Dataset[Sample]):
         num_classes: int = len(CLASS_NAMES),
         ignore_index: int | None = None,
         augment: Augment | None = None,
+        first: int = 0,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split={split!r} is not one of {', '.join(SPLITS)}.")
@@ -57,8 +60,10 @@ class ShapesDataset(Dataset[Sample]):
             )
         self.split = split
         self.augment = augment
+        self.first = first
         scenes = [
-            draw_scene(np.random.default_rng([seed, SPLITS.index(split), index]), image_size) for index in range(count)
+            draw_scene(np.random.default_rng([seed, SPLITS.index(split), index]), image_size)
+            for index in range(first, first + count)
         ]
         self._images = torch.from_numpy(np.stack([image for image, _ in scenes])).movedim(-1, 1).contiguous()
         labels = torch.from_numpy(np.stack([labels for _, labels in scenes]))
@@ -68,7 +73,7 @@ class ShapesDataset(Dataset[Sample]):
         return len(self._images)
 
     def __getitem__(self, index: int) -> Sample:
-        name = f"{self.split}_{index:05d}"
+        name = f"{self.split}_{self.first + index:05d}"
         sample: Sample = {"image": self._images[index] / 255, "mask": self._masks[index].clone(), "name": name}
         return augmented(sample, self.augment)
 
@@ -86,6 +91,7 @@ class ShapesDataModule(SegmentationDataModule):
         image_size: height and width in pixels, 32 at least.
         seed: of everything drawn.
         num_classes: 6, background and the five kinds of objects, or 1, any object or background.
+        train_limit: only the first so many training images keep their masks; the rest are unlabelled. Default: all do.
         options: see `SegmentationDataModule`.
 
     Raises:
@@ -101,33 +107,42 @@ class ShapesDataModule(SegmentationDataModule):
         image_size: int,
         seed: int,
         num_classes: int = len(CLASS_NAMES),
+        train_limit: int | None = None,
         **options: Any,
     ) -> None:
         if options.get("class_names") is None:
             options["class_names"] = CLASS_NAMES if num_classes > 1 else ["object"]
         super().__init__(num_classes=num_classes, **options)
+        check_limit(train_limit)
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
+        self.train_limit = train_limit
         self.image_size = image_size
         self.seed = seed
 
     def setup(self, stage: str | None = None) -> None:
         """Draws the images that the stage (`fit`, `validate`, `test` or None, all) needs."""
         if stage in ("fit", None) and self.train_set is None:
-            self.train_set = self._draw("train", self.augment)
+            total = self.counts["train"]
+            labelled = total if self.train_limit is None else self.train_limit
+            check_enough(labelled, total)
+            self.train_set = self._draw("train", labelled, self.augment)
+            if labelled < total:
+                self.unlabelled_set = self._draw("train", total - labelled, self.augment, first=labelled)
         if stage in ("fit", "validate", None) and self.val_set is None:
-            self.val_set = self._draw("val")
+            self.val_set = self._draw("val", self.counts["val"])
         if stage in ("test", None) and self.test_set is None:
-            self.test_set = self._draw("test")
+            self.test_set = self._draw("test", self.counts["test"])
 
-    def _draw(self, split: str, augment: Augment | None = None) -> ShapesDataset:
+    def _draw(self, split: str, count: int, augment: Augment | None = None, first: int = 0) -> ShapesDataset:
         return ShapesDataset(
             split,
-            self.counts[split],
+            count,
             image_size=self.image_size,
             seed=self.seed,
             num_classes=self.num_classes,
             ignore_index=self.ignore_index,
             augment=augment,
+            first=first,
         )
 
 

@@ -3,6 +3,7 @@
 from lightning_seg.inference.folder import PredictedFiles, predict_files
 from lightning_seg.inference.masks import overlay, probabilities_file, write_mask
 from lightning_seg.inference.pictures import prediction_picture
+from lightning_seg.inference.symmetric import symmetric_logits
 from lightning_seg.inference.tiling import Patch, predict_tiled
 from lightning_seg.inference.whole_file import whole_file
 
@@ -14,6 +15,7 @@ __all__ = [
     "predict_tiled",
     "prediction_picture",
     "probabilities_file",
+    "symmetric_logits",
     "whole_file",
     "write_mask",
 ]

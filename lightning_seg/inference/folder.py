@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class Predictor(Protocol):
     def device(self) -> torch.device:
         """Where images are sent."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def predict_logits(self, image: Tensor) -> Tensor:
         """Logits `(N, num_classes, H, W)` of images `(N, 3, H, W)` in [0, 1]."""
 
     def predict_labels(self, logits: Tensor) -> Tensor:
@@ -136,7 +136,11 @@ def _predict(
 ) -> None:
     height, width = int(image.shape[1]), int(image.shape[2])
     patches = predict_tiled(
-        lambda part: module(part.to(module.device)), seen[None], tile=tile, margin=margin, size=(height, width)
+        lambda part: module.predict_logits(part.to(module.device)),
+        seen[None],
+        tile=tile,
+        margin=margin,
+        size=(height, width),
     )
     labels: Labels = np.zeros((height, width), np.uint8 if len(palette) <= 256 else np.uint16)
 

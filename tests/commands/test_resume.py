@@ -91,11 +91,18 @@ def check_same_run(one: Path, other: Path) -> None:
         check_equal(last[0][key], last[1][key])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("workers", "chosen"),
+    [
+        (0, ["loss=focal_dice"]),
+        (2, ["loss=focal_dice"]),
+        (2, ["experiment=few_shot", "data.train_limit=8", "data.train_repeats=3"]),
+    ],
+)
 def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(
-    start: Start, tmp_path: Path, workers: int
+    start: Start, tmp_path: Path, workers: int, chosen: list[str]
 ) -> None:
-    options = [f"data.num_workers={workers}", "loss=focal_dice"]
+    options = [f"data.num_workers={workers}", *chosen]
     assert wait(start("run=whole", *options)) == 0
     assert wait(start("run=cut", *options, signal_at("on_train_batch_start", 1, 4))) == 128 + signal.SIGTERM
     log = (tmp_path / "log").read_text()

@@ -1,0 +1,80 @@
+"""The study of few images: which trainings it asks for, and what it makes of their scores."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from tests.benchmarks import few_shot
+
+GAINS = {"augmentation": 0.1, "consistency": 0.05, "regularisation": -0.02, "orientations": 0.01}
+
+
+def finish(training: few_shot.Training, output: Path) -> None:
+    """Leaves the files of a training whose means each add their gain, and the seed a hundredth."""
+    run = output / training.name
+    run.mkdir(parents=True)
+    iou = 0.5 + 0.01 * training.seed + sum(GAINS[name] for name in training.on)
+    for name, score in (("test.csv", iou), ("orientations.csv", iou + GAINS["orientations"])):
+        (run / name).write_text(f"class,iou,dice\nmembrane,0.1,0.1\nmean,{score},0.9\n")
+    (run / "result.json").write_text("{}")
+
+
+def test_what_each_means_adds_is_found_again_at_each_number_of_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainings = list(few_shot.trainings(["membrane"], [4, None], [0, 1, 2]))
+    assert len({training.name for training in trainings}) == len(trainings) == 2 * 3 * 8
+    for training in trainings:
+        finish(training, tmp_path)
+    few_shot.main(["--summarise", "--datasets", "membrane", "--limits", "4", "all", "--output", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "+10.0 (+10.0 to +10.0)" in printed
+    assert "-2.0 (-2.0 to -2.0)" in printed
+    assert "51.0 ± 1.0" in printed  # none of the means, over seeds 0, 1 and 2
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(trainings)
+    assert {row["images"] for row in rows} == {"4", "all"}
+    assert (tmp_path / "membrane.png").stat().st_size > 0
+
+
+def test_a_seed_counts_for_an_effect_once_all_its_trainings_have_finished(tmp_path: Path) -> None:
+    first, *others = few_shot.trainings(["membrane"], [4], [0])
+    for training in others:
+        finish(training, tmp_path)
+    scores = [score for training in (first, *others) for score in few_shot.scores(training, tmp_path)]
+    assert len(scores) == 14
+    assert few_shot.effect(scores, 4, "augmentation") is None
+    finish(first, tmp_path)
+    scores += few_shot.scores(first, tmp_path)
+    measured = few_shot.effect(scores, 4, "augmentation")
+    assert measured is not None
+    assert measured.mean == pytest.approx(0.1)
+
+
+def test_a_training_is_done_once_and_what_it_asks_for_is_a_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def call(command: str, *arguments: str) -> None:
+        calls.append((command, *arguments))
+        if command == "train":
+            finish(training, tmp_path)
+            (tmp_path / training.name / "orientations.csv").rename(tmp_path / "evaluated")
+        else:
+            (tmp_path / "evaluated").rename(tmp_path / training.name / "orientations.partial.csv")
+
+    monkeypatch.setattr(few_shot, "_call", call)
+    options = few_shot.parse(["--output", str(tmp_path), "--data", str(tmp_path), "--steps", "3"])
+    training = few_shot.Training("camvid", 8, 1, ("consistency",))
+    for _ in range(2):
+        few_shot.train(training, options)
+    assert [command for command, *_ in calls] == ["train", "evaluate"]
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        config = compose("train", list(calls[0][1:]))
+    assert (config.data.train_limit, config.data.train_repeats, config.data.seed, config.seed) == (8, 2, 1, 1)
+    assert (config.module.consistency_weight, config.loss.label_smoothing, config.augment.dihedral) == (1.0, 0, 0.0)
+    assert (config.data.num_classes, config.data.ignore_index) == (11, 11)

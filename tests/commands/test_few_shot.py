@@ -1,0 +1,63 @@
+"""experiment=few_shot, by the real command."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import instantiate
+from torch import nn
+
+from tests.commands.conftest import SHORT, SMALL, Run
+
+FEW = ("lightning-seg-train", "experiment=few_shot", "data.train_limit=4", "data.train_repeats=2", *SHORT, *SMALL)
+# What takes each means away.
+OFF = {
+    "rotation": ["augment.rotation=0"],
+    "turns": ["augment.dihedral=0"],
+    "augmentation": ["augment=light"],
+    "consistency": ["module.consistency_weight=0"],
+    "unlabelled": ["data.unlabelled_per_image=0"],
+    "regularisation": ["loss.label_smoothing=0", "optimizer.weight_decay=0.01"],
+    "orientations": ["module.test_time_augmentation=false"],
+}
+
+
+def columns(run: Path) -> set[str]:
+    with (run / "curves.csv").open(newline="") as file:
+        return set(next(csv.reader(file)))
+
+
+def test_the_experiment_trains_tests_evaluates_and_predicts(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(*FEW, "run=few")
+    assert {"train/loss", "train/loss/consistency", "train/loss/dice"} <= columns(tmp_path / "runs/few")
+    run("lightning-seg-evaluate", "checkpoint=runs/few/checkpoints/best.ckpt", "output=again.csv")
+    assert Path("again.csv").read_text() == Path("runs/few/test.csv").read_text()
+    run(*FEW, "run=two", "trainer=ddp_sim", "data.batch_size=2")
+    assert "train/loss/consistency" in columns(tmp_path / "runs/two")
+
+
+def test_each_means_is_a_switch_that_changes_the_training_or_its_test(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(*FEW, "run=all")
+    scores = {"all": (tmp_path / "runs/all/test.csv").read_text()}
+    for name, arguments in OFF.items():
+        run(*FEW, f"run={name}", *arguments)
+        scores[name] = (tmp_path / "runs" / name / "test.csv").read_text()
+        assert scores[name] != scores["all"]
+        has_term = "train/loss/consistency" in columns(tmp_path / "runs" / name)
+        assert has_term == (name != "consistency")
+
+
+def test_the_experiment_takes_other_losses_and_networks_with_dropout() -> None:
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        config = compose("train", ["experiment=few_shot", "loss=dice", "~loss.label_smoothing"])
+        assert type(instantiate(config.loss)).__name__ == "DiceLoss"
+        config = compose("train", ["experiment=few_shot", "backbone=fpn", "+backbone.decoder_dropout=0.5"])
+    rates = [part.p for part in instantiate(config.backbone).modules() if isinstance(part, nn.Dropout2d)]
+    assert rates == [0.5]

@@ -1,0 +1,52 @@
+"""The notebooks run from start to end, and are committed as they ran.
+
+`jupyter execute --inplace notebooks/*.ipynb` brings their outputs up to date.
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+# A file or a folder of the machine that a notebook ran on.
+ABSOLUTE_PATH = re.compile(
+    r"(?<![\w./:<])(/(root|home|Users|tmp|work|usr|opt|var|mnt|content)\b|[A-Z]:\\\\|file://|~/)"
+)
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+def path(request: pytest.FixtureRequest) -> Path:
+    notebook: Path = request.param
+    return notebook
+
+
+def test_there_are_notebooks() -> None:
+    assert "01_losses" in [path.stem for path in NOTEBOOKS]
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_from_start_to_end_and_writes_nothing_beside_itself(path: Path, tmp_path: Path) -> None:
+    before = sorted(FOLDER.iterdir())
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert sorted(FOLDER.iterdir()) == before
+
+
+def test_a_notebook_is_committed_with_the_outputs_of_one_run_from_start_to_end(path: Path) -> None:
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert any(cell.outputs for cell in cells)
+    assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+
+
+def test_a_notebook_names_no_file_of_the_machine_that_it_ran_on(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    texts = [cell.source for cell in notebook.cells]
+    for output in (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs):
+        texts.append(output.get("text", ""))
+        texts += [data for kind, data in output.get("data", {}).items() if kind.startswith("text/")]
+    assert not [text for text in texts if ABSOLUTE_PATH.search(text)]

@@ -7,6 +7,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lightning_seg.inference.whole_file import whole_file
+
 
 def print_scores(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> None:
     """Prints IoU and Dice of each class and their means, in percent; a class that does not occur has a dash.
@@ -33,7 +35,7 @@ def print_scores(scores: Mapping[str, float], stage: str, class_names: Sequence[
 
 def write_scores(path: Path, scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> None:
     """Writes the table as a CSV with the columns class, iou, dice, as fractions at full precision."""
-    with path.open("w", newline="") as file:
+    with whole_file(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["class", "iou", "dice"])
         writer.writerows(score_rows(scores, stage, class_names))

@@ -1,23 +1,22 @@
 """Measures what helps to learn from few images: IoU against their number, with each means of experiment=few_shot.
 
-    python -m tests.benchmarks.few_shot                              # all of it: 192 trainings
+    python -m tests.benchmarks.few_shot --jobs 2 data.num_workers=0     # all of it: 192 trainings, an hour of two cores
     python -m tests.benchmarks.few_shot --datasets membrane --limits 4 8 --seeds 0
-    python -m tests.benchmarks.few_shot trainer=gpu data.num_workers=8    # the same on a GPU
-    python -m tests.benchmarks.few_shot --steps 20 augment.crop_size=128  # about an eighth of it, for a CPU
-    python -m tests.benchmarks.few_shot --summarise                  # only what has been measured
+    python -m tests.benchmarks.few_shot --steps 200 trainer=gpu augment.crop_size=256 backbone.encoder_name=resnet34
+    python -m tests.benchmarks.few_shot --summarise                     # only what has been measured
 
 Augmentation by turning, consistency, and regularisation are each on and off, in every combination; the eight
 orientations at test time are on and off for each trained network. All trainings have as many optimizer steps, and the
-network after the last of them is scored, on the validation images, which nothing was chosen on. The seed is that of the
-weights and of the choice of images. A training that was interrupted goes on where it stopped, and what is finished is
-not done again, so that the study can be made in parts: by calling it again, or with other data sets, limits and seeds
-from several machines that share the output. Tables and a picture are made of all that is there.
+network after the last of them is scored, on validation images (of CamVid's sequence every third), which nothing was
+chosen on. The seed is that of the weights and of the choice of images. A training that was interrupted goes on where it
+stopped, and what is finished is not done again, so that the study can be made in parts: by calling it again, or with
+other data sets, limits and seeds from several machines that share the output. Tables and a picture are made of all that
+is there.
 """
 
 import argparse
 import csv
 import math
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_seg.report.statistics import Difference, paired_difference, summary
+from tests.benchmarks.trainings import Command, run_all
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -44,10 +44,19 @@ OFF = {
 }
 MEANS = (*OFF, "orientations")
 CAMVID = "sky,building,pole,road,pavement,tree,sign,fence,car,pedestrian,bicyclist"
+# Networks that a CPU trains from nothing: membranes need little context and every pixel, streets the reverse.
 DATASETS = {
-    "membrane": ["data.num_classes=2", "data.class_names=[membrane,interior]"],
-    "camvid": ["data.num_classes=11", f"data.class_names=[{CAMVID}]", "data.ignore_index=11"],
+    "membrane": [
+        *("data.num_classes=2", "data.class_names=[membrane,interior]", "optimizer.lr=0.01"),
+        *("backbone=unet_small", "+backbone.encoder_depth=3", "backbone.decoder_channels=[32,16,8]"),
+    ],
+    "camvid": [
+        *("data.num_classes=11", f"data.class_names=[{CAMVID}]", "data.ignore_index=11", "optimizer.lr=0.003"),
+        *("backbone=fpn", "+backbone.decoder_pyramid_channels=64", "+backbone.decoder_segmentation_channels=64"),
+    ],
 }
+# One in so many validation images is scored: neighbours in CamVid's sequence are a second apart.
+SCORED = {"membrane": 1, "camvid": 3}
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limits", nargs="+", type=_limit, default=[4, 8, 16, None], metavar="N", help="or all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=50, help=f"of {BATCH} images, an epoch")
+    parser.add_argument("--steps", type=int, default=15, help=f"of {BATCH} images, an epoch")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "few_shot", metavar="FOLDER")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, which share the cores")
     parser.add_argument("--summarise", action="store_true", help="train nothing")
     parser.add_argument("overrides", nargs="*", help="of lightning-seg-train, for every training")
     return parser.parse_args(arguments)
@@ -101,9 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     wanted = list(trainings(options.datasets, options.limits, options.seeds))
     if not options.summarise:
-        for number, training in enumerate(wanted, start=1):
-            print(f"{number} of {len(wanted)}: {training.name}", flush=True)
-            train(training, options)
+        for dataset in options.datasets:
+            link_images(options.data / dataset, options.output / "data" / dataset, SCORED[dataset])
+        run_all([commands(training, options) for training in wanted], options.jobs, options.output / "trainings.log")
     found = [score for training in wanted for score in scores(training, options.output)]
     if not found:
         sys.exit(f"{options.output} holds no finished training of those asked for.")
@@ -121,31 +131,40 @@ def trainings(datasets: Sequence[str], limits: Sequence[int | None], seeds: Sequ
         yield Training(dataset, limit, seed, tuple(name for name, on in zip(OFF, switches, strict=True) if on))
 
 
-def train(training: Training, options: argparse.Namespace) -> None:
-    """Trains and tests, from where it stopped, if it has not finished."""
+def link_images(source: Path, root: Path, scored: int) -> None:
+    """A folder with the training images of another, and one in `scored` of its validation images."""
+    for split, every in (("train", 1), ("val", scored)):
+        for kind in ("images", "masks"):
+            folder = root / split / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in sorted((source / split / kind).iterdir())[::every]:
+                if not (folder / path.name).exists():
+                    (folder / path.name).symlink_to(path.resolve())
+
+
+def commands(training: Training, options: argparse.Namespace) -> list[Command]:
+    """What has not been done yet of a training and its test with the eight orientations."""
     run = options.output / training.name
-    root = options.data / training.dataset
+    root = options.output / "data" / training.dataset
     images = training.limit or len(list((root / "train" / "images").iterdir()))
-    if not (run / "result.json").is_file():
-        _call(
-            "train",
-            *(f"run={training.name}", f"runs={options.output}", "resume=auto", "callbacks=no_pictures", "trainer=cpu"),
-            *("experiment=few_shot", "data=folder", f"data.root={root}", "data.scale=0.5", *DATASETS[training.dataset]),
-            *(f"seed={training.seed}", f"data.seed={training.seed}", f"data.train_limit={training.limit or 'null'}"),
-            *(f"data.batch_size={BATCH}", f"data.train_repeats={math.ceil(options.steps * BATCH / images)}"),
-            *(f"trainer.max_epochs={options.epochs}", f"+trainer.limit_train_batches={options.steps}"),
-            # One validation, after the last step, so that no step is chosen for its score.
-            f"trainer.check_val_every_n_epoch={options.epochs}",
-            "module.test_time_augmentation=false",
-            *(override for name, overrides in OFF.items() if name not in training.on for override in overrides),
-            *options.overrides,
-        )
-    if not (run / "orientations.csv").is_file():
-        partial = run / "orientations.partial.csv"
-        partial.unlink(missing_ok=True)
-        checkpoint = run / "checkpoints" / "best.ckpt"
-        _call("evaluate", f"checkpoint={checkpoint}", "test_time_augmentation=true", f"output={partial}")
-        partial.replace(run / "orientations.csv")
+    train = [
+        *(f"run={training.name}", f"runs={options.output}", "resume=auto", "callbacks=no_pictures", "trainer=cpu"),
+        *("experiment=few_shot", "data=folder", f"data.root={root}", "data.scale=0.5", "data.check_masks=false"),
+        *DATASETS[training.dataset],
+        *("backbone.encoder_name=tu-mobilenetv3_small_100", "augment.crop_size=128"),
+        *(f"seed={training.seed}", f"data.seed={training.seed}", f"data.train_limit={training.limit or 'null'}"),
+        *(f"data.batch_size={BATCH}", f"data.train_repeats={math.ceil(options.steps * BATCH / images)}"),
+        *(f"trainer.max_epochs={options.epochs}", f"+trainer.limit_train_batches={options.steps}"),
+        # One validation, after the last step, of one image, so that no step is chosen for its score.
+        *(f"trainer.check_val_every_n_epoch={options.epochs}", "+trainer.limit_val_batches=1"),
+        "module.test_time_augmentation=false",
+        *(override for name, overrides in OFF.items() if name not in training.on for override in overrides),
+        *options.overrides,
+    ]
+    checkpoint, output = run / "checkpoints" / "best.ckpt", run / "orientations.csv"
+    test = [f"checkpoint={checkpoint}", "test_time_augmentation=true", f"output={output}"]
+    left = [] if (run / "result.json").is_file() else [Command("train", train)]
+    return left if output.is_file() else [*left, Command("evaluate", test)]
 
 
 def scores(training: Training, output: Path) -> Iterator[Score]:
@@ -232,13 +251,6 @@ def draw(path: Path, dataset: str, found: Sequence[Score]) -> None:
             axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
-
-
-def _call(command: str, *arguments: str) -> None:
-    code = f"from lightning_seg.commands.{command} import main; main()"
-    finished = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    if finished.returncode:
-        sys.exit(f"lightning-seg-{command} {' '.join(arguments)} failed:\n{finished.stderr[-2000:]}")
 
 
 def _limits(found: Sequence[Score]) -> list[int | None]:

@@ -54,27 +54,31 @@ def test_a_seed_counts_for_an_effect_once_all_its_trainings_have_finished(tmp_pa
     assert measured.mean == pytest.approx(0.1)
 
 
-def test_a_training_is_done_once_and_what_it_asks_for_is_a_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[tuple[str, ...]] = []
-
-    def call(command: str, *arguments: str) -> None:
-        calls.append((command, *arguments))
-        if command == "train":
-            finish(training, tmp_path)
-            (tmp_path / training.name / "orientations.csv").rename(tmp_path / "evaluated")
-        else:
-            (tmp_path / "evaluated").rename(tmp_path / training.name / "orientations.partial.csv")
-
-    monkeypatch.setattr(few_shot, "_call", call)
+def test_a_training_is_done_once_and_what_it_asks_for_is_a_configuration(tmp_path: Path) -> None:
     options = few_shot.parse(["--output", str(tmp_path), "--data", str(tmp_path), "--steps", "3"])
     training = few_shot.Training("camvid", 8, 1, ("consistency",))
-    for _ in range(2):
-        few_shot.train(training, options)
-    assert [command for command, *_ in calls] == ["train", "evaluate"]
+    train, evaluate = few_shot.commands(training, options)
+    assert (train.name, evaluate.name) == ("train", "evaluate")
     with initialize_config_module("lightning_seg.conf", version_base="1.3"):
-        config = compose("train", list(calls[0][1:]))
+        config = compose("train", list(train.arguments))
     assert (config.data.train_limit, config.data.train_repeats, config.data.seed, config.seed) == (8, 2, 1, 1)
     assert (config.module.consistency_weight, config.loss.label_smoothing, config.augment.dihedral) == (1.0, 0, 0.0)
     assert (config.data.num_classes, config.data.ignore_index) == (11, 11)
+    finish(training, tmp_path)
+    assert few_shot.commands(training, options) == []
+    (tmp_path / training.name / "orientations.csv").unlink()
+    assert few_shot.commands(training, options) == [evaluate]
+
+
+def test_every_training_image_is_there_and_every_third_validation_image(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (tmp_path / "own" / split / kind).mkdir(parents=True)
+            for number in range(7):
+                (tmp_path / "own" / split / kind / f"{number}.png").write_text(f"{split} {kind} {number}")
+    for _ in range(2):
+        few_shot.link_images(tmp_path / "own", tmp_path / "linked", 3)
+    for kind in ("images", "masks"):
+        assert len(list((tmp_path / "linked" / "train" / kind).iterdir())) == 7
+        texts = sorted(path.read_text() for path in (tmp_path / "linked" / "val" / kind).iterdir())
+        assert texts == [f"val {kind} {number}" for number in (0, 3, 6)]

@@ -4,12 +4,12 @@
     python -m tests.benchmarks.loss_study --epochs 100 trainer=gpu data.scale=1 augment.crop_size=[288,384]
     python -m tests.benchmarks.loss_study --summarise                         # only what has been measured
 
-First each loss is trained with one seed for a third of the length at each of three learning rates, and the rate with
-the best IoU is chosen. With it each is trained for the whole length, with other seeds; these trainings are what is
-compared. Last, a few steps of each with nothing beside them measure time and memory: leave the machine alone then.
-A training that was interrupted goes on where it stopped, and what is finished is not done again, so that the study can
-be made in parts, by calling it again. `lightning-seg-report OUTPUT/losses` shows the trainings; their scores are in
-OUTPUT/scores.csv.
+First each loss is trained with one seed for a third of the length at each of four learning rates, and at a higher one
+if the highest is best; the rate with the best IoU is chosen. With it each is trained for the whole length, with other
+seeds; these trainings are what is compared. Last, a few steps of each with nothing beside them measure time and memory:
+leave the machine alone then. A training that was interrupted goes on where it stopped, and what is finished is not done
+again, so that the study can be made in parts, by calling it again. `lightning-seg-report OUTPUT/losses` shows the
+trainings; their scores are in OUTPUT/scores.csv.
 """
 
 import argparse
@@ -23,7 +23,8 @@ from tests.benchmarks.trainings import Command, run_all
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSSES = ("ce", "weighted_ce", "dice", "jaccard", "focal", "tversky", "lovasz", "ce_dice", "ce_lovasz", "ohem")
-RATES = ("0.001", "0.003", "0.01")
+RATES = ("0.001", "0.003", "0.01", "0.03")
+HIGHER_RATE = "0.1"  # for losses whose IoU is best at the highest of these
 CHOOSING_SEED = 0
 # The parts of the study, each a folder of runs named LOSS-RATE-SEED.
 CHOICE, COMPARISON, COSTS = "learning_rates", "losses", "costs"
@@ -70,10 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def choose_rates(options: argparse.Namespace) -> None:
     """The short trainings, at every learning rate."""
     short = f"trainer.max_epochs={max(1, options.epochs // 3)}"
-    trainings = [
-        training(options, CHOICE, loss, rate, CHOOSING_SEED, short) for rate in RATES for loss in options.losses
-    ]
-    run_all(trainings, options.jobs, options.output / f"{CHOICE}.log")
+    log = options.output / f"{CHOICE}.log"
+
+    def short_training(loss: str, rate: str) -> Sequence[Command]:
+        return training(options, CHOICE, loss, rate, CHOOSING_SEED, short)
+
+    run_all([short_training(loss, rate) for rate in RATES for loss in options.losses], options.jobs, log)
+    chosen = chosen_rates(options.output)
+    higher = [loss for loss in options.losses if float(chosen[loss]) >= float(RATES[-1])]
+    run_all([short_training(loss, HIGHER_RATE) for loss in higher], options.jobs, log)
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@
 """
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -31,6 +32,8 @@ def test_there_are_notebooks() -> None:
 @pytest.mark.slow
 def test_a_notebook_runs_from_start_to_end_and_writes_nothing_beside_itself(path: Path, tmp_path: Path) -> None:
     before = sorted(FOLDER.iterdir())
+    for measured in FOLDER.glob("*.csv"):
+        shutil.copy(measured, tmp_path)
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert sorted(FOLDER.iterdir()) == before

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from lightning_seg import SegmentationModule, load_module
 from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.runs import read_result, run_name
-from lightning_seg.commands.train import resolved, train
+from lightning_seg.commands.train import insert_class_weights, resolved, train
 from lightning_seg.data import ShapesDataModule
 from tests.commands.conftest import SHORT, SMALL, Run
 
@@ -176,10 +176,10 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
         if choice == "lovasz_hinge":
             overrides += BINARY
         with initialize_config_module("lightning_seg.conf", version_base="1.3"):
-            config = compose("train", overrides)
-        config.folder = str(folder)
-        module = instantiate(config.module)
-        datamodule = instantiate(config.data)
+            config = resolved(compose("train", [*overrides, f"folder={folder}"]))
+        datamodule = instantiate(config["data"])
+        insert_class_weights(config, datamodule.class_weights)
+        module = instantiate(config["module"])
         datamodule.setup("fit")
         batch = next(iter(datamodule.train_dataloader()))
         image, mask = module.unpack(batch)

@@ -77,16 +77,14 @@ def batches(unlabelled):
     return [{**batch, "unlabelled": torch.rand(2, 3, 8, 8)} if unlabelled else batch]
 
 
+def one_epoch(**options):
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return lightning.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet, **options)
+
+
 def trained_step(training, batch):
     """Weights after one step, and what was logged."""
-    trainer = lightning.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = one_epoch()
     trainer.fit(training, DataLoader(batch, batch_size=None))
     return training.backbone.weight.detach().clone(), trainer.callback_metrics
 
@@ -168,16 +166,7 @@ def test_unlabelled_images_are_loaded_for_a_module_that_reads_them(weight, loade
         ignore_index=255,
         consistency_weight=weight,
     )
-    trainer = lightning.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        limit_val_batches=0,
-        enable_model_summary=False,
-    )
-    trainer.fit(training, data)
+    one_epoch(limit_val_batches=0).fit(training, data)
     assert ["unlabelled" in batch for batch in seen] == [loaded]
     if loaded:
         assert seen[0]["unlabelled"].shape == (4, 3, 32, 32)

@@ -28,12 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_seg.report.statistics import Difference, paired_difference, summary
-from tests.benchmarks.trainings import Command, run_all
+from tests.benchmarks.trainings import ROOT, Command, run_all, study_parser
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-ROOT = Path(__file__).resolve().parents[2]
 BATCH = 4
 ALL = "all"
 # What is done where a means of training is off; experiment=few_shot has them all.
@@ -87,23 +86,13 @@ class Score:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.few_shot",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = study_parser("few_shot", str(__doc__), seeds=[0, 1, 2], epochs=10)
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared" / "data", help="holds membrane/ and camvid/"
     )
     parser.add_argument("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
     parser.add_argument("--limits", nargs="+", type=_limit, default=[4, 8, 16, None], metavar="N", help="or all")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--steps", type=int, default=10, help=f"of {BATCH} images, an epoch")
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "few_shot", metavar="FOLDER")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, which share the cores")
-    parser.add_argument("--summarise", action="store_true", help="train nothing")
-    parser.add_argument("overrides", nargs="*", help="of lightning-seg-train, for every training")
     return parser.parse_args(arguments)
 
 

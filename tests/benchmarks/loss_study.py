@@ -19,9 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_seg.report.runs import read_run
-from tests.benchmarks.trainings import Command, run_all
+from tests.benchmarks.trainings import ROOT, Command, run_all, study_parser
 
-ROOT = Path(__file__).resolve().parents[2]
 LOSSES = ("ce", "weighted_ce", "dice", "jaccard", "focal", "tversky", "lovasz", "ce_dice", "ce_lovasz", "ohem")
 RATES = ("0.001", "0.003", "0.01", "0.03")
 HIGHER_RATE = "0.1"  # for losses whose IoU is best at the highest of these
@@ -33,21 +32,11 @@ COST_STEPS = 20
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.loss_study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = study_parser("loss_study", str(__doc__), seeds=[1, 2, 3], epochs=9)
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared" / "data" / "camvid", help="holds train/ and val/ of CamVid"
     )
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=LOSSES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=9)
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "loss_study", metavar="FOLDER")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, which share the cores")
-    parser.add_argument("--summarise", action="store_true", help="train nothing")
-    parser.add_argument("overrides", nargs="*", help="of lightning-seg-train, for every training")
     return parser.parse_args(arguments)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hydra.utils import instantiate
 
 from lightning_seg import losses
 from tests.benchmarks import loss_study
+from tests.benchmarks.trainings import Command
 
 CLASSES = ["road", "pole"]
 
@@ -31,6 +33,25 @@ def test_each_loss_goes_on_with_the_learning_rate_of_its_best_short_training(tmp
         finish(tmp_path, loss_study.CHOICE, name, iou)
     finish(tmp_path, loss_study.COMPARISON, "ce-0.001-1", 0.99)
     assert loss_study.chosen_rates(tmp_path) == {"ce": "0.003", "dice": "0.01"}
+
+
+def test_a_loss_that_is_best_at_the_highest_learning_rate_is_tried_at_a_higher_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def train(steps: Iterable[Sequence[Command]], jobs: int, log: Path) -> None:
+        for (command,) in steps:
+            (name,) = [word.removeprefix("run=") for word in command.arguments if word.startswith("run=")]
+            loss, rate, _ = name.split("-")
+            asked.append(name)
+            finish(tmp_path, loss_study.CHOICE, name, float(rate) if loss == "lovasz" else 0.5 - float(rate))
+
+    monkeypatch.setattr(loss_study, "run_all", train)
+    loss_study.choose_rates(loss_study.parse(["--losses", "ce", "lovasz", "--output", str(tmp_path)]))
+    tried = {loss: [name.split("-")[1] for name in asked if name.startswith(loss)] for loss in ("ce", "lovasz")}
+    assert tried == {"ce": list(loss_study.RATES), "lovasz": [*loss_study.RATES, loss_study.HIGHER_RATE]}
+    assert loss_study.chosen_rates(tmp_path) == {"ce": "0.001", "lovasz": "0.1"}
 
 
 def test_scores_are_a_row_for_each_finished_training(tmp_path: Path) -> None:

@@ -1,5 +1,10 @@
 """Many commands of the package: all are run, a finished one's output is kept, a failure ends the others and is told."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,3 +37,41 @@ def test_a_failure_is_told_and_no_other_training_is_begun(tmp_path: Path) -> Non
         run_all([[wrong], *([command(str(number), tmp_path)] for number in range(8))], 1, tmp_path / "all.log")
     assert "dicee" in (tmp_path / "all.log").read_text()
     assert not (tmp_path / "7").exists()
+
+
+def processes_with(word: str) -> list[int]:
+    """Those whose environment has the word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if word.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_trainings_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
+    arguments = [*command("long", tmp_path).arguments, "trainer.max_epochs=100000"]
+    code = (
+        "from pathlib import Path; from tests.benchmarks.trainings import Command, run_all; "
+        f"run_all([[Command('train', {arguments!r})]], 1, Path({str(tmp_path / 'all.log')!r}))"
+    )
+    mark = f"STUDY={tmp_path}"
+    study = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "STUDY": str(tmp_path)})
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "long" / "curves.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert len(processes_with(mark)) > 1
+        study.kill()
+        study.wait()
+        deadline = time.monotonic() + 30
+        while processes_with(mark) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert processes_with(mark) == []
+    finally:
+        for process in processes_with(mark):
+            os.kill(process, signal.SIGKILL)

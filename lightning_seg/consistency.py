@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.dihedral import SYMMETRIES
+from lightning_seg.d4 import SYMMETRIES
+from lightning_seg.losses.compound.weight_schedule import WeightSchedule
 from lightning_seg.losses.loss import not_negative
-from lightning_seg.losses.weight_schedule import WeightSchedule
 from lightning_seg.module import SegmentationModule
 
 

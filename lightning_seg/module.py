@@ -17,8 +17,8 @@ from lightning_seg.backbones import logits_at_size
 from lightning_seg.inference import symmetric_logits
 from lightning_seg.losses import CompoundLoss
 from lightning_seg.metrics import segmentation_metrics
+from lightning_seg.task import Task
 
-Task = Literal["binary", "multilabel", "multiclass"]
 Stage = Literal["train", "val", "test"]
 
 # Attributes on the way to a loss that say nothing about it: ours, and torch.compile's.

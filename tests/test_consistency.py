@@ -7,8 +7,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_seg import ConsistencyModule, SegmentationModule
+from lightning_seg.d4 import SYMMETRIES
 from lightning_seg.data import ShapesDataModule
-from lightning_seg.dihedral import SYMMETRIES
 from lightning_seg.losses import CrossEntropyLoss, LinearWeight
 
 

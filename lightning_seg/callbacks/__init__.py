@@ -1,11 +1,11 @@
 """Lightning callbacks: what a run leaves behind besides its weights, each in a file of its own."""
 
 from lightning_seg.callbacks.confusion import ConfusionCounts
-from lightning_seg.callbacks.costs import TrainingCosts
 from lightning_seg.callbacks.curves import EpochCurves
 from lightning_seg.callbacks.interruption import TrainingInterrupted
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.pictures import PredictionPictures
+from lightning_seg.callbacks.resource_usage import TrainingCosts
 from lightning_seg.callbacks.stored_config import StoredConfig
 from lightning_seg.callbacks.validation_samples import ValidationSamples
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_seg.inference.whole_file import whole_file
+from lightning_seg.files import atomic_write
 from lightning_seg.metrics.confusion import ConfusionMatrixMetric
 
 
@@ -36,5 +36,5 @@ class ConfusionCounts(Callback):
         matrix = trainer.strategy.reduce(metrics[0].confusion_matrix.clone(), reduce_op="sum")
         if trainer.is_global_zero:
             content = {"task": metrics[0].task, "class_names": self.class_names, "matrix": matrix.tolist()}
-            with whole_file(self.path, overwrite=True) as temporary:
+            with atomic_write(self.path, overwrite=True) as temporary:
                 temporary.write_text(json.dumps(content) + "\n")

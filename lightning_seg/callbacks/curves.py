@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_seg.inference.whole_file import whole_file
+from lightning_seg.files import atomic_write
 
 _FIRST = ["epoch", "step", "learning_rate"]
 
@@ -98,7 +98,7 @@ class EpochCurves(Callback):
     def _write(self) -> None:
         names = {name: None for row in self._rows for name in row}
         columns = [*_FIRST, *(name for name in names if name not in _FIRST)]
-        with whole_file(self.path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
+        with atomic_write(self.path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(self._rows)

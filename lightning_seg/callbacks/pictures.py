@@ -5,9 +5,9 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_seg.callbacks.spread import predict_spread
+from lightning_seg.callbacks.evenly_spaced import predict_spread
+from lightning_seg.files import atomic_write
 from lightning_seg.inference.pictures import prediction_picture
-from lightning_seg.inference.whole_file import whole_file
 
 
 class PredictionPictures(Callback):
@@ -64,5 +64,5 @@ class PredictionPictures(Callback):
             self.class_names,
             self.ignore_index,
         )
-        with whole_file(self.path, overwrite=True) as temporary:
+        with atomic_write(self.path, overwrite=True) as temporary:
             picture.save(temporary)

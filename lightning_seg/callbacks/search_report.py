@@ -5,7 +5,7 @@ from pathlib import Path
 import optuna
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_seg.inference.whole_file import whole_file
+from lightning_seg.files import atomic_write
 
 
 class SearchReport(Callback):
@@ -47,7 +47,7 @@ class SearchReport(Callback):
         if trainer.strategy.broadcast(hopeless):
             trainer.should_stop = True
             if trainer.is_global_zero:
-                with whole_file(self.path, overwrite=True) as temporary:
+                with atomic_write(self.path, overwrite=True) as temporary:
                     temporary.write_text(f"stopped by the search after epoch {trainer.current_epoch}\n")
 
     def _report(self, value: float, epoch: int) -> bool:

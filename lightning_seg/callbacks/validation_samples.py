@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.nn import functional as F
 
-from lightning_seg.callbacks.spread import Prediction, predict_spread
-from lightning_seg.inference.whole_file import whole_file
+from lightning_seg.callbacks.evenly_spaced import Prediction, predict_spread
+from lightning_seg.files import atomic_write
 
 
 class ValidationSamples(Callback):
@@ -77,7 +77,7 @@ class ValidationSamples(Callback):
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for index, sample in enumerate(samples):
             arrays |= {f"{part}_{index}": array for part, array in self._shrunk(sample, void).items()}
-        with whole_file(self.path, overwrite=True) as temporary:
+        with atomic_write(self.path, overwrite=True) as temporary:
             np.savez_compressed(temporary, **arrays)
 
     def _shrunk(self, sample: Prediction, void: int) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import build_trusted, load_module, read_checkpoint
-from lightning_seg.commands.errors import one_line, quiet_lightning, run_command
-from lightning_seg.commands.launch import run_on_processes
 from lightning_seg.commands.paths import with_quoted_paths
-from lightning_seg.commands.scores import print_scores, write_scores
 from lightning_seg.commands.train import resolved
+from lightning_seg.launch.errors import one_line, quiet_lightning, run_command
+from lightning_seg.launch.processes import run_on_processes
+from lightning_seg.runs.scores import print_scores, write_scores
 
 
 def main() -> None:

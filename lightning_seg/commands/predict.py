@@ -6,10 +6,10 @@ import torch
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import load_module, read_checkpoint
-from lightning_seg.commands.errors import run_command
 from lightning_seg.commands.paths import with_quoted_paths
 from lightning_seg.commands.train import resolved
 from lightning_seg.inference import PredictedFiles, predict_files
+from lightning_seg.launch.errors import run_command
 
 
 def main() -> None:

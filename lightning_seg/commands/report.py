@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lightning_seg.commands.errors import one_line
+from lightning_seg.launch.errors import one_line
 from lightning_seg.report import read_runs, write_report
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.callbacks import StoredConfig, TrainingInterrupted
-from lightning_seg.commands.cluster import (
+from lightning_seg.launch.cluster import (
     check_processes,
     end_all_processes,
     is_launched,
@@ -25,9 +25,9 @@ from lightning_seg.commands.cluster import (
     register_launchers,
     shared_name,
 )
-from lightning_seg.commands.errors import quiet_lightning, run_command, tell
-from lightning_seg.commands.launch import count_processes, run_on_processes
-from lightning_seg.commands.runs import (
+from lightning_seg.launch.errors import quiet_lightning, run_command, tell
+from lightning_seg.launch.processes import count_processes, run_on_processes
+from lightning_seg.runs.folder import (
     begin_again,
     checkpoint_to_resume,
     is_restarted,
@@ -37,8 +37,8 @@ from lightning_seg.commands.runs import (
     run_name,
     write_result,
 )
-from lightning_seg.commands.scores import print_scores, write_scores
-from lightning_seg.commands.sweeps import register_sweepers
+from lightning_seg.runs.scores import print_scores, write_scores
+from lightning_seg.sweeps import register_sweepers
 
 
 def main() -> None:

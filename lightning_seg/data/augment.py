@@ -7,7 +7,7 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from lightning_seg.dihedral import SYMMETRIES
+from lightning_seg.d4 import SYMMETRIES
 
 
 def training_augmentation(

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from lightning_seg.data.class_weights import ESTIMATES
-from lightning_seg.data.few_images import FewImages
+from lightning_seg.data.few_labels import FewImages
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
 from lightning_seg.data.training_order import SeededSamples, TrainingLoader, TrainingOrder

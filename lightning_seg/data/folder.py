@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Mask
 
 from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented, ready
-from lightning_seg.data.few_images import check_enough, check_limit
+from lightning_seg.data.few_labels import check_enough, check_limit
 from lightning_seg.data.images import image_size, load_image, scaled_size
 from lightning_seg.data.inspection import check_sizes, describe_counts, inspect_pairs
 from lightning_seg.data.masks import Colours, check_color_table, check_values, load_mask

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented
-from lightning_seg.data.few_images import check_enough, check_limit
+from lightning_seg.data.few_labels import check_enough, check_limit
 from lightning_seg.data.shape_scenes import CLASS_NAMES, VOID, draw_scene
 
 SPLITS = ("train", "val", "test")

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from lightning_seg.data.images import IMAGE_SUFFIXES, load_image
+from lightning_seg.files import atomic_write
 from lightning_seg.inference.masks import Labels, Palette, overlay, probabilities_file, write_mask
 from lightning_seg.inference.tiling import predict_tiled
-from lightning_seg.inference.whole_file import whole_file
 
 
 class Predictor(Protocol):
@@ -157,7 +157,7 @@ def _predict(
         with probabilities_file(job.probabilities, (module.num_classes, height, width), overwrite=overwrite) as array:
             fill(array)
     if job.overlay is not None:
-        with whole_file(job.overlay, overwrite=overwrite) as temporary:
+        with atomic_write(job.overlay, overwrite=overwrite) as temporary:
             Image.fromarray(overlay(image, labels, palette)).save(temporary)
     if job.mask is not None:
         write_mask(job.mask, labels, palette, overwrite=overwrite)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from lightning_seg.inference.whole_file import whole_file
+from lightning_seg.files import atomic_write
 
 Labels = npt.NDArray[np.integer[Any]]
 Palette = Sequence[Sequence[int]]
@@ -42,7 +42,7 @@ def write_mask(path: str | Path, labels: Labels, palette: Palette, *, overwrite:
         colours[: len(palette)] = _colours(palette)
         picture = Image.fromarray(labels.astype(np.uint8))
         picture.putpalette(colours.tobytes())
-    with whole_file(path, overwrite=overwrite) as temporary:
+    with atomic_write(path, overwrite=overwrite) as temporary:
         picture.save(temporary)
 
 
@@ -88,7 +88,7 @@ def probabilities_file(
     """
     if Path(path).suffix != ".npy":
         raise ValueError(f"{path} cannot hold probabilities: they are written as NumPy files, so name it .npy.")
-    with whole_file(path, overwrite=overwrite) as temporary:
+    with atomic_write(path, overwrite=overwrite) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
         yield array
         array.flush()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_seg.dihedral import SYMMETRIES
+from lightning_seg.d4 import SYMMETRIES
 
 
 def symmetric_logits(

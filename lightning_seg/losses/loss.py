@@ -8,10 +8,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.losses.class_sums import Reads
-from lightning_seg.losses.pixels import Task, read_pixels
-from lightning_seg.losses.reduction import mean_over_pixels, sum_if
-from lightning_seg.losses.statistics import Statistics
+from lightning_seg.losses.engine.class_sums import Reads
+from lightning_seg.losses.engine.pixels import read_pixels
+from lightning_seg.losses.engine.reduction import mean_over_pixels, sum_if
+from lightning_seg.losses.engine.statistics import Statistics
+from lightning_seg.task import Task
 
 Classes = Literal["all", "present"] | Iterable[int]
 Reduction = Literal["mean", "sum", "none"]

@@ -6,11 +6,11 @@ from typing import Any
 from torchmetrics import Metric, MetricCollection
 
 from lightning_seg.metrics.dice_score import DiceScore
-from lightning_seg.metrics.labels import Task
 from lightning_seg.metrics.mean_iou import MeanIoU
 from lightning_seg.metrics.pixel_accuracy import PixelAccuracy
 from lightning_seg.metrics.ratios import dice_ratio, iou_ratio
 from lightning_seg.metrics.score_per_class import ScorePerClass
+from lightning_seg.task import Task
 
 
 def segmentation_metrics(

@@ -13,7 +13,8 @@ from torchmetrics.functional.classification import (
     multilabel_confusion_matrix,
 )
 
-from lightning_seg.metrics.labels import Task, check_task, hard_labels
+from lightning_seg.metrics.labels import hard_labels
+from lightning_seg.task import Task, check_task
 
 
 def confusion_shape(task: Task, num_classes: int) -> tuple[int, ...]:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lightning_seg.metrics.confusion import count_confusion
-from lightning_seg.metrics.labels import Task, check_task, hard_labels
+from lightning_seg.metrics.labels import hard_labels
 from lightning_seg.metrics.ratios import iou_ratio
+from lightning_seg.task import Task, check_task
 
 
 def iou(

@@ -7,8 +7,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_seg.metrics.confusion import count_confusion
-from lightning_seg.metrics.labels import Task, check_task, hard_labels
+from lightning_seg.metrics.labels import hard_labels
 from lightning_seg.metrics.ratios import Ratio, average_ratio, check_average, dice_ratio, iou_ratio
+from lightning_seg.task import Task, check_task
 
 # Scores are summed as whole multiples of this, because a sum of integers does not depend on the order of the images.
 _UNIT = 2.0**-30

@@ -1,34 +1,15 @@
 """From what a network and a data set give to hard labels that can be counted."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Task = Literal["binary", "multilabel", "multiclass"]
+from lightning_seg.task import Task
 
 _EXPECTED_SHAPES = {
     "multiclass": "logits (N, {num_classes}, *spatial) with target (N, *spatial)",
     "multilabel": "logits (N, {num_classes}, *spatial) with target (N, {num_classes}, *spatial)",
     "binary": "logits (N, 1, *spatial) with target (N, *spatial) or (N, 1, *spatial), or both (N, *spatial)",
 }
-
-
-def check_task(task: str, num_classes: int, ignore_index: int | None) -> None:
-    """Raise ``ValueError`` unless the three arguments describe a task that can be scored."""
-    if task not in _EXPECTED_SHAPES:
-        raise ValueError(f"task={task!r} is unknown; give one of 'binary', 'multilabel', 'multiclass'.")
-    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
-        raise ValueError(f"num_classes={num_classes!r} must be a whole number of at least 1: the logits' channels.")
-    if task == "binary" and num_classes != 1:
-        raise ValueError(
-            f"num_classes={num_classes} does not fit task='binary', which has one channel; "
-            "give num_classes=1, or task='multiclass' to score the background too."
-        )
-    if task == "multiclass" and num_classes < 2:
-        raise ValueError("num_classes=1 does not fit task='multiclass'; give at least 2, or task='binary'.")
-    if ignore_index is not None and (not isinstance(ignore_index, int) or isinstance(ignore_index, bool)):
-        raise ValueError(f"ignore_index={ignore_index!r} must be a whole number, or None to count every pixel.")
 
 
 def hard_labels(

@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from lightning_seg.metrics.confusion import ConfusionMatrixMetric
-from lightning_seg.metrics.labels import Task
 from lightning_seg.metrics.ratios import Average, average_ratio, check_average, iou_ratio
+from lightning_seg.task import Task
 
 
 class MeanIoU(ConfusionMatrixMetric):

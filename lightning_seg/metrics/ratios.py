@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_seg.metrics.labels import Task
+from lightning_seg.task import Task
 
 Average = Literal["macro", "micro", "none"]
 Ratio = Callable[[Tensor, Task, int | None], tuple[Tensor, Tensor]]

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from lightning_seg.inference.whole_file import whole_file
+from lightning_seg.files import atomic_write
 from lightning_seg.report.contents import report_contents
 from lightning_seg.report.runs import Job, Run
 
@@ -29,7 +29,7 @@ def write_report(path: str | Path, runs: Sequence[Run], jobs: Sequence[Job] = ()
         ValueError: there are no runs.
     """
     page = report_page(runs, jobs)
-    with whole_file(path, overwrite=overwrite) as temporary:
+    with atomic_write(path, overwrite=overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

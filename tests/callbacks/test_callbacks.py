@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_seg.callbacks import EpochCurves, PredictionPictures, StoredConfig
-from lightning_seg.callbacks.spread import spread_indices
+from lightning_seg.callbacks.evenly_spaced import spread_indices
 
 PALETTE = [(0, 0, 0), (200, 10, 20)]
 

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_seg.callbacks import TrainingCosts, costs
+from lightning_seg.callbacks import TrainingCosts, resource_usage
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(costs, "perf_counter", clock)
+    monkeypatch.setattr(resource_usage, "perf_counter", clock)
     return clock
 
 
@@ -112,7 +112,7 @@ def test_parameters_are_counted(tmp_path, clock):
     assert (written["processes"], written["device"], written["memory"]) == (1, "cpu", "resident")
 
 
-@pytest.mark.skipif(not costs._reset_peak_memory(torch.device("cpu")), reason="the peak cannot be reset here")
+@pytest.mark.skipif(not resource_usage._reset_peak_memory(torch.device("cpu")), reason="the peak cannot be reset here")
 def test_each_training_of_a_process_has_its_own_peak_of_memory(tmp_path, clock):
     small, large = Slow(clock), Slow(clock)
     large.ballast = 50_000_000

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
-from lightning_seg.commands.launch import run_on_processes
+from lightning_seg.launch.processes import run_on_processes
 
 
 def count(config: dict[str, Any]) -> tuple[int, int, str]:

@@ -8,8 +8,8 @@ from hydra.core.plugins import Plugins
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_seg.commands import cluster
-from lightning_seg.commands.cluster import (
+from lightning_seg.launch import cluster
+from lightning_seg.launch.cluster import (
     check_processes,
     is_launched,
     make_tasks_visible,
@@ -18,8 +18,8 @@ from lightning_seg.commands.cluster import (
     register_launchers,
     shared_name,
 )
-from lightning_seg.commands.launch import count_processes
-from lightning_seg.commands.slurm import _check_trainer
+from lightning_seg.launch.processes import count_processes
+from lightning_seg.launch.slurm import _check_trainer
 
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "train.sh"}
 
@@ -186,7 +186,7 @@ def test_what_depends_on_the_machine_that_trains_is_refused_where_jobs_are_sent(
 
 
 def test_the_launcher_says_what_to_install_where_submitit_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lightning_seg.commands.slurm", None)
+    monkeypatch.setitem(sys.modules, "lightning_seg.launch.slurm", None)
     register_launchers()
     name = "hydra_plugins.lightning_seg.SlurmLauncher"
     assert Plugins.instance().class_name_to_class[name] is cluster._NotInstalled

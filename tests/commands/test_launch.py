@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_seg.commands.launch import ProcessError, run_on_processes
+from lightning_seg.launch.processes import ProcessError, run_on_processes
 from tests.commands import ranks
 
 TWO = {"trainer": {"devices": 2}}

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from lightning_seg.commands import train
-from lightning_seg.commands.runs import checkpoint_to_resume, read_result
+from lightning_seg.runs.folder import checkpoint_to_resume, read_result
 from tests.callbacks.test_last_checkpoint import check_equal
 from tests.commands.conftest import Run
 

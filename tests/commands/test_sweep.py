@@ -16,9 +16,9 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 
 from lightning_seg import SegmentationModule
-from lightning_seg.commands.runs import read_result
-from lightning_seg.commands.sweeps.grid import combine
-from lightning_seg.commands.sweeps.space import read_space
+from lightning_seg.runs.folder import read_result
+from lightning_seg.sweeps.grid import combine
+from lightning_seg.sweeps.space import read_space
 from tests.commands.conftest import SHORT, Run
 
 TINY = ["data.num_train=4", "data.num_val=1", "data.num_test=1", "data.image_size=32", "data.batch_size=4"]

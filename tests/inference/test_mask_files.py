@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_seg.inference import overlay, probabilities_file, whole_file, write_mask
+from lightning_seg.inference import atomic_write, overlay, probabilities_file, write_mask
 
 PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
 
@@ -46,7 +46,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_text("old")
 
     def fail() -> None:
-        with whole_file(path, overwrite=True) as temporary:
+        with atomic_write(path, overwrite=True) as temporary:
             temporary.write_text("half")
             raise OSError("disk full")
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_seg import SegmentationModule
 from lightning_seg.backbones import logits_at_size
-from lightning_seg.dihedral import SYMMETRIES
+from lightning_seg.d4 import SYMMETRIES
 from lightning_seg.inference import symmetric_logits
 from lightning_seg.losses import CrossEntropyLoss
 

@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from lightning_seg.callbacks.spread import Prediction
+from lightning_seg.callbacks.evenly_spaced import Prediction
 from lightning_seg.callbacks.validation_samples import ValidationSamples
 
 CLASSES = ["ground", "tree & <b>bush</b>"]

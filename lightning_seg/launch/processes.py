@@ -1,0 +1,164 @@
+"""Several processes on one machine, each given the composed configuration and never the command line.
+
+Lightning would start its processes by running the command again, so that under Hydra's multirun each of them would
+start the whole sweep; here torch's elastic launcher starts them.
+"""
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from lightning_seg.launch.cluster import is_launched
+
+# The launcher passes them on to the processes, of which the training answers SIGTERM and SIGUSR1 with a checkpoint.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+_INTERRUPTED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1)  # the exit codes of a process that has written it
+
+
+class ProcessError(RuntimeError):
+    """One of the processes of a run failed: its rank, and the traceback of what it raised ("" if it was killed)."""
+
+    def __init__(self, rank: int, callstack: str, message: str) -> None:
+        super().__init__(rank, callstack, message)  # all three, so that it can be pickled
+        self.rank, self.callstack, self.message = rank, callstack, message
+
+    def __str__(self) -> str:
+        return f"process {self.rank} {self.message}\n{self.callstack}".strip()
+
+
+def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str, Any]) -> Any:
+    """Calls `function(config)` in as many processes as `config["trainer"]` has devices; the value of rank zero.
+
+    With one device, and in a process that a launcher has started already, it is called in this process. Whatever ends
+    this process or one of the others ends them all.
+
+    Raises:
+        ProcessError: a process failed, with the error of the one that failed first.
+    """
+    processes = count_processes(config["trainer"])
+    if processes == 1 or is_launched():
+        return function(config)
+    with TemporaryDirectory(prefix="lightning-seg-") as folder:
+        launch = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            start_method="spawn",
+            signals_to_handle=",".join(number.name for number in _SIGNALS),
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        # The error that ends a process is raised here with its traceback; torch would print it before as well.
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        with _as_before(), _threads_shared_by(processes):
+            try:
+                return elastic_launch(launch, _call_as_rank)(function, config, os.getpid())[0]
+            except ChildFailedError as error:
+                code = error.get_first_failure()[1].exitcode
+                if code in _INTERRUPTED:
+                    raise SystemExit(code) from None
+                raise _first_error(Path(folder), error) from None
+            except SignalException as received:
+                ended_by = received.sigval
+    if ended_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    os.kill(os.getpid(), ended_by)  # what was to happen before the launcher took the signal
+    sys.exit(128 + ended_by)
+
+
+def end_with(parent: int) -> None:
+    """Kills this process as soon as the process that started it is gone, however that ended.
+
+    Args:
+        parent: the id of the process that started it; it may be gone already.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)  # the main thread may wait for the others forever, deaf to other signals
+
+    threading.Thread(target=watch, name="end_with_parent", daemon=True).start()
+
+
+def count_processes(trainer: Mapping[str, Any]) -> int:
+    """How many processes a trainer's `accelerator` and `devices` ask for on this machine."""
+    devices = trainer.get("devices", "auto")
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, str) and "," in devices:
+        return len([device for device in devices.split(",") if device.strip()])
+    if devices not in ("auto", -1, "-1"):
+        return int(devices)
+    uses_gpu = trainer.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.cuda.device_count() if uses_gpu else 1
+
+
+def _call_as_rank(function: Callable[[dict[str, Any]], Any], config: dict[str, Any], parent: int) -> Any:
+    end_with(parent)
+    try:
+        return function(config)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # torch takes an interrupted process for one that is still at work
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Gives the signals back to whom they had, and leaves no process behind."""
+    before = multiprocessing.active_children()
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for child in multiprocessing.active_children():
+            if child not in before:  # a signal that comes while they are being started leaves some of them
+                child.kill()
+                child.join()
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _threads_shared_by(processes: int) -> Iterator[None]:
+    """Gives each process its share of the threads that this one may use."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _first_error(folder: Path, error: ChildFailedError) -> ProcessError:
+    """The error that came first; the others lose their connection to that process and fail too."""
+    written = sorted(folder.rglob("error.json"), key=lambda path: path.stat().st_mtime_ns)
+    for path in written:
+        message = json.loads(path.read_text())["message"]
+        return ProcessError(int(path.parent.name), message["extraInfo"]["py_callstack"], "failed:")
+    rank, failure = error.get_first_failure()
+    ended = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"
+    return ProcessError(rank, "", f"{ended} and raised no error; the system kills what takes too much memory.")

@@ -1,0 +1,1 @@
+"""Losses that look at the boundary or the topology of the target."""

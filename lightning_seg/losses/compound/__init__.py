@@ -1,0 +1,1 @@
+"""Weighted sums of losses, schedules of their weights, and losses at several resolutions."""

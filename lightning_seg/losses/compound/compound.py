@@ -1,0 +1,211 @@
+"""Weighted sums of losses."""
+
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_seg.losses.boundary.distance_loss import DistanceLoss
+from lightning_seg.losses.compound.weight_schedule import WeightSchedule
+from lightning_seg.losses.loss import Classes, Loss, checked_weights, not_negative
+from lightning_seg.losses.pixel.cross_entropy import CrossEntropyLoss
+from lightning_seg.losses.region.dice import DiceLoss
+from lightning_seg.task import Task
+
+
+class CompoundLoss(nn.Module):
+    """Σ_k weight_k · term_k(logits, target).
+
+    The terms of this package share one look at the logits. Any other module that is called with logits and target may
+    be a term too. Terms must agree on `task` and `ignore_index`, where they have them. Distances of the target that
+    were computed before, a third argument, are given to the terms that read them, as boundary loss does.
+
+    A weight may follow a schedule over epochs, which `set_epoch` moves on; `SegmentationModule` calls it. The attribute
+    `weights` holds the numbers in force, in training and in evaluation; those without a schedule may be changed at any
+    time. A term of weight 0 is computed all the same.
+
+    The attribute `last_values` holds the value of each term in the last call, before its weight and without gradient.
+
+    Shapes, void pixels and absent classes: as in each term. Soft targets: where every term takes them.
+
+    Args:
+        terms: the losses by name, each giving a scalar.
+        weights: for each name a number, 0 or more, or a function from the epoch, counted from 0, to one, such as
+            `LinearWeight`.
+
+    Raises:
+        ValueError: there are no terms, names differ, a weight is out of range, or terms disagree.
+    """
+
+    def __init__(self, *, terms: Mapping[str, nn.Module], weights: Mapping[str, float | WeightSchedule]) -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("CompoundLoss has no terms; give at least one loss.")
+        if set(terms) != set(weights):
+            raise ValueError(f"terms are {sorted(terms)} and weights are for {sorted(weights)}; give each term one.")
+        for name, term in terms.items():
+            if getattr(term, "reduction", "mean") == "none":
+                raise ValueError(f"the term {name} has reduction='none'; a sum of losses needs scalars.")
+        self.terms = nn.ModuleDict(dict(terms))
+        self.schedules = {name: weight for name, weight in weights.items() if callable(weight)}
+        self.weights = {
+            name: not_negative(weight(0) if callable(weight) else weight, f"weights[{name!r}]")
+            for name, weight in weights.items()
+        }
+        self.last_values: dict[str, Tensor] = {}
+        self.task: Task | None = self._agreed("task")
+        self.ignore_index: int | None = self._agreed("ignore_index")
+
+    def forward(self, logits: Tensor, target: Tensor, distances: Tensor | None = None) -> Tensor:
+        """The weighted sum, a scalar; shapes, dtypes and errors are those of the terms.
+
+        Args:
+            logits: as the terms take them.
+            target: as the terms take it.
+            distances: what `target_distances` gave for this target; the terms that read distances get it.
+
+        Raises:
+            ValueError: there are distances and no term reads them, or they do not fit.
+        """
+        if distances is not None and not self.reads_distances:
+            raise ValueError(f"no term of {sorted(self.terms)} reads distances, and some came; leave them out.")
+        values = self._term_values(logits, target, distances)
+        self.last_values = {name: value.detach() for name, value in values.items()}
+        # A weight of 0 leaves nothing out: DistributedDataParallel waits for the gradient of every parameter.
+        first, *others = (self.weights[name] * value for name, value in values.items())
+        total: Tensor = sum(others, start=first)
+        return total
+
+    @property
+    def reads_distances(self) -> bool:
+        """Whether a term takes distances of the target, here or in a compound within this."""
+        return bool(self._distance_losses())
+
+    def target_distances(self, target: Tensor, num_classes: int) -> Tensor:
+        """The distances that the terms read, to be computed once and kept; see `DistanceLoss.target_distances`.
+
+        Raises:
+            ValueError: no term reads distances, or terms differ in spacing or in the list of classes that count.
+        """
+        readers = self._distance_losses()
+        if not readers:
+            raise ValueError(f"no term of {sorted(self.terms)} reads distances.")
+        # A dict, which keeps the order. Of absent classes there are no distances, so present classes are all.
+        read = {(term.spacing, term.classes if isinstance(term.classes, tuple) else "all"): None for term in readers}
+        if len(read) > 1:
+            listed = " and ".join(f"spacing={spacing}, classes={classes}" for spacing, classes in read)
+            raise ValueError(f"the terms read different distances ({listed}): let them agree, or each find its own.")
+        return readers[0].target_distances(target, num_classes)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Gives the terms that have a schedule the weight of an epoch, counted from 0; also in compounds within this.
+
+        Raises:
+            ValueError: a schedule gave a weight that is out of range.
+        """
+        for compound in self.modules():
+            if isinstance(compound, CompoundLoss):
+                for name, schedule in compound.schedules.items():
+                    compound.weights[name] = not_negative(schedule(epoch), f"weights[{name!r}]({epoch})")
+
+    def _term_values(self, logits: Tensor, target: Tensor, distances: Tensor | None) -> dict[str, Tensor]:
+        own = {name: term for name, term in self.terms.items() if isinstance(term, Loss)}
+        given = {
+            name: (distances,) if isinstance(term, DistanceLoss | CompoundLoss) and term.reads_distances else ()
+            for name, term in self.terms.items()
+        }
+        values = {name: term(logits, target, *given[name]) for name, term in self.terms.items() if name not in own}
+        if own:
+            # The term that refuses soft targets speaks for all.
+            strictest = min(own.values(), key=lambda term: term.soft_targets)
+            reads = reduce(or_, (term.reads for term in own.values()))
+            statistics = strictest.read(logits, target, reads)
+            with torch.autocast(logits.device.type, enabled=False):
+                values |= {name: term.from_statistics(statistics, *given[name]) for name, term in own.items()}
+        return {name: values[name] for name in self.terms}
+
+    def _distance_losses(self) -> list[DistanceLoss]:
+        found: list[DistanceLoss] = []
+        for term in self.terms.values():
+            if isinstance(term, CompoundLoss):
+                found += term._distance_losses()
+            elif isinstance(term, DistanceLoss):
+                found.append(term)
+        return found
+
+    def _agreed(self, argument: str) -> Any:
+        values = {name: getattr(term, argument) for name, term in self.terms.items() if hasattr(term, argument)}
+        if len(set(values.values())) > 1:
+            listed = ", ".join(f"{name} has {value!r}" for name, value in values.items())
+            raise ValueError(f"the terms of a compound loss must agree on {argument}: {listed}.")
+        return next(iter(values.values()), None)
+
+
+class CrossEntropyDiceLoss(CompoundLoss):
+    """Cross-entropy plus Dice, the pair that trains well from scratch (Isensee et al. 2021, nnU-Net).
+
+        cross_entropy_weight · CrossEntropyLoss + dice_weight · DiceLoss
+
+    Shapes, void pixels and soft targets: as in both. Absent classes: as in `DiceLoss`.
+
+    Args:
+        cross_entropy_weight: of the first term, a number or a schedule; see `CompoundLoss`.
+        dice_weight: of the second.
+        label_smoothing: of cross-entropy.
+        smooth: of Dice, as the three that follow.
+        squared: sums of squares in the denominator.
+        average: macro or micro.
+        classes: all, present, or a list of class indices.
+        task: of both terms, see `Loss`, as all that follow.
+        ignore_index: the label of void pixels.
+        class_weights: one number for each class; not in the binary task.
+        per_image: average over images rather than over the batch.
+        sync_dist: over all processes.
+
+    Raises:
+        ValueError: as the terms say.
+    """
+
+    def __init__(
+        self,
+        *,
+        cross_entropy_weight: float | WeightSchedule = 1.0,
+        dice_weight: float | WeightSchedule = 1.0,
+        label_smoothing: float = 0.0,
+        smooth: float = 1.0,
+        squared: bool = False,
+        average: Literal["macro", "micro"] = "macro",
+        classes: Classes = "all",
+        task: Task = "multiclass",
+        ignore_index: int | None = None,
+        class_weights: Iterable[float] | None = None,
+        per_image: bool = False,
+        sync_dist: bool = False,
+    ) -> None:
+        class_weights = checked_weights(class_weights, "class_weights")  # an iterator serves one term only
+        cross_entropy = CrossEntropyLoss(
+            label_smoothing=label_smoothing,
+            task=task,
+            ignore_index=ignore_index,
+            class_weights=class_weights,
+            per_image=per_image,
+            sync_dist=sync_dist,
+        )
+        dice = DiceLoss(
+            smooth=smooth,
+            squared=squared,
+            average=average,
+            classes=classes,
+            task=task,
+            ignore_index=ignore_index,
+            class_weights=class_weights,
+            per_image=per_image,
+            sync_dist=sync_dist,
+        )
+        super().__init__(
+            terms={"cross_entropy": cross_entropy, "dice": dice},
+            weights={"cross_entropy": cross_entropy_weight, "dice": dice_weight},
+        )

@@ -1,0 +1,185 @@
+"""What losses read: sums for each image and class, histograms of errors, and maps.
+
+Of hard targets, the sums come from one pass over the logits, `class_sums`, which a compound makes once for all its
+terms. Maps, and all that is read of soft targets, are computed by torch operations on the whole batch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_seg.losses.engine.class_sums import ClassSums, Errors, Reads, class_sums, sum_dtype
+from lightning_seg.losses.engine.lazy_property import lazy_property
+from lightning_seg.losses.engine.pixels import Pixels
+
+
+class Statistics:
+    """The statistics of a batch, each computed when it is first read.
+
+    Maps are in `pixels.dtype`, with 0 at void pixels: (N, S) in the multiclass task, (N, C, S) in the others, whose
+    channels are independent. Sums over an image are in `sum_dtype`: (N, C), or by label (N, C) in the multiclass task
+    and (N, C, 2), of the labels 0 and 1, in the others.
+
+    Args:
+        pixels: the batch.
+        reads: what losses will read, so that one pass over the logits gives all of it.
+    """
+
+    def __init__(self, pixels: Pixels, reads: Reads = Reads()) -> None:  # noqa: B008
+        self.pixels = pixels
+        self.reads = reads
+        self.sum_dtype = sum_dtype(pixels.raw_logits)
+
+    @lazy_property
+    def sums(self) -> ClassSums:
+        """The sums of a hard target that `reads` names."""
+        return self._sums(self.reads)
+
+    def _sums(self, reads: Reads) -> ClassSums:
+        pixels = self.pixels
+        return class_sums(
+            pixels.raw_logits,
+            pixels.raw_target,
+            softmax=self._multiclass,
+            ignore_index=pixels.ignore_index,
+            reads=reads,
+        )
+
+    @property
+    def label_count(self) -> Tensor:
+        """The number of pixels of each label."""
+        return self.sums.by_label[..., 0]
+
+    @property
+    def label_log_probability_sum(self) -> Tensor:
+        """Σ ℓ over the pixels of each label."""
+        return self.sums.by_label[..., 1]
+
+    @property
+    def label_probability_sum(self) -> Tensor:
+        """Σ p_y over the pixels of each label."""
+        return self.sums.by_label[..., 2]
+
+    def focal_sum(self, gamma: float) -> Tensor:
+        """Σ (1 - p_y)^γ ℓ over the pixels of each label, for a γ that `reads` names."""
+        return self.sums.by_label[..., 3 + self.reads.gammas.index(gamma)]
+
+    @property
+    def uniform_log_probability_sum(self) -> Tensor:
+        """Σ log p of each class, if `reads` names it; of a sigmoid, Σ ½(log p + log(1 - p))."""
+        return self.sums.by_channel[..., -1]
+
+    def error_histogram(self, errors: Errors, per_image: bool) -> tuple[Tensor, Tensor]:
+        """The sum and the number of errors, (G, C, 2, bins), for each image, or (G = 1) for all."""
+        reads = Reads(errors=errors, errors_per_image=per_image)
+        sums = self.sums if self.reads.errors == errors else self._sums(reads)
+        parts = sums.error_sums, sums.error_counts
+        return parts if per_image else (parts[0].sum(0, keepdim=True), parts[1].sum(0, keepdim=True))
+
+    @lazy_property
+    def log_probabilities(self) -> Tensor:
+        """Log-softmax over the classes, (N, C, S); multiclass only."""
+        return F.log_softmax(self.pixels.logits, 1)
+
+    @lazy_property
+    def probabilities(self) -> Tensor:
+        """Softmax or sigmoid of the logits, (N, C, S), with some value at void pixels."""
+        return self.log_probabilities.exp() if self._multiclass else self.pixels.logits.sigmoid()
+
+    @lazy_property
+    def label_log_probability(self) -> Tensor:
+        """ℓ: the log-probability of each pixel's label, a map; of soft targets, its mean over the labels."""
+        if self.reads.label_map and not self.pixels.soft:
+            return self.sums.label_map
+        labels, soft, logits = self.pixels.labels, self.pixels.target_probabilities, self.pixels.logits
+        if soft is not None:
+            if self._multiclass:
+                return (soft * self.log_probabilities).sum(1)
+            return self.mask(soft * logits - F.softplus(logits))
+        assert labels is not None
+        if self._multiclass:
+            return self.mask(self.log_probabilities.gather(1, labels.unsqueeze(1)).squeeze(1))
+        return self.mask(F.logsigmoid(torch.where(labels == 1, logits, -logits)))
+
+    def weighted_log_probability(self, class_weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """ℓ with the log-probability of each class times its weight; and the weights of the pixels. Two maps."""
+        labels, soft = self.pixels.labels, self.pixels.target_probabilities
+        if class_weights is not None and soft is not None and self._multiclass:
+            weighted = soft * class_weights[:, None]
+            return (weighted * self.log_probabilities).sum(1), weighted.sum(1)
+        if class_weights is None:
+            return self.label_log_probability, self.pixels.valid.to(self.pixels.logits.dtype)
+        if self._multiclass:
+            assert labels is not None
+            weights = self.mask(class_weights[labels])
+        else:
+            weights = self.mask(class_weights[:, None].expand_as(self.pixels.logits))
+        return weights * self.label_log_probability, weights
+
+    def uniform_log_probability(self, class_weights: Tensor | None) -> Tensor:
+        """What `weighted_log_probability` gives for the target that holds every class alike, a map."""
+        logits = self.pixels.logits
+        if not self._multiclass:
+            weights = 1 if class_weights is None else class_weights[:, None]
+            return self.mask(weights * (logits / 2 - F.softplus(logits)))
+        if class_weights is None:
+            return self.mask(self.log_probabilities.mean(1))
+        return self.mask((self.log_probabilities * class_weights[:, None]).mean(1))
+
+    @lazy_property
+    def valid_count(self) -> Tensor:
+        """The number of valid pixels of each image and class."""
+        if self.pixels.soft:
+            count = self.pixels.valid.sum(-1, dtype=self.sum_dtype)
+            return count.unsqueeze(1).expand(-1, self.pixels.num_classes) if self._multiclass else count
+        if self._multiclass:
+            return self.label_count.sum(1, keepdim=True).expand(-1, self.pixels.num_classes)
+        return self.label_count.sum(-1)
+
+    @lazy_property
+    def true_positive(self) -> Tensor:
+        """TP: the sum of p where the label is the class; of soft targets t, the sum of p·t."""
+        soft = self.pixels.target_probabilities
+        if soft is not None:
+            return (self.probabilities * soft).sum(-1, dtype=self.sum_dtype)
+        return self.sums.by_label[..., 2] if self._multiclass else self.sums.by_label[:, :, 1, 2]
+
+    @lazy_property
+    def probability_sum(self) -> Tensor:
+        """P: the sum of p."""
+        if not self.pixels.soft:
+            return self.sums.by_channel[..., 0]
+        return self._mask_channels(self.probabilities).sum(-1, dtype=self.sum_dtype)
+
+    @lazy_property
+    def probability_square_sum(self) -> Tensor:
+        """The sum of p²."""
+        if not self.pixels.soft and self.reads.squares:
+            return self.sums.by_channel[..., 1]
+        return self._mask_channels(self.probabilities).square().sum(-1, dtype=self.sum_dtype)
+
+    @lazy_property
+    def target_sum(self) -> Tensor:
+        """T: the number of pixels whose label is the class; of soft targets t, the sum of t."""
+        soft = self.pixels.target_probabilities
+        if soft is not None:
+            return soft.sum(-1, dtype=self.sum_dtype)
+        return self.label_count if self._multiclass else self.label_count[..., 1]
+
+    @lazy_property
+    def target_square_sum(self) -> Tensor:
+        """The sum of t², which of hard targets is T."""
+        soft = self.pixels.target_probabilities
+        return self.target_sum if soft is None else soft.square().sum(-1, dtype=self.sum_dtype)
+
+    def mask(self, values: Tensor) -> Tensor:
+        """A map with 0 at void pixels."""
+        return torch.where(self.pixels.valid, values, 0)
+
+    def _mask_channels(self, values: Tensor) -> Tensor:
+        valid = self.pixels.valid
+        return torch.where(valid.unsqueeze(1) if self._multiclass else valid, values, 0)
+
+    @property
+    def _multiclass(self) -> bool:
+        return self.pixels.task == "multiclass"

@@ -1,0 +1,492 @@
+"""The sums of `class_sums` and their gradient by torch operations, in blocks of pixels.
+
+A block's values stay in the cache from one operation to the next, so that the memory sees the logits once, and beside
+the gradient only blocks and maps of one channel are held. exp is computed as 2^(x log₂ e): on the CPU torch's exp2 is
+three times as fast as its exp.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lightning_seg.losses.engine.block_threads import map_blocks
+from lightning_seg.losses.engine.error_bins import ErrorHistogram
+from lightning_seg.losses.engine.label_blocks import LabelBlock
+from lightning_seg.losses.engine.labels import valid_labels
+
+if TYPE_CHECKING:
+    from lightning_seg.losses.engine.class_sums import Reads
+
+LOG2E = math.log2(math.e)
+# Logits in a block: enough that starting an operation costs little, few enough for the cache.
+_BLOCK = 2**19
+
+Block = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The gradients of `class_sums.ClassSums`, each None where it is 0."""
+
+    by_label: Tensor | None
+    by_channel: Tensor | None
+    label_map: Tensor | None
+    error_sums: Tensor | None
+
+
+def forward(
+    logits: Tensor,
+    target: Tensor,
+    softmax: bool,
+    ignore_index: int | None,
+    reads: Reads,
+    outputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+) -> None:
+    """Writes the sums to `outputs`, as `class_sums.empty_outputs` makes them."""
+    by_label, by_channel, label_map, error_sums, error_counts, normalizer = outputs
+    histograms = _Histograms(logits, reads) if reads.errors != "none" else None
+
+    def add_block(block: Block) -> tuple[Tensor, Tensor]:
+        images, pixels = block
+        z = _widened(logits[images, :, pixels])
+        if softmax:
+            labels = LabelBlock(target[images, pixels], ignore_index, logits.shape[1], z.dtype)
+            sums, log_probability, normalizer[images, pixels] = _softmax_sums(z, labels, reads, histograms, images)
+        else:
+            signs, valid = valid_labels(target[images, :, pixels], ignore_index, 2)
+            sums, log_probability = _sigmoid_sums(z, signs, valid, reads, histograms, images)
+        if reads.label_map:
+            label_map[(images, pixels) if softmax else (images, slice(None), pixels)] = log_probability
+        return sums
+
+    by_label.zero_()
+    by_channel.zero_()
+    blocks = _blocks(logits)
+    for (images, _), (labels, channels) in zip(blocks, map_blocks(add_block, blocks, logits.device), strict=True):
+        by_label[images] += labels.to(by_label.dtype)
+        by_channel[images] += channels.to(by_channel.dtype)
+    if histograms is not None:
+        histograms.write(error_counts, error_sums)
+
+
+def _softmax_sums(
+    z: Tensor, labels: LabelBlock, reads: Reads, histograms: _Histograms | None, images: slice
+) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+    """The sums by label (n, C, K) and by channel (n, C, K) of a block, ℓ and log Σ exp z of each pixel (n, L)."""
+    valid = labels.valid
+    z = _without_void(z, valid)
+    peak = z.amax(1)
+    e = _exp_difference(z, peak)
+    total = e.sum(1)
+    log_total = total.log()
+    log_sum = peak + log_total
+    # In this order no digits of a large peak are lost.
+    log_probability = labels.pick(z).sub_(peak).sub_(log_total)
+    if valid is not None:
+        log_probability.masked_fill_(~valid, 0)
+        log_sum.masked_fill_(~valid, torch.inf)
+    weight = total.reciprocal_() if labels.weight is None else total.reciprocal_().mul_(labels.weight)
+    by_label = labels.sums(_of_label(log_probability, reads.gammas))
+    if reads.squares or histograms is not None:
+        p = e.mul_(weight.unsqueeze(1))
+        by_channel = [p.sum(2)]
+    else:
+        p = e
+        by_channel = [torch.bmm(e, weight.unsqueeze(2)).squeeze(2)]
+    if reads.squares:
+        by_channel.append(p.square().sum(2))
+    if reads.uniform:
+        every = torch.ones_like(peak) if labels.weight is None else labels.weight
+        finite = log_sum if valid is None else log_sum.where(valid, 0)
+        by_channel.append(torch.bmm(z, every.unsqueeze(2)).squeeze(2) - finite.sum(1, keepdim=True))
+    if histograms is not None:
+        if labels.one_hot is None:
+            histograms.add_softmax(images, p, labels.index, valid)
+        else:
+            histograms.add(images, (labels.one_hot - p).abs_(), labels.one_hot, valid)
+    return (by_label, torch.stack(by_channel, dim=2)), log_probability, log_sum
+
+
+def _sigmoid_sums(
+    z: Tensor, signs: Tensor, valid: Tensor | None, reads: Reads, histograms: _Histograms | None, images: slice
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """The sums by label (n, C, 2, K) and by channel (n, C, K) of a block, and ℓ of each pixel (n, C, L)."""
+    z = _without_void(z, valid)
+    t = signs.to(z.dtype)
+    x = (2 * t).sub_(1).mul_(z)
+    log_probability = _log_sigmoid(x)
+    p = z.sigmoid()
+    weight = torch.ones_like(z) if valid is None else valid.to(z.dtype)
+    if valid is not None:
+        log_probability.mul_(weight)
+        p.mul_(weight)
+    by_label = _sums_by_sign(t, weight, log_probability, p, reads.gammas)
+    by_channel = [p.sum(2)]
+    if reads.squares:
+        by_channel.append(p.square().sum(2))
+    if reads.uniform:
+        by_channel.append((log_probability - 0.5 * weight * x).sum(2))
+    if histograms is not None:
+        errors = (1 - x).relu_() if reads.errors == "margin" else (t - p).abs_()
+        # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
+        counted = errors > 0 if valid is None else (errors > 0).logical_and_(valid)
+        histograms.add(images, errors, t, counted)
+    return (by_label, torch.stack(by_channel, dim=2)), log_probability
+
+
+def backward(
+    gradients: Gradients,
+    logits: Tensor,
+    target: Tensor,
+    normalizer: Tensor,
+    softmax: bool,
+    ignore_index: int | None,
+    reads: Reads,
+) -> Tensor:
+    """The gradient of the logits, in their dtype."""
+    # Contiguous whatever the logits are: autograd takes any strides, and the blocks are read in this order.
+    result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+    tables = _Tables.of(gradients, reads, _wide(logits))
+
+    def write_block(block: Block) -> None:
+        images, pixels = block
+        z = _widened(logits[images, :, pixels])
+        out = result[images, :, pixels]
+        if softmax:
+            part = _softmax_gradient(tables, z, target, normalizer, block, ignore_index, reads, out)
+        else:
+            part = _sigmoid_gradient(tables, z, target, block, ignore_index, reads)
+        if part is not out:
+            out.copy_(part)
+
+    map_blocks(write_block, _blocks(logits), logits.device)
+    return result
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The gradients of the sums, each None where it is 0 throughout."""
+
+    of_label: list[Tensor | None]  # Σ ℓ, Σ p_y and Σ (1 - p_y)^γ ℓ
+    of_channel: Tensor | None
+    of_square: Tensor | None
+    of_uniform: Tensor | None
+    of_errors: Tensor | None
+    label_map: Tensor | None
+
+    @classmethod
+    def of(cls, gradients: Gradients, reads: Reads, dtype: torch.dtype) -> _Tables:
+        by_label, by_channel = gradients.by_label, gradients.by_channel
+        of_label = [None] * (2 + len(reads.gammas)) if by_label is None else by_label.unbind(-1)[1:]
+        channel, *others = [None] if by_channel is None else by_channel.unbind(-1)
+        return cls(
+            of_label=[_active(table, dtype) for table in of_label],
+            of_channel=_active(channel, dtype),
+            of_square=_active(others[0], dtype) if others and reads.squares else None,
+            of_uniform=_active(others[-1], dtype) if others and reads.uniform else None,
+            of_errors=_active(gradients.error_sums, dtype),
+            label_map=gradients.label_map,
+        )
+
+
+def _softmax_gradient(
+    tables: _Tables,
+    z: Tensor,
+    target: Tensor,
+    normalizer: Tensor,
+    block: Block,
+    ignore_index: int | None,
+    reads: Reads,
+    out: Tensor,
+) -> Tensor:
+    images, pixels = block
+    labels = LabelBlock(target[images, pixels], ignore_index, z.shape[1], z.dtype)
+    z = _without_void(z, labels.valid)
+    log_sum = normalizer[images, pixels]
+    p = _exp_difference(z, log_sum, out=out if out.dtype == z.dtype else None)
+    a = None
+    if tables.label_map is not None:
+        a = tables.label_map[images, pixels]
+        a = a if labels.weight is None else a * labels.weight
+    of_pixel = [None if table is None else labels.look_up(table[images]) for table in tables.of_label]
+    log_probability = probability = None
+    if any(slope is not None for slope in of_pixel[1:]):
+        log_probability = labels.pick(z).sub_(log_sum)
+        if labels.valid is not None:
+            log_probability.masked_fill_(~labels.valid, 0)
+        probability = (log_probability * LOG2E).exp2_()
+    a = _add(a, _slope_of_label(of_pixel, probability, log_probability, reads.gammas))
+
+    h = None  # ∂L/∂p, where it differs between pixels
+    row = None if tables.of_channel is None else tables.of_channel[images]
+    uniform = None if tables.of_uniform is None else tables.of_uniform[images]
+    if tables.of_square is not None:
+        h = p * (2 * tables.of_square[images]).unsqueeze(2)
+    if tables.of_errors is not None:
+        if labels.one_hot is None:
+            h = _add(h, _softmax_error_slope(tables.of_errors, images, p, labels.index, reads))
+        else:
+            slope = _error_slope(tables.of_errors, images, (labels.one_hot - p).abs_(), labels.one_hot, reads)
+            h = _add(h, slope.mul_(1 - 2 * labels.one_hot))
+
+    # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
+    t = None
+    if h is not None:
+        if row is not None:
+            h += row.unsqueeze(2)
+        t = (h * p).sum(1)
+    elif row is not None:
+        t = torch.bmm(row.unsqueeze(1), p).squeeze(1)
+    t = _add(t, a)
+    if uniform is not None:
+        t = _add(t, uniform.sum(1, keepdim=True).expand(len(z), z.shape[2]))
+    if t is None:
+        return p.zero_()
+    if h is not None:
+        p.mul_(h.sub_(t.unsqueeze(1)))
+    elif row is not None:
+        p.mul_(row.unsqueeze(2) - t.unsqueeze(1))
+    else:
+        p.mul_(t.neg().unsqueeze(1))
+    if a is not None:
+        labels.add(p, a)
+    if uniform is not None:
+        p.add_(uniform.unsqueeze(2) if labels.weight is None else uniform.unsqueeze(2) * labels.weight.unsqueeze(1))
+    return p
+
+
+def _sigmoid_gradient(
+    tables: _Tables, z: Tensor, target: Tensor, block: Block, ignore_index: int | None, reads: Reads
+) -> Tensor:
+    images, pixels = block
+    labels, valid = valid_labels(target[images, :, pixels], ignore_index, 2)
+    z = _without_void(z, valid)
+    t = labels.to(z.dtype)
+    p = z.sigmoid()
+    wrong = t - p  # (2t - 1)(1 - p_y)
+    a = None if tables.label_map is None else tables.label_map[images, :, pixels]
+    of_pixel = [None if table is None else _look_up_sign(table[images], t) for table in tables.of_label]
+    if any(slope is not None for slope in of_pixel):
+        log_probability = _log_sigmoid((2 * t).sub_(1).mul_(z)) if reads.gammas else None
+        a = _add(a, _slope_of_label(of_pixel, 1 - wrong.abs(), log_probability, reads.gammas))
+    result = None if a is None else a * wrong
+    h = None if tables.of_channel is None else tables.of_channel[images].unsqueeze(2)
+    if tables.of_square is not None:
+        h = _add(h, p * (2 * tables.of_square[images]).unsqueeze(2))
+    if tables.of_errors is not None and reads.errors == "probability":
+        slope = _error_slope(tables.of_errors, images, wrong.abs(), t, reads)
+        h = _add(h, slope.mul_(1 - 2 * t))
+    if h is not None:
+        result = _add(result, torch.addcmul(p, p, p, value=-1).mul_(h))
+    if tables.of_uniform is not None:
+        result = _add(result, tables.of_uniform[images].unsqueeze(2) * (0.5 - p))
+    if tables.of_errors is not None and reads.errors == "margin":
+        sign = 1 - 2 * t
+        errors = torch.addcmul(torch.ones_like(z), sign, z).relu_()
+        inside = errors.sign()
+        slope = _error_slope(tables.of_errors, images, errors, t, reads)
+        result = _add(result, slope.mul_(inside).mul_(sign))
+    if result is None:
+        return torch.zeros_like(z)
+    return result if valid is None else result.mul_(valid)
+
+
+def _look_up_sign(table: Tensor, t: Tensor) -> Tensor:
+    """Of numbers (n, C, 2) the one of each pixel's label t, 0 or 1."""
+    return torch.addcmul(table[..., :1], t, table[..., 1:] - table[..., :1])
+
+
+def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor, reads: Reads) -> Tensor:
+    """∂L/∂p through the sums of errors, (n, C, L)."""
+    index = labels.unsqueeze(1)
+    of_label = p.gather(1, index)
+    rows = (table[images] if reads.errors_per_image else table).expand(len(p), -1, -1, -1)
+    slope = rows[:, :, 0].gather(2, reads.bins.index(reads.bins.positions(p.clone()), p.dtype))
+    own = reads.bins.index(reads.bins.positions(1 - of_label), p.dtype).add_((2 * index + 1) * reads.bins.count)
+    return slope.scatter_(1, index, -rows.flatten(1).gather(1, own.squeeze(1)).unsqueeze(1))
+
+
+def _error_slope(table: Tensor, images: slice, errors: Tensor, own: Tensor, reads: Reads) -> Tensor:
+    """∂L/∂e through the sums of errors, (n, C, L); `errors` are overwritten."""
+    index = reads.bins.index(reads.bins.positions(errors, own), errors.dtype, labels=2)
+    rows = (table[images] if reads.errors_per_image else table).expand(len(errors), -1, -1, -1).flatten(2)
+    return rows.gather(2, index)
+
+
+class _Histograms:
+    """Histograms of errors for each group of images, class, and label, other (0) or own (1), by each thread."""
+
+    def __init__(self, logits: Tensor, reads: Reads) -> None:
+        images, classes, pixels = logits.shape
+        self.per_image = reads.errors_per_image
+        self._bins, self._pixels = reads.bins, images * pixels
+        self._shape = (images if self.per_image else 1, classes, 2)
+        self._like = torch.empty(0, dtype=_wide(logits), device=logits.device)
+        self._of_thread: dict[int, ErrorHistogram] = {}
+
+    def write(self, counts: Tensor, sums: Tensor) -> None:
+        """Writes the number of errors in each bin and their sum, (G, C, 2, bins)."""
+        parts = [histogram.packed.flatten(0, 2) for histogram in self._of_thread.values()]
+        counts, sums = counts.view(-1, counts.shape[3]), sums.view(-1, sums.shape[3])
+        if not parts:  # there were no pixels
+            counts.zero_()
+            sums.zero_()
+            return
+
+        def write_rows(rows: slice) -> None:
+            first, *others = (part[rows] for part in parts)
+            for other in others:
+                first += other
+            counts[rows], sums[rows] = self._bins.unpack(first, self._like.dtype, self._pixels)
+
+        step = max(1, block_size(sums) // counts.shape[1])
+        map_blocks(write_rows, [slice(row, row + step) for row in range(0, len(counts), step)], counts.device)
+
+    @property
+    def _histogram(self) -> ErrorHistogram:
+        thread = get_ident()
+        if thread not in self._of_thread:
+            self._of_thread[thread] = ErrorHistogram(self._bins, self._shape, self._like, self._pixels)
+        return self._of_thread[thread]
+
+    def add_softmax(self, images: slice, p: Tensor, labels: Tensor, valid: Tensor | None) -> None:
+        """Adds |p_c - [y = c]|; `p`, 0 at void pixels, is overwritten."""
+        index = labels.unsqueeze(1)
+        own_bins, own = self._histogram.index_and_value(1 - p.gather(1, index))
+        if valid is not None:
+            own.mul_(valid.unsqueeze(1))
+        bins, values = self._histogram.index_and_value(p)
+        values.scatter_(1, index, 0)
+        if valid is not None:
+            values.mul_(valid.unsqueeze(1))
+        packed = self._rows(images)
+        self._scatter(packed[:, :, 0], bins, values)
+        in_row = own_bins.add_(index * (2 * packed.shape[3]) + packed.shape[3])
+        self._scatter(packed.flatten(1).unsqueeze(1), in_row, own)
+
+    def add(self, images: slice, errors: Tensor, own: Tensor, counted: Tensor | None) -> None:
+        """Adds errors (n, C, L), overwritten, of pixels whose label is the channel's own (1) or another (0).
+
+        `counted`, bool (n, C, L) or (n, L), says which are; None counts all.
+        """
+        index, values = self._histogram.index_and_value(errors, own)
+        if counted is not None:
+            values.mul_(counted if counted.ndim == 3 else counted.unsqueeze(1))
+        self._scatter(self._rows(images).flatten(2), index, values)
+
+    def _rows(self, images: slice) -> Tensor:
+        return self._histogram.packed[images] if self.per_image else self._histogram.packed
+
+    def _scatter(self, rows: Tensor, bins: Tensor, values: Tensor) -> None:
+        """Adds (n, C, L) to (n, C, bins), or to (1, C, bins)."""
+        if len(rows) == len(bins):
+            rows.scatter_add_(2, bins, values)
+        else:
+            rows.scatter_add_(2, *(part.transpose(0, 1).flatten(1).unsqueeze(0) for part in (bins, values)))
+
+
+def block_size(logits: Tensor) -> int:
+    """How many logits a block has: few enough, too, that the blocks in use are small beside all logits."""
+    if logits.device.type != "cpu":
+        return 2**26  # there is no cache to stay in, and every operation costs a launch
+    return max(2**15, min(_BLOCK, logits.numel() // 16))
+
+
+def _blocks(logits: Tensor) -> list[Block]:
+    """Slices of images and pixels: many pixels of one image, or many small images."""
+    images, classes, pixels = logits.shape
+    length = max(1, block_size(logits) // classes)
+    count = max(1, length // max(1, pixels))
+    return [
+        (slice(image, image + count), slice(start, start + length))
+        for image in range(0, images, count)
+        for start in range(0, pixels, length)
+    ]
+
+
+def _wide(logits: Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def _widened(logits: Tensor) -> Tensor:
+    return logits.to(_wide(logits))
+
+
+def _exp_difference(z: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:
+    """exp(z - offset), with one offset for each pixel."""
+    # The difference first: it is exact near the peak, where the products of large logits would be rounded apart.
+    return torch.sub(z, offset.unsqueeze(1), out=out).mul_(LOG2E).exp2_()
+
+
+def _without_void(z: Tensor, valid: Tensor | None) -> Tensor:
+    """The logits with nothing at void pixels, which may hold anything, that could spread by being multiplied by 0."""
+    if valid is None or (z.device.type == "cpu" and bool(z.sum().isfinite())):
+        return z
+    return torch.where(valid if valid.ndim == z.ndim else valid.unsqueeze(1), z, 0)
+
+
+def _active(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """None for zeros, where looking does not make the host wait."""
+    if gradient is None or (gradient.device.type == "cpu" and not bool(gradient.any())):
+        return None
+    return gradient.to(dtype)
+
+
+def _log_sigmoid(x: Tensor) -> Tensor:
+    """log σ(x) = min(x, 0) - log(1 + exp(-|x|)), to the precision of numbers near 1; log1p costs eight times."""
+    ratio = x.abs().mul_(-LOG2E).exp2_()
+    return torch.sub(x.clamp(max=0), ratio.add_(1).log2_(), alpha=1 / LOG2E)
+
+
+def _of_label(log_probability: Tensor, gammas: tuple[float, ...]) -> list[Tensor]:
+    """ℓ, p_y and (1 - p_y)^γ ℓ of each pixel."""
+    p = (log_probability * LOG2E).exp2_()
+    return [log_probability, p, *((1 - p).pow(gamma).mul_(log_probability) for gamma in gammas)]
+
+
+def _slope_of_label(
+    own: list[Tensor | None], p: Tensor | None, log_probability: Tensor | None, gammas: tuple[float, ...]
+) -> Tensor | None:
+    """∂L/∂ℓ from the gradients of Σ ℓ, Σ p_y and Σ (1 - p_y)^γ ℓ of each pixel's label."""
+    slope, of_probability, *others = own
+    if of_probability is not None and p is not None:
+        slope = _add(slope, of_probability * p)
+    for gradient, gamma in zip(others, gammas, strict=True):
+        if gradient is not None and p is not None and log_probability is not None:
+            # tiny: at p = 1 the slope of x^γ is infinite for γ < 1.
+            wrong = (1 - p).clamp_(min=torch.finfo(p.dtype).tiny)
+            changed = wrong.pow(gamma - 1).mul_(torch.addcmul(wrong, p, log_probability, value=-gamma))
+            slope = _add(slope, gradient * changed)
+    return slope
+
+
+def _sums_by_sign(t: Tensor, weight: Tensor, log_probability: Tensor, p: Tensor, gammas: tuple[float, ...]) -> Tensor:
+    """(n, C, 2, K): the sums of pixels (n, C, L) by their label t, 0 or 1; maps and t are 0 at void pixels."""
+    maps = [log_probability]
+    if gammas:
+        wrong = (t - p).abs_()
+        maps += [wrong.pow(gamma).mul_(log_probability) for gamma in gammas]
+    ones, found = t.sum(2).double(), p.sum(2).double()
+    of_ones = _dot(t, p)
+    zeros = weight.sum(2).double() - ones
+    columns = [torch.stack([zeros, ones], dim=2), torch.stack([zeros - (found - of_ones), of_ones], dim=2)]
+    for values in maps:
+        own = _dot(t, values)
+        columns.append(torch.stack([values.sum(2).double() - own, own], dim=2))
+    count, probability, label, *others = columns
+    return torch.stack([count, label, probability, *others], dim=3)
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """Σ one·other over the last dimension, float64."""
+    return (one * other).sum(2).double()
+
+
+def _add(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return other if one is None else one if other is None else one + other

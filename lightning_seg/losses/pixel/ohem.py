@@ -1,0 +1,71 @@
+"""Cross-entropy of the pixels that are not yet well predicted."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from lightning_seg.losses.engine.class_sums import Reads
+from lightning_seg.losses.engine.statistics import Statistics
+from lightning_seg.losses.loss import Loss
+from lightning_seg.losses.pixel.hard_examples import hard_example_weights
+from lightning_seg.task import Task
+
+
+class OhemCrossEntropyLoss(Loss):
+    """Cross-entropy with online hard example mining (Shrivastava et al. 2016, https://arxiv.org/abs/1604.03540).
+
+        Σ_{i kept} -w_y log p_{i,y} / Σ_{i kept} w_y        kept: p_{i,y} < threshold, and at least the min_kept hardest
+
+    Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape, whose
+    channels are then pixels of their own; the result is a scalar.
+    Void pixels are never kept; a batch of them alone gives 0.
+    Absent classes need no care: a pixel counts by its cost alone.
+    Soft targets are refused: p_y needs one label y.
+
+    Args:
+        threshold: pixels whose label has this probability or more are left out; above 0 and at most 1.
+        min_kept: how many pixels of the batch are kept at least, the hardest first; 0 or more. The default is a fifth
+            of a 512 × 512 image.
+        task: see `Loss`, as all that follow.
+        ignore_index: the label of void pixels.
+        class_weights: one number w for each class; they weigh the mean, and do not change which pixels are kept. Not in
+            the binary task.
+        sync_dist: over all processes; min_kept is then of all their batches together.
+
+    Raises:
+        ValueError: threshold or min_kept is out of range, or as `Loss` says.
+    """
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.7,
+        min_kept: int = 50_000,
+        task: Task = "multiclass",
+        ignore_index: int | None = None,
+        class_weights: Iterable[float] | None = None,
+        sync_dist: bool = False,
+    ) -> None:
+        super().__init__(task=task, ignore_index=ignore_index, class_weights=class_weights, sync_dist=sync_dist)
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+            raise ValueError(f"threshold={threshold!r} is not a probability above 0 and at most 1.")
+        if isinstance(min_kept, bool) or not isinstance(min_kept, int) or min_kept < 0:
+            raise ValueError(f"min_kept={min_kept!r} is not a number of pixels, 0 or more.")
+        self.threshold = float(threshold)
+        self.min_kept = min_kept
+
+    @property
+    def reads(self) -> Reads:
+        """The cost of each pixel."""
+        return Reads(label_map=True)
+
+    def from_statistics(self, statistics: Statistics) -> Tensor:
+        """The loss; called with autocast off."""
+        log_probability, weights = statistics.weighted_log_probability(self.weights_for(statistics))
+        valid, own = statistics.pixels.valid, statistics.label_log_probability.detach()
+        kept = torch.full((), self.min_kept, dtype=torch.int64, device=own.device)
+        chosen = hard_example_weights(-own, valid, kept, self.syncs)
+        chosen = torch.where(valid & (own < math.log(self.threshold)), 1, chosen)
+        return self.reduce_map(-log_probability * chosen, weights * chosen, statistics)

@@ -1,0 +1,89 @@
+"""Tversky loss."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from lightning_seg.losses.loss import Classes, not_negative
+from lightning_seg.losses.region.region_loss import Average, RegionLoss, RegionSums, index
+from lightning_seg.task import Task
+
+
+class TverskyLoss(RegionLoss):
+    """One minus the Tversky index, which weighs too much against too little (Salehi et al. 2017,
+    https://arxiv.org/abs/1706.05721).
+
+        1 - (TP + s) / (TP + α·FP + β·FN + s)     TP = Σ p·t    FP = Σ p - TP    FN = Σ t - TP
+
+    over the valid pixels of the batch, or of each image; p is the softmax or sigmoid of the logits and t is 1 where the
+    label is the class. With α = β = 1/2 it is `DiceLoss` with twice the smoothing, with α = β = 1 `JaccardLoss`. In the
+    multiclass task average="micro" over all classes does not tell α from β: each false positive of one class is a false
+    negative of another.
+
+    Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
+    result is a scalar.
+    Void pixels enter none of the sums; a batch of them alone gives 0.
+    Absent classes count with classes="all": their index is s / (α·P + s), so that false positives cost. With "present"
+    they are left out and cost nothing. A class whose denominator is 0 has loss 0.
+    Soft targets are refused: the loss is least at hard predictions, not where p equals them.
+
+    Args:
+        alpha: α ≥ 0, the weight of false positives.
+        beta: β ≥ 0, the weight of false negatives; the higher, the fewer pixels of the class are missed.
+        smooth: s ≥ 0, added once to both sides of the ratio.
+        average: macro, the mean of the classes' losses, or micro, the loss of their summed sums.
+        classes: all, present, or a list of the class indices that count.
+        task: see `Loss`, as all that follow.
+        ignore_index: the label of void pixels.
+        class_weights: one number for each class, a weight in the mean (macro) or of its sums (micro); not in the binary
+            task.
+        per_image: average over images rather than take the sums over the batch.
+        sync_dist: over all processes.
+
+    Raises:
+        ValueError: alpha, beta, smooth or average is out of range, or as `Loss` says.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        smooth: float = 1.0,
+        average: Average = "macro",
+        classes: Classes = "all",
+        task: Task = "multiclass",
+        ignore_index: int | None = None,
+        class_weights: Iterable[float] | None = None,
+        per_image: bool = False,
+        sync_dist: bool = False,
+    ) -> None:
+        super().__init__(
+            smooth=smooth,
+            average=average,
+            classes=classes,
+            task=task,
+            ignore_index=ignore_index,
+            class_weights=class_weights,
+            per_image=per_image,
+            sync_dist=sync_dist,
+        )
+        self.alpha, self.beta = error_weights(alpha, beta)
+
+    def class_losses(self, sums: RegionSums) -> Tensor:
+        """One minus the Tversky index of each class."""
+        return 1 - tversky(sums, self.alpha, self.beta, self.smooth)
+
+
+def tversky(sums: RegionSums, alpha: float, beta: float, smooth: float) -> Tensor:
+    """The Tversky index, and 1 where its denominator is 0."""
+    errors = alpha * sums.false_positive + beta * sums.false_negative
+    return index(sums.true_positive + smooth, sums.true_positive + errors + smooth)
+
+
+def error_weights(alpha: float, beta: float) -> tuple[float, float]:
+    """α and β, if one of them at least makes errors cost."""
+    weights = not_negative(alpha, "alpha"), not_negative(beta, "beta")
+    if not any(weights):
+        raise ValueError("alpha=0 and beta=0 leave every prediction without cost; give a weight to one of the errors.")
+    return weights

@@ -1,0 +1,1 @@
+"""TODO lightning_seg/runs."""

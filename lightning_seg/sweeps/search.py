@@ -1,0 +1,237 @@
+"""A search for the best choices, with Optuna."""
+
+import os
+from collections.abc import Mapping, Sequence
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_seg.runs.folder import check_same, sweep_path
+from lightning_seg.sweeps.jobs import (
+    Job,
+    Status,
+    SweptTask,
+    compose_job,
+    launch,
+    report_failures,
+    resolved_task,
+    run_overrides,
+)
+from lightning_seg.sweeps.table import show_jobs
+
+if TYPE_CHECKING:
+    import optuna
+
+PRUNED = "pruned.txt"
+
+
+class SearchSweeper(Sweeper):
+    """Lets an Optuna study propose the jobs, which the launcher runs in batches.
+
+    The study is kept in `<name>.db` beside the runs `<name>-<number of the trial>`, and the same command goes on with
+    it up to `n_trials`: trials in progress when it was stopped go on from their last checkpoint, failed ones are made
+    up for by new ones. Trials without hope are stopped early.
+
+    Args:
+        n_trials: how many trials the study is to have.
+        n_jobs: how many the launcher gets at once; below zero counts back from the number of cores, -1 is all.
+        mode: `max` or `min`, what is best of the monitored value.
+        seed: of the proposals.
+        sampler: what proposes, as `_target_` with `seed` left open.
+        pruner: what finds out which trials have no hope, as `_target_`.
+        params: what is searched, in the words of Hydra's sweeps.
+        params_when: what is searched only with some choices, by `key=value,…`.
+    """
+
+    def __init__(
+        self,
+        n_trials: int,
+        n_jobs: int,
+        mode: str,
+        seed: int,
+        sampler: DictConfig,
+        pruner: DictConfig,
+        params: Mapping[str, str],
+        params_when: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self.n_trials = n_trials
+        self.n_jobs = n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
+        self.mode = mode
+        self.seed = seed
+        self.sampler = sampler
+        self.pruner = pruner
+        self.params = params
+        self.params_when = params_when
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Sets the launcher up that was chosen in the configuration."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, SweptTask(task_function), config)
+
+    def sweep(self, arguments: list[str]) -> list[Job]:
+        """Runs trials until the study has as many as are wanted.
+
+        Raises:
+            ValueError: nothing is searched, `resume=never` is given, or the study was begun with other choices.
+            JobError: a job failed.
+        """
+        assert self.hydra_context is not None
+        assert self.config is not None
+        assert self.launcher is not None
+        from lightning_seg.sweeps.space import read_space  # Optuna takes a second that others need not wait.
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides(arguments)
+        if any(override.get_key_element() == "resume" and override.value() == "never" for override in overrides):
+            raise ValueError("resume=never: a search goes on with its study; run=ANOTHER begins a new one.")
+        self.space = read_space(parser, self.params, self.params_when, overrides)
+        if not self.space.params:
+            raise ValueError("nothing is searched: all that hydra.sweeper.params names is given a single value.")
+        self.fixed = [str(one.input_line) for one in overrides if not one.is_sweep_override()]
+        self.given = {one.get_key_element(): str(one.input_line) for one in overrides if one.is_sweep_override()}
+        for choices in self.space.examples(self._value):
+            compose_job(self.hydra_context, self.config, Job(Path(), self._command(choices), choices))
+        self.path = sweep_path(self.config, arguments)
+        self.study = self._open_study()
+
+        trials = self.study.get_trials()
+        jobs = {trial.number: self._known_job(trial) for trial in trials}
+        left = [trial.number for trial in trials if not trial.state.is_finished()]
+        wanted = self.n_trials - sum(job.status in ("finished before", "pruned") for job in jobs.values())
+        first = 0
+        try:
+            while first < wanted:
+                batch: dict[int, Job] = {}
+                while len(batch) < min(self.n_jobs, wanted - first):
+                    number, job = self._next(left)
+                    batch[number] = jobs[number] = job
+                launch(self.launcher, list(batch.values()), first)
+                for number, job in batch.items():
+                    self._tell(number, job)
+                first += len(batch)
+        finally:
+            show_jobs([jobs[number] for number in sorted(jobs)], self.config.monitor, self.path)
+        best = max(self._finished(jobs), default=None, key=lambda job: (job.value or 0) * self._sign)
+        if best is not None:
+            print(f"best: {self.config.monitor}={best.value:.4f} in {best.folder}")
+        report_failures([job for number, job in jobs.items() if self._is_new(number, trials)], self.path.name)
+        return list(jobs.values())
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.mode == "max" else -1
+
+    def _finished(self, jobs: Mapping[int, Job]) -> list[Job]:
+        return [job for job in jobs.values() if job.status in ("finished", "finished before")]
+
+    def _is_new(self, number: int, before: Sequence["optuna.trial.FrozenTrial"]) -> bool:
+        return number >= len(before) or not before[number].state.is_finished()
+
+    def _open_study(self) -> "optuna.Study":
+        import optuna
+
+        from lightning_seg.callbacks.search_report import open_storage
+
+        assert self.config is not None
+        database = self.path.with_name(f"{self.path.name}.db")
+        database.parent.mkdir(parents=True, exist_ok=True)
+        self.storage = f"sqlite:///{database}"
+        study = optuna.create_study(
+            storage=open_storage(self.storage),
+            study_name=self.path.name,
+            direction="maximize" if self.mode == "max" else "minimize",
+            load_if_exists=True,
+        )
+        space = {"params": {**self.params, **self.given}, "params_when": _plain(self.params_when)}
+        now = {**resolved_task(self.config), **space}
+        begun = study.user_attrs.get("begun_with")
+        if begun is None:
+            study.set_user_attr("begun_with", now)
+        else:
+            check_same(database, begun, now)
+        return study
+
+    def _next(self, left: list[int]) -> tuple[int, Job]:
+        """A trial that was stopped, as long as there are any, then a new one, and its job."""
+        from lightning_seg.callbacks.search_report import open_trial
+
+        assert self.config is not None
+        # One seed would propose the same again to a study that goes on.
+        self.study.sampler = instantiate(self.sampler, seed=self.seed + len(self.study.get_trials(deepcopy=False)))
+        trial = open_trial(self.study, left.pop(0)) if left else self.study.ask()
+        choices = self.space.suggest(trial, self._value)
+        folder = self._folder(trial.number)
+        report = {
+            "_target_": "lightning_seg.callbacks.search_report.SearchReport",
+            "path": str(folder / PRUNED),
+            "storage": self.storage,
+            "study": self.path.name,
+            "trial": trial.number,
+            "monitor": str(self.config.monitor),
+            "pruner": _plain(self.pruner),
+        }
+        overrides = [*run_overrides(self._command(choices), folder.name), f"+callbacks.search={_as_override(report)}"]
+        return trial.number, Job(folder, overrides, choices)
+
+    def _command(self, choices: Mapping[str, str]) -> list[str]:
+        return [*self.fixed, *(f"{key}={value}" for key, value in choices.items())]
+
+    def _tell(self, number: int, job: Job) -> None:
+        from optuna.trial import TrialState
+
+        from lightning_seg.callbacks.search_report import open_trial
+
+        if job.status == "finished" and (job.folder / PRUNED).exists():
+            job.status = "pruned"
+            self.study.tell(number, state=TrialState.PRUNED)
+        elif job.status == "finished" and job.value is not None and not isnan(job.value):
+            self.study.tell(number, job.value)
+        else:
+            job.status, job.error = "failed", job.error or "the monitored value is not a number."
+            open_trial(self.study, number).set_user_attr("error", job.error)
+            self.study.tell(number, state=TrialState.FAIL)
+
+    def _known_job(self, trial: "optuna.trial.FrozenTrial") -> Job:
+        from optuna.trial import TrialState
+
+        states: dict[TrialState, Status] = {
+            TrialState.COMPLETE: "finished before",
+            TrialState.PRUNED: "pruned",
+            TrialState.FAIL: "failed",
+        }
+        choices = {key: str(value) for key, value in trial.params.items()}
+        status = states.get(trial.state, "unfinished")
+        value = trial.value if status == "finished before" else None
+        return Job(self._folder(trial.number), [], choices, status, trial.user_attrs.get("error", ""), value)
+
+    def _folder(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}-{number}")
+
+    def _value(self, key: str) -> str:
+        """What a key has that is not searched: the choice of a group, or a value."""
+        assert self.config is not None
+        choice = self.config.hydra.runtime.choices.get(key)
+        return str(OmegaConf.select(self.config, key) if choice is None else choice)
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _as_override(value: Any) -> str:
+    """A value in Hydra's grammar of overrides."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_as_override(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_as_override(item) for item in value) + "]"
+    if isinstance(value, str):
+        quoted = value.replace("'", r"\'")
+        return f"'{quoted}'"
+    return "null" if value is None else str(value)

@@ -1,0 +1,81 @@
+"""The table that ends a sweep, on the screen and as a CSV file."""
+
+import csv
+import re
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lightning_seg.files import atomic_write
+from lightning_seg.runs.folder import read_result
+from lightning_seg.sweeps.jobs import Job
+
+_FIRST = ["run", "status"]
+_STYLES = {"failed": "red", "unfinished": "yellow", "pruned": "dim", "finished before": "dim"}
+
+
+def show_jobs(jobs: Sequence[Job], monitor: str, sweep: Path) -> None:
+    """Prints one row a job, and writes the same to `<sweep>.csv`.
+
+    Scores are those that the runs have kept. A file of another origin is left alone, and a number is added to the name.
+
+    Args:
+        jobs: in the order of the rows.
+        monitor: what the best epoch of a run is chosen by.
+        sweep: the folder of all runs and the sweep's name.
+    """
+    choices = list(dict.fromkeys(key for job in jobs for key in job.choices))
+    columns = [*_FIRST, *choices, monitor, "test/iou", "test/dice", "seconds", "error"]
+    rows = [_row(job, monitor) for job in jobs]
+    path = _own(sweep)
+    with atomic_write(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    _print(rows, [name for name in columns if name != "run"], sweep.name)
+    print(f"the runs are in {sweep.parent}, this table is {path}")
+
+
+def _row(job: Job, monitor: str) -> dict[str, Any]:
+    result = read_result(job.folder)
+    scores = {}
+    if result is not None:
+        scores = {monitor: result["best"], "seconds": result.get("seconds", "")}
+        scores |= {name: result["test"][name] for name in ("test/iou", "test/dice")}
+    return {"run": job.folder.name, "status": job.status, **job.choices, **scores, "error": job.error}
+
+
+def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], name: str) -> None:
+    table = Table(title=name)
+    shown = [column for column in columns if any(row.get(column, "") != "" for row in rows)]
+    for column in shown:
+        scores = column == "seconds" or column.split("/")[0] in ("val", "test")
+        table.add_column(column, justify="right" if scores else "left", overflow="fold", no_wrap=column == "status")
+    for row in rows:
+        table.add_row(*(_text(column, row.get(column, "")) for column in shown), style=_STYLES.get(row["status"]))
+    console = Console(markup=False)
+    if not console.is_terminal:
+        console.width = 200  # a file has no edge
+    console.print(table)
+
+
+def _text(column: str, value: Any) -> str:
+    if not isinstance(value, float):
+        return f"{float(value):.4g}" if re.fullmatch(r"\d+\.\d{4,}(e-?\d+)?", str(value)) else str(value)
+    return f"{value:.1f}" if column == "seconds" else f"{value:.4f}"
+
+
+def _own(sweep: Path) -> Path:
+    """The sweep's file: one that is not there yet, or that a sweep has written."""
+    for number in count(1):
+        path = sweep.with_name(f"{sweep.name}.csv" if number == 1 else f"{sweep.name}-{number}.csv")
+        if not path.exists():
+            return path
+        with path.open(newline="", errors="replace") as file:
+            if next(csv.reader(file), [])[: len(_FIRST)] == _FIRST:
+                return path
+    raise AssertionError

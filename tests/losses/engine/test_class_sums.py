@@ -1,0 +1,162 @@
+"""The sums of one pass over the logits, and their closed gradient, against plain differentiable torch operations."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_seg.losses.engine import label_blocks, torch_backend
+from lightning_seg.losses.engine.class_sums import ClassSums, Reads, class_sums
+
+VOID = 255
+GAMMAS = (1.5, 2.0)
+EVERYTHING = Reads(gammas=GAMMAS, squares=True, uniform=True, label_map=True)
+
+
+@pytest.fixture(params=["one-hot labels", "indexed labels"], autouse=True)
+def form_of_labels(request, monkeypatch):
+    monkeypatch.setattr(label_blocks, "FEW_CLASSES", 10**6 if request.param == "one-hot labels" else 0)
+
+
+def batch(softmax: bool, dtype=torch.float64, shape=(3, 5, 40)) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(0)
+    images, classes, pixels = shape
+    logits = 2 * torch.randn(shape, dtype=dtype)
+    target = torch.randint(0, classes, (images, pixels)) if softmax else torch.randint(0, 2, shape)
+    target[..., :7] = VOID
+    return logits, target
+
+
+def plain(logits: Tensor, target: Tensor, softmax: bool) -> dict[str, Tensor]:
+    """What `class_sums` must return, with one-hot labels and torch's own gradient."""
+    valid = target != VOID
+    labels = target.where(valid, 0)
+    if softmax:
+        log_p = logits.log_softmax(1)
+        p, channels = log_p.exp(), valid.unsqueeze(1)
+        label_map = log_p.gather(1, labels.unsqueeze(1)).squeeze(1) * valid
+        one_hot = F.one_hot(labels, logits.shape[1]).movedim(-1, 1) * channels
+        uniform = log_p
+
+        def by_label(values: Tensor) -> Tensor:
+            return (one_hot * values.unsqueeze(1)).sum(2)
+    else:
+        p, channels = logits.sigmoid(), valid
+        label_map = F.logsigmoid(torch.where(labels == 1, logits, -logits)) * valid
+        uniform = (F.logsigmoid(logits) + F.logsigmoid(-logits)) / 2
+
+        def by_label(values: Tensor) -> Tensor:
+            return torch.stack([(values * (valid & (labels == label))).sum(2) for label in (0, 1)], -1)
+
+    own = label_map.exp()
+    columns = [torch.ones_like(own), label_map, own, *((1 - own) ** gamma * label_map for gamma in GAMMAS)]
+    sums = [(p * channels).sum(2), (p * p * channels).sum(2), (uniform * channels).sum(2)]
+    return {
+        "by_label": torch.stack([by_label(values) for values in columns], -1),
+        "by_channel": torch.stack(sums, -1),
+        "label_map": label_map,
+    }
+
+
+def computed(logits: Tensor, target: Tensor, softmax: bool, reads: Reads = EVERYTHING) -> ClassSums:
+    return class_sums(logits, target, softmax=softmax, ignore_index=VOID, reads=reads)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_sums_are_those_of_plain_operations(softmax, dtype):
+    logits, target = batch(softmax, dtype)
+    expected = plain(logits.to(torch.promote_types(dtype, torch.float32)), target, softmax)
+    for name, values in expected.items():
+        torch.testing.assert_close(getattr(computed(logits, target, softmax), name), values, check_dtype=False)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("part", ["by_label", "by_channel", "label_map", "all"])
+def test_the_gradient_is_that_of_plain_operations(softmax, part):
+    logits, target = batch(softmax)
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    sums, expected = computed(ours, target, softmax), plain(theirs, target, softmax)
+    parts = [part] if part != "all" else list(expected)
+    weights = {name: torch.randn_like(expected[name]) for name in parts}
+    sum((getattr(sums, name) * weights[name]).sum() for name in parts).backward()
+    sum((expected[name] * weights[name]).sum() for name in parts).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("errors", ["probability", "margin"])
+def test_every_valid_error_is_counted_once_and_summed(softmax, errors):
+    if softmax and errors == "margin":
+        pytest.skip("margins are of the sigmoid's tasks")
+    logits, target = batch(softmax)
+    valid = target != VOID
+    sums = computed(logits, target, softmax, Reads(errors=errors, errors_per_image=True))
+    if softmax:
+        one_hot = F.one_hot(target.where(valid, 0), 5).movedim(-1, 1)
+        all_errors, valid = (logits.softmax(1) - one_hot).abs(), valid.unsqueeze(1).expand_as(logits)
+    else:
+        one_hot = (target == 1).long()
+        margin = (1 - (2 * one_hot - 1) * logits).relu()
+        all_errors = (logits.sigmoid() - one_hot).abs() if errors == "probability" else margin
+    for label in (0, 1):
+        of_label = valid & (one_hot == label)
+        counted = of_label & (all_errors > 0)
+        assert torch.equal(sums.error_counts[:, :, label].sum(-1), counted.sum(-1))
+        torch.testing.assert_close(sums.error_sums[:, :, label].sum(-1), (all_errors * of_label).sum(-1))
+    joined = computed(logits, target, softmax, Reads(errors=errors))
+    assert torch.equal(joined.error_counts, sums.error_counts.sum(0, keepdim=True))
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("shape", [(3, 5, 40), (40, 3, 1), (2, 300, 3), (1, 2, 0)])
+def test_blocks_of_any_size_give_the_same(softmax, shape, monkeypatch):
+    logits, target = batch(softmax, shape=shape)
+    whole = computed(logits, target, softmax)
+    monkeypatch.setattr(torch_backend, "block_size", lambda _: 32)
+    logits.requires_grad_()
+    blocks = computed(logits, target, softmax)
+    for name in ("by_label", "by_channel", "label_map"):
+        torch.testing.assert_close(getattr(blocks, name), getattr(whole, name))
+    blocks.by_channel.square().sum().backward()
+    reference = logits.detach().clone().requires_grad_()
+    plain(reference, target, softmax)["by_channel"].square().sum().backward()
+    torch.testing.assert_close(logits.grad, reference.grad)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_torch_finds_the_operator_sound(softmax):
+    logits, target = batch(softmax)
+    arguments = (logits.requires_grad_(), target, softmax, VOID, [2.0], True, True, True, "probability", False)
+    torch.library.opcheck(torch.ops.lightning_seg.class_sums.default, arguments)
+
+
+def test_no_tensor_of_the_logits_size_is_made_but_the_gradient():
+    logits, target = batch(True, torch.float32, (2, 16, 64 * 1024))
+    logits.requires_grad_()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        loss = computed(logits, target, True, Reads(squares=True, gammas=(2.0,)))
+        (loss.by_label.sum() + loss.by_channel.sum()).backward()
+    changes = [event.nbytes() for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = 0
+    for change in changes:
+        live += change
+        peak = max(peak, live)
+    size = logits.numel() * 4
+    assert size <= peak <= 1.5 * size
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_torch_compile_takes_the_operator_and_its_gradient_whole(softmax):
+    logits, target = batch(softmax)
+
+    def loss(logits: Tensor) -> Tensor:
+        sums = computed(logits, target, softmax, Reads(gammas=(2.0,), errors="probability"))
+        return sums.by_label.square().sum() + sums.by_channel.sum() + (sums.error_sums * sums.error_counts).sum()
+
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")(ours)
+    torch.testing.assert_close(compiled, loss(theirs))
+    compiled.backward()
+    loss(theirs).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)

@@ -1,0 +1,75 @@
+"""The CUDA back end of `class_sums`, without a GPU: its kernels are interpreted, and compiled, in other processes."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_seg.losses import engine
+from lightning_seg.losses.engine import class_sums, torch_backend
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
+
+
+def run(*command: str, **environment: str) -> str:
+    """What a Python process prints; it must succeed."""
+    clean = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, *command], env=clean | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_tests(name: str, **environment: str) -> None:
+    printed = run("-m", "pytest", str(Path(__file__).with_name(name)), "-n", "0", **environment)
+    assert " passed" in printed
+    assert "skipped" not in printed
+
+
+@needs_triton
+@pytest.mark.slow
+def test_the_kernels_compute_the_sums_and_their_gradient():
+    run_tests("triton_checks.py", TRITON_INTERPRET="1")
+
+
+@needs_triton
+@pytest.mark.slow
+def test_the_kernels_compile_for_an_nvidia_gpu(tmp_path):
+    run_tests("triton_compilation.py", TRITON_CACHE_DIR=str(tmp_path))
+
+
+def test_losses_on_the_cpu_need_no_triton_and_do_not_import_the_kernels():
+    code = """
+import sys
+
+sys.modules["triton"] = None  # importing it raises
+import torch
+from lightning_seg.losses import DiceLoss
+
+loss = DiceLoss(task="multiclass", ignore_index=255)
+loss(torch.randn(2, 3, 4, 4, requires_grad=True), torch.zeros(2, 4, 4).long()).backward()
+print([name for name in sys.modules if "triton_backend" in name or "triton_kernels" in name])
+"""
+    assert run("-c", code).strip() == "[]"
+
+
+@needs_triton
+def test_cuda_tensors_are_given_to_the_kernels_and_all_others_to_torch_operations():
+    from lightning_seg.losses.engine import triton_backend
+
+    for name in ("class_sums", "class_sums_backward"):
+        assert torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"lightning_seg::{name}", "CUDA")
+    assert class_sums._back_end("cuda") is triton_backend
+    assert class_sums._back_end("cpu") is torch_backend
+    assert class_sums._back_end("mps") is torch_backend
+
+
+def test_without_triton_cuda_tensors_are_computed_by_torch_operations(monkeypatch):
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for name in ("triton_backend", "triton_kernels"):
+        monkeypatch.delitem(sys.modules, f"lightning_seg.losses.engine.{name}", raising=False)
+        monkeypatch.delattr(engine, name, raising=False)
+    assert class_sums._cuda_back_end.__wrapped__() is torch_backend

@@ -1,0 +1,313 @@
+"""The Triton kernels behind `class_sums`, run by `test_triton_backend` under Triton's interpreter on the CPU.
+
+With a GPU, `pytest tests/losses/engine/triton_checks.py` runs them there. The sums, and the gradient that torch's
+autograd gives of them, are compared with float64 operations on one-hot labels.
+"""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_seg.losses.engine import class_sums as engine
+from lightning_seg.losses.engine import torch_backend, triton_backend, triton_kernels
+from lightning_seg.losses.engine.class_sums import Reads, class_sums
+
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+if DEVICE == "cpu":
+    engine._back_end = lambda device: triton_backend
+
+VOID = 255
+GAMMAS = (0.0, 0.5, 1.0, 1.5, 2.0)
+EVERYTHING = Reads(GAMMAS, squares=True, uniform=True, label_map=True, errors="probability", errors_per_image=True)
+EACH = [
+    Reads(),
+    Reads(gammas=GAMMAS),
+    Reads(squares=True),
+    Reads(uniform=True),
+    Reads(label_map=True),
+    Reads(errors="probability"),
+    Reads(errors="probability", errors_per_image=True),
+    EVERYTHING,
+]
+MARGINS = [Reads(errors="margin"), Reads(errors="margin", errors_per_image=True, squares=True, uniform=True)]
+# With more than 64 classes the softmax is computed by tiles of channels.
+TASKS = [(True, 3), (True, 70), (False, 3)]
+# Neighbouring bins that share a weight: which of two bins an error at their edge falls in depends on its last bit.
+BANDS = {"probability": torch.arange(1, 8) / 8, "margin": 2.0 ** torch.arange(1, 12) - 1}
+
+
+@pytest.fixture(autouse=True)
+def _kernels_only(monkeypatch):
+    """Where the kernels must run, torch operations may not stand in for them."""
+
+    def fail(*_):
+        raise AssertionError("torch operations ran")
+
+    monkeypatch.setattr(torch_backend, "forward", fail)
+    monkeypatch.setattr(torch_backend, "backward", fail)
+
+
+def batch(softmax: bool, classes: int, pixels: int = 77, images: int = 2, dtype=torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(classes)
+    logits = 3 * torch.randn(images, classes, pixels, generator=generator)
+    shape = (images, pixels) if softmax else logits.shape
+    target = torch.randint(0, classes if softmax else 2, shape, generator=generator)
+    target[torch.rand(shape, generator=generator) < 0.2] = VOID
+    return logits.to(DEVICE, dtype), target.to(DEVICE)
+
+
+def reference(
+    logits: Tensor, target: Tensor, softmax: bool, reads: Reads, void: int | None = VOID
+) -> dict[str, Tensor]:
+    """What `class_sums` returns, by one-hot labels and boolean masks, with the bins of errors joined to bands."""
+    valid = torch.ones_like(target, dtype=torch.bool) if void is None else target != void
+    labels = target.long().where(valid, 0)
+    if softmax:
+        one_hot = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).bool()
+        valid = valid.unsqueeze(1).expand_as(logits)
+        log_p = logits.where(valid, 0).log_softmax(1)
+        p, uniform = log_p.exp(), log_p
+        masks, log_own = (one_hot & valid).unsqueeze(2), log_p
+        label_map = log_p.where(one_hot & valid, 0).sum(1)
+    else:
+        one_hot = labels == 1
+        z = logits.where(valid, 0)
+        p, uniform = z.sigmoid(), (F.logsigmoid(z) + F.logsigmoid(-z)) / 2
+        log_own = F.logsigmoid(torch.where(one_hot, z, -z))
+        masks = torch.stack([valid & ~one_hot, valid & one_hot], 2)
+        label_map = log_own * valid
+    p_own = log_own.exp()
+    columns = [p_own * 0 + 1, log_own, p_own, *((1 - p_own) ** gamma * log_own for gamma in reads.gammas)]
+    by_label = torch.stack([values.unsqueeze(2).where(masks, 0).sum(-1) for values in columns], -1)
+    of_channel = [p, *[p * p] * reads.squares, *[uniform] * reads.uniform]
+    results = {
+        "by_label": by_label.squeeze(2) if softmax else by_label,
+        "by_channel": torch.stack([values.where(valid, 0).sum(-1) for values in of_channel], -1),
+    }
+    if reads.label_map:
+        results["label_map"] = label_map
+    if reads.errors != "none":
+        margin = (1 - (2 * one_hot.double() - 1) * logits.where(valid, 0)).relu()
+        errors = margin if reads.errors == "margin" else (p - one_hot.double()).abs()
+        band = torch.bucketize(errors.detach(), BANDS[reads.errors].to(errors), right=True)
+        counted = valid if softmax else valid & (errors > 0)
+        sums, counts = [], []
+        for own in (False, True):
+            chosen = F.one_hot(band, len(BANDS[reads.errors]) + 1) * (counted & (one_hot == own)).unsqueeze(-1)
+            counts.append(chosen.sum(2))
+            sums.append((chosen * errors.unsqueeze(-1)).sum(2))
+        results["error_sums"], results["error_counts"] = torch.stack(sums, 2), torch.stack(counts, 2)
+        if not reads.errors_per_image:
+            results |= {name: results[name].sum(0, keepdim=True) for name in ("error_sums", "error_counts")}
+    return results
+
+
+def computed(logits: Tensor, target: Tensor, softmax: bool, reads: Reads, void: int | None = VOID) -> dict[str, Tensor]:
+    """The same from the kernels."""
+    sums = class_sums(logits, target, softmax=softmax, ignore_index=void, reads=reads)
+    results = {"by_label": sums.by_label, "by_channel": sums.by_channel}
+    if reads.label_map:
+        results["label_map"] = sums.label_map
+    if reads.errors != "none":
+        bands = len(BANDS[reads.errors]) + 1
+        for name in ("error_sums", "error_counts"):
+            values = getattr(sums, name)
+            # The last bin holds errors of the largest size alone; they belong to the last band.
+            last = F.pad(values[..., -1:], (bands - 1, 0))
+            results[name] = values[..., :-1].unflatten(-1, (bands, -1)).sum(-1) + last
+    return results
+
+
+def assert_same(
+    logits: Tensor, target: Tensor, softmax: bool, reads: Reads, void: int | None = VOID, **tolerances: float
+) -> None:
+    """The sums are equal, and the gradient of a random weighting of all of them."""
+    ours, theirs = logits.detach().requires_grad_(), logits.detach().double().requires_grad_()
+    results, expected = computed(ours, target, softmax, reads, void), reference(theirs, target, softmax, reads, void)
+    assert results.keys() == expected.keys()
+    assert torch.equal(results["by_label"][..., 0], expected["by_label"][..., 0])
+    generator = torch.Generator().manual_seed(1)
+    losses = []
+    for name, values in expected.items():
+        torch.testing.assert_close(results[name].to(values.dtype), values, rtol=1e-5, atol=1e-5)
+        if name != "error_counts":
+            weights = torch.randn(values.shape, generator=generator, dtype=torch.float64).to(values)
+            losses.append([(side[name] * weights).sum() for side in (results, expected)])
+    sum(own for own, _ in losses).backward()
+    sum(other for _, other in losses).backward()
+    assert ours.grad.dtype == logits.dtype
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, **(tolerances or {"rtol": 2e-5, "atol": 2e-5}))
+
+
+@pytest.mark.parametrize(
+    ("softmax", "classes"), [*((True, c) for c in (1, 2, 4, 21, 150)), *((False, c) for c in (1, 2, 21))]
+)
+def test_all_sums_and_their_gradient_are_those_of_float64_operations(softmax, classes):
+    # The softmax of one class is 1, where the slope of (1 - p)^½ that torch computes is not finite.
+    reads = EVERYTHING if classes > 1 else replace(EVERYTHING, gammas=(0.0, 1.0, 2.0))
+    assert_same(*batch(softmax, classes, pixels=33 if classes > 4 else 1205), softmax, reads)
+
+
+@pytest.mark.parametrize("reads", EACH)
+@pytest.mark.parametrize("softmax", [True, False])
+def test_each_thing_read_alone_is_right(softmax, reads):
+    assert_same(*batch(softmax, 5), softmax, reads)
+
+
+@pytest.mark.parametrize("reads", MARGINS)
+@pytest.mark.parametrize("classes", [1, 3])
+def test_errors_of_margins_are_right(classes, reads):
+    assert_same(*batch(False, classes), False, reads)
+
+
+@pytest.mark.parametrize("part", ["by_label", "by_channel", "label_map", "error_sums"])
+@pytest.mark.parametrize(("softmax", "classes"), TASKS)
+def test_the_gradient_of_one_output_alone_is_right(softmax, classes, part):
+    logits, target = batch(softmax, classes, pixels=19)
+    ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    computed(ours, target, softmax, EVERYTHING)[part].square().sum().backward()
+    reference(theirs, target, softmax, EVERYTHING)[part].square().sum().backward()
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("softmax", "classes"), TASKS)
+def test_half_precision_is_computed_in_float32(softmax, dtype, classes):
+    epsilon = torch.finfo(dtype).eps
+    assert_same(*batch(softmax, classes, dtype=dtype), softmax, EVERYTHING, rtol=epsilon, atol=epsilon * 0.01)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(("softmax", "classes"), TASKS)
+def test_void_pixels_may_hold_anything(softmax, value, classes):
+    logits, target = batch(softmax, classes)
+    void = target == VOID
+    clean = computed(logits, target, softmax, EVERYTHING)
+    logits = logits.masked_fill(void.unsqueeze(1) if softmax else void, value).requires_grad_()
+    results = computed(logits, target, softmax, EVERYTHING)
+    for name, values in clean.items():
+        assert torch.equal(results[name], values)
+    sum(values.square().sum() for name, values in results.items() if name != "error_counts").backward()
+    assert logits.grad.isfinite().all()
+    assert not logits.grad[(void.unsqueeze(1) if softmax else void).expand_as(logits)].any()
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_of_void_pixels_alone_every_sum_and_the_gradient_are_zero(softmax):
+    logits, target = batch(softmax, 5)
+    logits.requires_grad_()
+    results = computed(logits, torch.full_like(target, VOID), softmax, EVERYTHING)
+    assert not any(values.any() for values in results.values())
+    sum(values.sum() for name, values in results.items() if name != "error_counts").backward()
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize(("softmax", "classes"), TASKS)
+def test_without_ignore_index_every_pixel_counts(softmax, classes):
+    logits, target = batch(softmax, classes)
+    assert_same(logits, target.where(target != VOID, 1), softmax, EVERYTHING, void=None)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool])
+@pytest.mark.parametrize("softmax", [True, False])
+def test_labels_are_any_integers(softmax, dtype):
+    logits, target = batch(softmax, 2)
+    void = None if dtype == torch.bool else -1 if dtype.is_signed else VOID
+    target = target.where(target != VOID, 1 if void is None else void).to(dtype)
+    assert_same(logits, target, softmax, Reads(label_map=True), void)
+
+
+def test_a_void_label_of_minus_one_is_not_255_of_unsigned_labels():
+    logits, target = batch(True, 3)
+    with pytest.raises(RuntimeError, match="out of range"):
+        computed(logits, target.to(torch.uint8), True, Reads(), void=-1)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_logits_and_labels_may_have_any_strides(softmax):
+    logits, target = batch(softmax, 5)
+    strided_logits = logits.movedim(1, 2).contiguous().movedim(2, 1)
+    strided_target = target.movedim(0, -1).contiguous().movedim(-1, 0)
+    assert not strided_logits.is_contiguous()
+    assert not strided_target.is_contiguous()
+    assert_same(strided_logits, strided_target, softmax, EVERYTHING)
+    assert_same(logits[..., ::2], target[..., ::2], softmax, EVERYTHING)
+
+
+@pytest.mark.parametrize("label", [-1, 70, 2**32 + 1])
+@pytest.mark.parametrize(("softmax", "classes"), TASKS)
+@pytest.mark.skipif(DEVICE == "cuda", reason="an assertion on a GPU ends the process")
+def test_a_label_out_of_range_is_asserted(softmax, classes, label):
+    logits, target = batch(softmax, classes)
+    target[..., -1] = label
+    labels = classes if softmax else 2
+    with pytest.raises(RuntimeError, match=f"out of range: expected labels from 0 to {labels - 1}, and void"):
+        computed(logits, target, softmax, Reads())
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_programs_that_add_up_several_blocks_give_the_same(softmax, monkeypatch):
+    monkeypatch.setattr(triton_backend, "_PROGRAMS", 2)
+    monkeypatch.setattr(triton_backend, "_BLOCK", 64)
+    assert_same(*batch(softmax, 3, pixels=410), softmax, EVERYTHING)
+
+
+def test_programs_never_add_up_more_pixels_than_float32_counts(monkeypatch):
+    grids = []
+    kernel = triton_kernels.softmax_forward
+    monkeypatch.setattr(triton_kernels, "softmax_forward", _Recorder(kernel, grids))
+    monkeypatch.setattr(triton_backend, "_PROGRAMS", 1)
+    logits, target = batch(True, 1, pixels=2**15 + 1, images=1)
+    results = computed(logits, target, True, Reads())
+    assert grids == [(3,)]
+    assert int(results["by_label"][..., 0].sum()) == int((target != VOID).sum())
+
+
+@pytest.mark.parametrize(("dtype", "images"), [(torch.float64, 2), (torch.float32, 0)])
+def test_torch_computes_float64_and_empty_batches(dtype, images, monkeypatch):
+    monkeypatch.undo()
+    logits, target = batch(True, 5, dtype=dtype)
+    assert_same(logits[:images], target[:images], True, EVERYTHING)
+
+
+class _Recorder:
+    """A kernel that notes how many programs it is launched with."""
+
+    def __init__(self, kernel, grids: list) -> None:
+        self.kernel, self.grids = kernel, grids
+
+    def __getitem__(self, grid: tuple[int, ...]):
+        self.grids.append(grid)
+        return self.kernel[grid]
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_the_sums_of_large_logits_lose_no_digits(softmax):
+    logits, target = batch(softmax, 70 if softmax else 5)
+    shift = 1000.0 if softmax else 0.0
+    # The gradient is computed from log Σ exp z, which float32 holds to 6e-5 at 1000.
+    assert_same((logits * 4).round() / 4 + shift, target, softmax, EVERYTHING, rtol=5e-3, atol=5e-4)
+
+
+def test_classes_with_a_logit_of_minus_infinity_have_probability_zero():
+    logits, target = batch(True, 70)
+    logits[:, :40] = -float("inf")
+    target = target.where(target >= 40, VOID)
+    assert_same(logits, target, True, Reads(squares=True))
+
+
+def test_two_runs_give_the_same_bits():
+    logits, target = batch(True, 21)
+    first, second = (computed(logits, target, True, EVERYTHING) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_torch_finds_the_operator_sound(softmax):
+    logits, target = batch(softmax, 3)
+    arguments = (logits.requires_grad_(), target, softmax, VOID, [2.0], True, True, True, "probability", False)
+    torch.library.opcheck(torch.ops.lightning_seg.class_sums.default, arguments)

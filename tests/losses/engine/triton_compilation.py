@@ -1,0 +1,65 @@
+"""The Triton kernels behind `class_sums`, compiled for an H100 without one; run by `test_class_sums_triton`."""
+
+import pytest
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.compiler import CompiledKernel
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from lightning_seg.losses.engine import torch_backend, triton_backend
+from lightning_seg.losses.engine.class_sums import Reads, empty_outputs
+
+
+class H100:
+    """What Triton asks of a driver to compile."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+@pytest.fixture
+def compiled(monkeypatch) -> dict[str, CompiledKernel]:
+    """What each kernel that would have been launched was compiled to, by name."""
+    kernels, run = {}, JITFunction.run
+
+    def compile_only(self, *args, **kwargs):
+        kernels[self.__name__] = run(self, *args, **kwargs | {"warmup": True})
+
+    driver.set_active(H100())
+    monkeypatch.setattr(JITFunction, "run", compile_only)
+    return kernels
+
+
+@pytest.mark.parametrize(
+    ("softmax", "classes", "dtype", "reads"),
+    [
+        (True, 19, torch.bfloat16, Reads()),
+        (True, 19, torch.float32, Reads((1.5, 2.0), True, True, True, "probability", True)),
+        (True, 150, torch.float16, Reads((2.0,), True, True, True, "probability")),
+        (False, 3, torch.bfloat16, Reads((1.5, 2.0), True, True, True, "margin")),
+    ],
+)
+def test_the_kernels_compile_and_only_histograms_are_added_up_atomically(softmax, classes, reads, dtype, compiled):
+    logits = torch.zeros(2, classes, 4096, dtype=dtype)
+    target = torch.zeros((2, 4096) if softmax else logits.shape, dtype=torch.uint8)
+    outputs = empty_outputs(logits, softmax, reads)
+    by_label, by_channel, label_map, error_sums, _, normalizer = outputs
+    triton_backend.forward(logits, target, softmax, 255, reads, outputs)
+    gradients = torch_backend.Gradients(
+        by_label, by_channel, label_map if reads.label_map else None, error_sums if reads.errors != "none" else None
+    )
+    triton_backend.backward(gradients, logits, target, normalizer, softmax, 255, reads)
+    task = "softmax" if softmax else "sigmoid"
+    assert set(compiled) == {f"{task}_forward", f"{task}_backward"}
+    forward, backward = compiled[f"{task}_forward"].asm, compiled[f"{task}_backward"].asm
+    assert forward["cubin"]
+    assert backward["cubin"]
+    assert ("atom.global" in forward["ptx"]) == (reads.errors != "none")
+    assert "atom.global" not in backward["ptx"]

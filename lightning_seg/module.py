@@ -10,13 +10,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, DistributedSampler
-from torchmetrics import MetricCollection, SumMetric
+from torchmetrics import MetricCollection
 
-from lightning_seg.backbones import logits_at_size
+from lightning_seg.backbones import find_encoder, logits_at_size
+from lightning_seg.data.evaluation_order import UnpaddedImages
 from lightning_seg.inference import symmetric_logits
 from lightning_seg.losses import CompoundLoss
-from lightning_seg.metrics import segmentation_metrics
+from lightning_seg.metrics import PixelMean, segmentation_metrics
 from lightning_seg.task import Task
 
 Stage = Literal["train", "val", "test"]
@@ -105,19 +105,11 @@ class SegmentationModule(lightning.LightningModule):
         self.register_buffer("std", None if std is None else torch.tensor(list(std)), persistent=False)
 
         metrics = self.build_metrics()
-        self.metrics = nn.ModuleDict(
-            {f"{stage}_metrics": metrics.clone(f"{stage}/") for stage in ("train", "val", "test")}
-        )
-        # nan_strategy: a NaN loss must show, and looking for it would make a GPU wait.
-        # Sums: MeanMetric drops its weights with this strategy (torchmetrics 1.9).
-        self.losses = nn.ModuleDict(
-            {
-                f"{stage}_{part}": SumMetric(nan_strategy="disable")
-                for stage in ("val", "test")
-                for part in ("loss", "pixels")
-            }
-        )
-        self._images_seen: dict[int, int] = {}
+        self.train_metrics = metrics.clone("train/")
+        self.val_metrics = metrics.clone("val/")
+        self.test_metrics = metrics.clone("test/")
+        self.loss_mean = PixelMean()
+        self._images = UnpaddedImages()
 
     # ---- what research code may want to change
 
@@ -218,7 +210,7 @@ class SegmentationModule(lightning.LightningModule):
         """
         if self.encoder_learning_rate_factor == 1.0:
             return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
-        encoder = {id(parameter) for parameter in _encoder(self.backbone).parameters()}
+        encoder = {id(parameter) for parameter in find_encoder(self.backbone).parameters()}
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [
             {
@@ -281,7 +273,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Starts counting images."""
-        self._images_seen.clear()
+        self._images.reset()
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Scores a batch of the validation set."""
@@ -293,7 +285,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Starts counting images."""
-        self._images_seen.clear()
+        self._images.reset()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Scores a batch of the test set."""
@@ -329,47 +321,21 @@ class SegmentationModule(lightning.LightningModule):
     # ---- evaluation
 
     def _metrics(self, stage: Stage) -> MetricCollection:
-        metrics = self.metrics[f"{stage}_metrics"]
-        assert isinstance(metrics, MetricCollection)
-        return metrics
-
-    def _loss_sums(self, stage: Literal["val", "test"]) -> tuple[SumMetric, SumMetric]:
-        """The losses summed over valid pixels, and the number of these."""
-        loss, pixels = self.losses[f"{stage}_loss"], self.losses[f"{stage}_pixels"]
-        assert isinstance(loss, SumMetric)
-        assert isinstance(pixels, SumMetric)
-        return loss, pixels
+        return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[stage]
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
         image, mask = self.unpack(batch)
         # The validations of a training choose its best epoch, and come too often to take eight passes each.
         training = self.trainer.state.fn == TrainerFn.FITTING
         logits = (self if training else self.predict_logits)(image, mask.shape[-(image.ndim - 2) :])
-        new = self._images_not_padding(len(image), loader, loaders)
+        new = self._images.count(len(image), loaders, loader)
         if new == 0:
             return
         logits, mask = logits[:new], mask[:new]
         valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
-        loss, pixels = self._loss_sums(stage)
         distances = (values[:new] for values in self._distances(batch))
-        loss.update(self.compute_loss(logits, mask, *distances) * valid)
-        pixels.update(valid)
+        self.loss_mean.update(self.compute_loss(logits, mask, *distances), valid)
         self._metrics(stage).update(logits, mask)
-
-    def _images_not_padding(self, images: int, loader: int, loaders: Any) -> int:
-        """How many of the next images of a loader are not repeated on this rank only to make all ranks even.
-
-        Lightning gives evaluation a DistributedSampler, which repeats the first images of the data set at the end of
-        the last ranks. The forward pass needs them, since all ranks must take as many steps; the scores do not.
-        """
-        seen = self._images_seen.get(loader, 0)
-        self._images_seen[loader] = seen + images
-        this = loaders[loader] if isinstance(loaders, list | tuple) else loaders
-        sampler = this.sampler if isinstance(this, DataLoader) else None
-        if not isinstance(sampler, DistributedSampler) or sampler.shuffle:
-            return images
-        own = len(range(sampler.rank, len(sampler.dataset), sampler.num_replicas))  # type: ignore[arg-type]
-        return max(0, min(images, own - seen))
 
     def _log_scores(self, stage: Stage) -> None:
         metrics = self._metrics(stage)
@@ -378,10 +344,8 @@ class SegmentationModule(lightning.LightningModule):
         for name, score in scores.items():
             self.log(name, score, prog_bar=name == "val/iou")
         if stage != "train":
-            loss, pixels = self._loss_sums(stage)
-            self.log(f"{stage}/loss", loss.compute() / pixels.compute())
-            loss.reset()
-            pixels.reset()
+            self.log(f"{stage}/loss", self.loss_mean.compute())
+            self.loss_mean.reset()
 
 
 def _check_classes(task: str, num_classes: int, ignore_index: int | None, class_names: Sequence[str]) -> None:
@@ -410,18 +374,3 @@ def _check_loss(loss: nn.Module, task: str, ignore_index: int | None) -> None:
             raise ValueError(
                 f"the loss was made with {name}={theirs}, the module with {name}={ours}: give both the same."
             )
-
-
-def _encoder(backbone: nn.Module) -> nn.Module:
-    """The pretrained part: the outermost submodule called `encoder`, else the innermost called `backbone`."""
-    named: dict[str, nn.Module] = dict(backbone.named_modules())
-    encoders = [name for name in named if name.split(".")[-1] == "encoder"]
-    if encoders:
-        return named[min(encoders, key=len)]
-    bodies = [name for name in named if name.split(".")[-1] == "backbone"]
-    if bodies:
-        return named[max(bodies, key=len)]
-    raise ValueError(
-        f"encoder_learning_rate_factor needs a part called `encoder` or `backbone`, and {type(backbone).__name__} has "
-        "none: set it to 1, or override SegmentationModule.parameter_groups."
-    )

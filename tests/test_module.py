@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, DistributedSampler
 
+from lightning_seg.backbones import find_encoder
 from lightning_seg.losses import (
     BoundaryLoss,
     CompoundLoss,
@@ -243,9 +244,16 @@ def test_the_innermost_backbone_is_the_encoder_where_none_is_called_so():
     assert (rest["params"][0] is network.classifier.weight, rest["lr"]) == (True, 0.1)
 
 
+def test_the_outermost_encoder_is_the_encoder_where_one_holds_another():
+    network = nn.Module()
+    network.encoder = nn.Sequential()
+    network.encoder.encoder, network.encoder.stem = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+    assert find_encoder(network) is network.encoder
+
+
 def test_a_factor_without_an_encoder_is_refused():
     module = build(nn.Conv2d(3, 3, 1), encoder_learning_rate_factor=0.1)
-    with pytest.raises(ValueError, match="needs a part called `encoder` or `backbone`, and Conv2d has none"):
+    with pytest.raises(ValueError, match="Conv2d has no submodule called `encoder` or `backbone`"):
         module.configure_optimizers()
 
 
@@ -446,36 +454,6 @@ def test_a_checkpoint_is_tested_with_the_weights_of_its_epoch(tmp_path):
 
 
 # ---- images repeated to make ranks even
-
-
-def ranks_loader(rank, shuffle=False, count=5, batch_size=2):
-    rows = images(count)
-    return DataLoader(rows, batch_size, sampler=DistributedSampler(rows, 2, rank, shuffle=shuffle))
-
-
-@pytest.mark.parametrize(
-    ("rank", "counts"),
-    # Of five images, rank 0 has 0, 2, 4 and rank 1 has 1, 3 and image 0 once more.
-    [(0, [2, 1]), (1, [2, 0])],
-)
-@pytest.mark.parametrize("in_list", [False, True])
-def test_images_repeated_on_a_rank_are_not_counted(rank, counts, in_list):
-    module, loader = build(), ranks_loader(rank)
-    loaders = [loader, loader] if in_list else loader
-    for index in range(2 if in_list else 1):
-        assert [module._images_not_padding(len(b["image"]), index, loaders) for b in loader] == counts
-
-
-def test_a_batch_that_is_only_partly_repeated_counts_in_part():
-    module = build()
-    assert module._images_not_padding(3, 0, ranks_loader(1, batch_size=3)) == 2
-
-
-def test_all_images_count_where_nothing_is_repeated():
-    module = build()
-    for loader in (DataLoader(images(3), batch_size=2), ranks_loader(1, count=4), [object()], None):
-        module._images_seen.clear()
-        assert module._images_not_padding(2, 0, loader) == 2
 
 
 def test_a_rank_scores_its_own_images_alone():

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import segmentation_models_pytorch as smp
-
 from lightning_seg.backbones.stride import PadToStride
 
 
@@ -29,6 +27,8 @@ def segmentation_model(
     Raises:
         ValueError: the architecture or the encoder does not exist; the message lists what does.
     """
+    import segmentation_models_pytorch as smp  # here: it takes seconds, and a network of one's own needs none of it
+
     architectures = sorted(network.__name__ for network in smp.MODEL_ARCHITECTURES_MAPPING.values())
     if architecture not in architectures:
         raise ValueError(f"architecture={architecture!r} does not exist; there are {', '.join(architectures)}.")

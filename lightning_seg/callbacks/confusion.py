@@ -30,7 +30,7 @@ class ConfusionCounts(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file; the module resets its metrics after this."""
         module: Any = pl_module
-        metrics = [part for part in module.metrics["test_metrics"].values() if isinstance(part, ConfusionMatrixMetric)]
+        metrics = [part for part in module.test_metrics.values() if isinstance(part, ConfusionMatrixMetric)]
         if not metrics:
             return
         matrix = trainer.strategy.reduce(metrics[0].confusion_matrix.clone(), reduce_op="sum")

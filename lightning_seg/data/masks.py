@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_seg.data.images import open_upright
+from lightning_seg.task import out_of_range
 
 Colours = Sequence[Sequence[int]]
 
@@ -76,12 +77,9 @@ def check_values(mask: Tensor, path: str | Path, num_values: int, ignore_index: 
             wrong.append((count, value))
     if wrong:
         count, value = max(wrong)
-        more = f" (and {len(wrong) - 1} more such values)" if len(wrong) > 1 else ""
-        raise ValueError(
-            f"mask {path} holds value {value} in {count:,} pixels{more}; classes are 0..{num_values - 1} and "
-            f"ignore_index={ignore_index}: correct the mask, set data.num_classes, set data.ignore_index={value} if "
-            "these pixels are void, or give data.color_table if values stand for other classes."
-        )
+        more = f" (and {len(wrong) - 1} more such labels)" if len(wrong) > 1 else ""
+        message = out_of_range(value, num_values, ignore_index, where=f" in {count:,} pixels{more}")
+        raise ValueError(f"mask {path} holds {message} If its values stand for other classes, give data.color_table.")
     return counts
 
 

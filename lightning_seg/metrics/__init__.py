@@ -11,6 +11,7 @@ from lightning_seg.metrics.functional import iou, iou_binary
 from lightning_seg.metrics.image_scores import ImageDiceScore, ImageMeanIoU
 from lightning_seg.metrics.mean_iou import MeanIoU
 from lightning_seg.metrics.pixel_accuracy import PixelAccuracy
+from lightning_seg.metrics.pixel_mean import PixelMean
 from lightning_seg.metrics.ratios import accuracy_ratio, dice_ratio, iou_ratio
 from lightning_seg.metrics.score_per_class import ScorePerClass
 
@@ -21,6 +22,7 @@ __all__ = [
     "ImageMeanIoU",
     "MeanIoU",
     "PixelAccuracy",
+    "PixelMean",
     "ScorePerClass",
     "accuracy_ratio",
     "dice_ratio",

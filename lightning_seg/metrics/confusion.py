@@ -1,5 +1,6 @@
 """The one state behind every data-set score: a confusion matrix of integer pixel counts."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,11 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.functional.classification import (
-    binary_confusion_matrix,
-    multiclass_confusion_matrix,
-    multilabel_confusion_matrix,
-)
 
 from lightning_seg.metrics.labels import hard_labels
 from lightning_seg.task import Task, check_task
@@ -25,29 +21,40 @@ def confusion_shape(task: Task, num_classes: int) -> tuple[int, ...]:
 def count_confusion(
     prediction: Tensor, target: Tensor, *, task: Task, num_classes: int, ignore_index: int | None
 ) -> Tensor:
-    """Confusion matrix of checked labels (see ``hard_labels``), int64, rows the truth and columns the prediction."""
-    # torchmetrics counts on MPS by comparing every pixel with every cell, which takes pixels x C x C memory.
-    device = target.device
-    if device.type == "mps":
-        prediction, target = prediction.cpu(), target.cpu()
+    """The confusion matrix of labels, int64, rows the target and columns the prediction; no device is waited for.
+
+    Args:
+        prediction: int64, of the target's shape.
+        target: int64, (N, C, *spatial) in the multilabel task, otherwise of any shape.
+        task: multiclass, multilabel or binary.
+        num_classes: channels of the logits.
+        ignore_index: the label of pixels that are not counted, whatever the prediction holds there.
+    """
+    shape = confusion_shape(task, num_classes)
+    labels = shape[-1]
+    cell = target * labels + prediction
+    if task == "multilabel":
+        channels = torch.arange(num_classes, device=cell.device) * labels**2
+        cell = cell + channels.view(-1, *[1] * (cell.ndim - 2))
+    count = math.prod(shape)
+    if ignore_index is not None:
+        cell = torch.where(target == ignore_index, count, cell)  # the last cell is that of void pixels
+    return _bin_count(cell.flatten(), count + 1)[:count].view(shape)
+
+
+def _bin_count(cell: Tensor, count: int) -> Tensor:
+    if cell.device.type in ("cpu", "mps") and not torch.compiler.is_compiling():
+        return torch.bincount(cell.cpu(), minlength=count).to(cell.device)  # on mps int64 sums are not to be had
+    # bincount would make a GPU wait. What is out of range was refused before, by an assertion on the device.
     with _any_order():
-        if task == "binary":
-            matrix = binary_confusion_matrix(prediction, target, ignore_index=ignore_index, validate_args=False)
-        elif task == "multilabel":
-            matrix = multilabel_confusion_matrix(
-                prediction, target, num_classes, ignore_index=ignore_index, validate_args=False
-            )
-        else:
-            matrix = multiclass_confusion_matrix(
-                prediction, target, num_classes, ignore_index=ignore_index, validate_args=False
-            )
-    return matrix.to(device)
+        counts = torch.zeros(count, dtype=torch.int64, device=cell.device)
+        return counts.scatter_add_(0, cell.clamp(0, count - 1), torch.ones_like(cell))
 
 
 class ConfusionMatrixMetric(Metric):
     """Base of all scores that are a function of one confusion matrix summed over the data set.
 
-    A subclass adds ``compute``. The state ``confusion_matrix`` is int64, rows the truth and columns the prediction:
+    A subclass adds ``compute``. The state ``confusion_matrix`` is int64, rows the target and columns the prediction:
     (C, C) in the multiclass task, (C, 2, 2) in multilabel, (2, 2) in binary. It is summed over processes, so any
     split of the images gives the same score to the last digit.
 
@@ -103,10 +110,7 @@ class ConfusionMatrixMetric(Metric):
 
 @contextmanager
 def _any_order() -> Iterator[None]:
-    """Lift torch's deterministic mode: integer counts do not depend on the order of summation.
-
-    In that mode torchmetrics replaces ``bincount`` by a comparison of every pixel with every cell (gigabytes).
-    """
+    """Lifts torch's deterministic mode: integer counts do not depend on the order of summation."""
     if not torch.are_deterministic_algorithms_enabled():
         yield
         return

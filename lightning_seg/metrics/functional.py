@@ -83,8 +83,7 @@ def _scores(
     labels = hard_labels(prediction, target, task=task, num_classes=num_classes, ignore_index=ignore_index)
     images = zip(*labels, strict=True) if per_image else [labels]
     matrices = [
-        count_confusion(image, truth, task=task, num_classes=num_classes, ignore_index=ignore_index)
-        for image, truth in images
+        count_confusion(*image, task=task, num_classes=num_classes, ignore_index=ignore_index) for image in images
     ]
     if not matrices:
         raise ValueError("prediction holds no image; a mean over images needs at least one.")

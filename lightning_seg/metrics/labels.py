@@ -1,9 +1,8 @@
 """From what a network and a data set give to hard labels that can be counted."""
 
-import torch
 from torch import Tensor
 
-from lightning_seg.task import Task
+from lightning_seg.task import Task, check_labels
 
 _EXPECTED_SHAPES = {
     "multiclass": "logits (N, {num_classes}, *spatial) with target (N, *spatial)",
@@ -21,7 +20,8 @@ def hard_labels(
     where its logit is above 0, a probability above one half) or integer labels of the target's shape.
 
     Raises:
-        ValueError: the shapes do not fit the task, the target is floating, or a label of a valid pixel is no class.
+        ValueError: the shapes do not fit the task, the target is floating, or a label of a valid pixel is out of range;
+            see `check_labels`.
     """
     if target.is_floating_point() or target.is_complex():
         raise ValueError(f"target is {target.dtype}, but scores count hard labels; give integers or booleans.")
@@ -38,11 +38,11 @@ def hard_labels(
     else:
         prediction = (logits > 0).long().reshape(target.shape)
     labels = target.long()
-    valid = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
+    valid = None if ignore_index is None else labels != ignore_index
     label_count = num_classes if task == "multiclass" else 2
-    _check_range(labels, valid, "target", label_count, task)
+    check_labels(labels, label_count, ignore_index, valid=valid)
     if not logits.is_floating_point():
-        _check_range(prediction, valid, "prediction", label_count, task)
+        check_labels(prediction, label_count, ignore_index, valid=valid, name="prediction")
     return prediction, labels
 
 
@@ -54,14 +54,3 @@ def _shapes_fit(logits: Tensor, target: Tensor, task: Task, num_classes: int) ->
         return has_batch and logits.shape == target.shape
     with_channel = (*target.shape[:1], num_classes, *target.shape[1:])
     return has_batch and (logits.shape == with_channel or (task == "binary" and logits.shape == target.shape))
-
-
-def _check_range(labels: Tensor, valid: Tensor, name: str, label_count: int, task: Task) -> None:
-    wrong = valid & ((labels < 0) | (labels >= label_count))
-    if wrong.any():
-        value = int(labels[wrong][0])
-        count = f"num_classes={label_count}" if task == "multiclass" else f"task={task!r}"
-        raise ValueError(
-            f"{name} holds label {value}, but {count} allows 0 to {label_count - 1}; "
-            f"correct the labels, or give ignore_index={value} if it marks void pixels of the target."
-        )

@@ -191,7 +191,7 @@ MISTAKES = {
     "no mask": r"images/a\.png has no mask: put a mask called a\.\*",
     "no image": r"masks/a\.png has no image",
     "size": r"a\.png is 4×5 and its mask .*a\.png is 2×2",
-    "value": r"a\.png holds value 17 in 2 pixels; classes are 0\.\.2 and ignore_index=255",
+    "value": r"a\.png holds label 17 in 2 pixels, which is out of range: .* 0 to 2, with ignore_index=255",
     "stem": r"a\.jpg and a\.png have the same stem",
     "empty": r"images is empty: it holds no jpg, jpeg, png",
     "no folder": r"masks is missing: images belong into images/",

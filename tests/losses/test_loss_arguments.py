@@ -191,8 +191,8 @@ def test_a_label_out_of_range_names_the_value_the_classes_and_the_remedy(loss, l
     target = TARGET.clone()
     target[1, 2, 3] = label
     message = (
-        f"label {label} is out of range: expected labels from 0 to 3 for 4 classes, with ignore_index=11; "
-        f"if {label} marks void pixels, pass ignore_index={label}."
+        f"target holds label {label}, which is out of range: expected labels from 0 to 3, with ignore_index=11; "
+        f"correct the labels, set num_classes, or set ignore_index={label} if it marks void pixels."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         loss(ignore_index=11)(LOGITS, target)
@@ -205,7 +205,7 @@ def test_a_label_that_is_neither_0_nor_1_is_refused(loss, task):
     logits = torch.zeros(2, 1, 6, 5)
     target = torch.full((2, 1, 6, 5), 255, dtype=torch.uint8)
     with pytest.raises(
-        ValueError, match=r"label 255 is out of range: expected labels from 0 to 1, .*pass ignore_index=255"
+        ValueError, match=r"label 255, which is out of range: expected labels from 0 to 1, .* set ignore_index=255"
     ):
         loss(task=task)(logits, target)
 
@@ -221,11 +221,11 @@ def test_a_soft_target_that_is_no_probability_is_refused(loss, value):
 
 def test_minus_one_ignores_no_255_of_a_uint8_target():
     target = torch.full((2, 6, 5), 255, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="label 255 is out of range"):
+    with pytest.raises(ValueError, match="label 255, which is out of range"):
         CrossEntropyLoss(ignore_index=-1)(LOGITS, target)
 
 
 def test_where_the_host_must_not_wait_the_device_asserts_with_the_same_hint(monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    with pytest.raises(RuntimeError, match="expected labels from 0 to 3, and void pixels as ignore_index"):
+    with pytest.raises(RuntimeError, match="label out of range: expected 0 to 3, and ignore_index="):
         CrossEntropyLoss()(LOGITS, TARGET + 255)

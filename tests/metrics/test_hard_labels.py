@@ -40,15 +40,21 @@ def test_a_label_that_is_no_class_is_named_with_the_remedy(value, ignore_index):
     target = TARGET.clone()
     target[1, 2, 3] = value
     metric = MeanIoU(num_classes=3, ignore_index=ignore_index)
-    with pytest.raises(ValueError, match=rf"target holds label {value}, .*num_classes=3.*ignore_index={value}"):
+    with pytest.raises(ValueError, match=rf"target holds label {value}, .*labels from 0 to 2, .*ignore_index={value}"):
         metric.update(LOGITS, target)
     assert metric.confusion_matrix.sum() == 0
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_a_logit_of_exactly_0_is_no_class(task):
+    logits, target = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1, 0], [0, 0]]]])
+    assert PixelAccuracy(task=task, num_classes=1)(logits, target) == 0.75
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
 def test_a_label_other_than_zero_and_one_is_refused(task):
     target = torch.full((2, 1, 4, 5), 2, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=rf"label 2, but task='{task}' allows 0 to 1"):
+    with pytest.raises(ValueError, match="label 2, which is out of range: expected labels from 0 to 1"):
         MeanIoU(task=task, num_classes=1).update(LOGITS[:, :1], target)
 
 
@@ -71,9 +77,9 @@ def test_a_floating_target_is_refused():
         ({"task": "panoptic", "num_classes": 3}, "task='panoptic' is unknown"),
         ({"task": "binary", "num_classes": 2}, "num_classes=2 does not fit task='binary'"),
         ({"num_classes": 1}, "num_classes=1 does not fit task='multiclass'"),
-        ({"num_classes": 0}, "num_classes=0 must be a whole number"),
-        ({"num_classes": None}, "num_classes=None must be a whole number"),
-        ({"num_classes": 3, "ignore_index": "255"}, "ignore_index='255' must be a whole number"),
+        ({"num_classes": 0}, "num_classes=0 must be an integer"),
+        ({"num_classes": None}, "num_classes=None must be an integer"),
+        ({"num_classes": 3, "ignore_index": "255"}, "ignore_index='255' must be an integer"),
         ({"num_classes": 3, "average": "weighted"}, "average='weighted' is unknown"),
         ({"num_classes": 3, "smooth": 1.0}, "`smooth`"),
     ],

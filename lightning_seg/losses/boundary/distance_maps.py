@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 
@@ -63,6 +62,8 @@ def checked_spacing(spacing: Iterable[float] | None) -> tuple[float, ...] | None
 # An operator of its own, because torch.compile cannot trace SciPy. It sees constants only: masks have no gradient.
 @torch.library.custom_op("lightning_seg::signed_distance", mutates_args=())
 def _signed_distance(inside: Tensor, outside: Tensor, spacing: Sequence[float], dtype: torch.dtype) -> Tensor:
+    from scipy.ndimage import distance_transform_edt  # here: the losses that need no distances need no SciPy
+
     sampling = list(spacing) or None
     # Not a tensor: a tensor made in inference mode cannot be written to by other threads, which are not in it.
     distances = np.zeros(inside.shape)

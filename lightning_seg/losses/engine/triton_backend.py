@@ -84,8 +84,8 @@ def forward(
             num_warps=_WARPS,
         )
     labels = classes if softmax else 2
-    message = f"target holds a value out of range: expected labels from 0 to {labels - 1}"
-    torch._assert_async(known, f"{message}, and void pixels as ignore_index.")
+    message = f"target holds a label out of range: expected 0 to {labels - 1}, and ignore_index={ignore_index}."
+    torch._assert_async(known, message)
     for total, parts in ((by_label, label_sums), (by_channel, channel_sums)):
         torch.sum(parts, 1, dtype=total.dtype, out=total.view(rows, *parts.shape[2:]))
     if histogram is not None:

@@ -245,7 +245,7 @@ def test_a_label_out_of_range_is_asserted(softmax, classes, label):
     logits, target = batch(softmax, classes)
     target[..., -1] = label
     labels = classes if softmax else 2
-    with pytest.raises(RuntimeError, match=f"out of range: expected labels from 0 to {labels - 1}, and void"):
+    with pytest.raises(RuntimeError, match=f"out of range: expected 0 to {labels - 1}, and ignore_index"):
         computed(logits, target, softmax, Reads())
 
 

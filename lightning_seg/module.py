@@ -16,6 +16,7 @@ from lightning_seg.backbones import find_encoder, logits_at_size
 from lightning_seg.data.evaluation_order import UnpaddedImages
 from lightning_seg.inference import symmetric_logits
 from lightning_seg.losses import CompoundLoss
+from lightning_seg.losses.engine.class_sums import ClassSums
 from lightning_seg.metrics import PixelMean, segmentation_metrics
 from lightning_seg.task import Task
 
@@ -32,7 +33,10 @@ class SegmentationModule(lightning.LightningModule):
     loss's `target_distances` gives for the mask, which a loss that reads none ignores. It logs `<stage>/loss`,
     `<stage>/iou`, `<stage>/dice`, `<stage>/accuracy`, `<stage>/iou/<class>` and `<stage>/dice/<class>` once an epoch,
     for the stages `train`, `val` and `test`. In evaluation every image counts once, on any number of processes, and the
-    loss is the mean over valid pixels, so that a short last batch weighs what its pixels do.
+    loss is that of all valid pixels of the data set as one batch, whatever the batch size. This holds for losses that
+    are functions of sums over pixels (`Loss.summed`: cross-entropy, focal, Dice and its kin, Lovász by histogram, and
+    compounds of them), if `compute_loss` is not overridden. Of all others the mean over the batches is logged, each
+    weighed by its valid pixels; it depends on the batch size where the loss of a batch is no mean over pixels.
 
     Of a `CompoundLoss` it also logs `train/loss/<term>`, the mean over the epoch's batches of each term before its
     weight; of one within another, `train/loss/<outer term>/<inner term>` too. Weights that follow a schedule are those
@@ -109,6 +113,7 @@ class SegmentationModule(lightning.LightningModule):
         self.val_metrics = metrics.clone("val/")
         self.test_metrics = metrics.clone("test/")
         self.loss_mean = PixelMean()
+        self._loss_sums: ClassSums | None = None
         self._images = UnpaddedImages()
 
     # ---- what research code may want to change
@@ -152,7 +157,8 @@ class SegmentationModule(lightning.LightningModule):
         return logits
 
     def compute_loss(self, logits: Tensor, target: Tensor, distances: Tensor | None = None) -> Tensor:
-        """The scalar that is minimised. Called in every training, validation and test step.
+        """The scalar that is minimized. Called in every training step, and in every step of an evaluation whose loss is
+        no function of sums over pixels, or where it is overridden.
 
         Where it calls a `CompoundLoss` more than once, the terms of the last call are logged.
 
@@ -272,8 +278,8 @@ class SegmentationModule(lightning.LightningModule):
         self._log_scores("train")
 
     def on_validation_epoch_start(self) -> None:
-        """Starts counting images."""
-        self._images.reset()
+        """Starts the evaluation anew, whatever ended the last one."""
+        self._start_evaluation()
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Scores a batch of the validation set."""
@@ -284,8 +290,8 @@ class SegmentationModule(lightning.LightningModule):
         self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
-        """Starts counting images."""
-        self._images.reset()
+        """Starts the evaluation anew, whatever ended the last one."""
+        self._start_evaluation()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Scores a batch of the test set."""
@@ -323,19 +329,48 @@ class SegmentationModule(lightning.LightningModule):
     def _metrics(self, stage: Stage) -> MetricCollection:
         return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[stage]
 
+    def _start_evaluation(self) -> None:
+        self._images.reset()
+        self.loss_mean.reset()
+        self._loss_sums = None
+
     def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
         image, mask = self.unpack(batch)
         # The validations of a training choose its best epoch, and come too often to take eight passes each.
         training = self.trainer.state.fn == TrainerFn.FITTING
         logits = (self if training else self.predict_logits)(image, mask.shape[-(image.ndim - 2) :])
         new = self._images.count(len(image), loaders, loader)
+        logits, mask = logits[:new], mask[:new]
+        sums = self._summed(logits, mask)
+        if sums is not None:  # of no images, too: all processes then have sums to add
+            self._loss_sums = sums if self._loss_sums is None else self._loss_sums + sums
         if new == 0:
             return
-        logits, mask = logits[:new], mask[:new]
-        valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
-        distances = (values[:new] for values in self._distances(batch))
-        self.loss_mean.update(self.compute_loss(logits, mask, *distances), valid)
+        if sums is None:
+            valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
+            distances = (values[:new] for values in self._distances(batch))
+            self.loss_mean.update(self.compute_loss(logits, mask, *distances), valid)
         self._metrics(stage).update(logits, mask)
+
+    def _summed(self, logits: Tensor, mask: Tensor) -> ClassSums | None:
+        """What the loss is a function of, if it is one of sums over pixels and is computed as it comes."""
+        summed = getattr(self.loss, "summed", None)
+        if summed is None or type(self).compute_loss is not SegmentationModule.compute_loss:
+            return None
+        with torch.autocast(logits.device.type, enabled=False):
+            sums: ClassSums | None = summed(logits, mask)
+        return sums
+
+    def _evaluated_loss(self) -> Tensor:
+        """The loss of all pixels of the evaluation, of all processes."""
+        if self._loss_sums is None:
+            mean: Tensor = self.loss_mean.compute()
+            self.loss_mean.reset()
+            return mean
+        sums = self._loss_sums.map(lambda part: self.trainer.strategy.reduce(part, reduce_op="sum"))
+        self._loss_sums = None
+        from_summed: Callable[[ClassSums], Tensor] = self.loss.from_summed  # type: ignore[assignment]
+        return from_summed(sums).float()
 
     def _log_scores(self, stage: Stage) -> None:
         metrics = self._metrics(stage)
@@ -344,8 +379,7 @@ class SegmentationModule(lightning.LightningModule):
         for name, score in scores.items():
             self.log(name, score, prog_bar=name == "val/iou")
         if stage != "train":
-            self.log(f"{stage}/loss", self.loss_mean.compute())
-            self.loss_mean.reset()
+            self.log(f"{stage}/loss", self._evaluated_loss())
 
 
 def _check_classes(task: str, num_classes: int, ignore_index: int | None, class_names: Sequence[str]) -> None:

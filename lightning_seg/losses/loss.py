@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.losses.engine.class_sums import Reads
+from lightning_seg.losses.engine.class_sums import ClassSums, Reads
 from lightning_seg.losses.engine.pixels import read_pixels
 from lightning_seg.losses.engine.reduction import mean_over_pixels, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
@@ -96,6 +96,35 @@ class Loss(nn.Module, ABC):
             reads: what those losses read, together.
         """
         return Statistics(read_pixels(logits, target, self.task, self.ignore_index, self.soft_targets), reads)
+
+    @property
+    def of_sums(self) -> bool:
+        """Whether the loss is a function of sums over all pixels, so that sums of batches give it for a data set."""
+        return not self.per_image and self.reduction == "mean"
+
+    def summed(self, logits: Tensor, target: Tensor) -> ClassSums | None:
+        """The sums over a batch, without a gradient, for `from_summed`; None if the loss is no function of any.
+
+        It is none with `per_image`, with another reduction than the mean, of soft targets, and where the loss reads
+        maps (`OhemCrossEntropyLoss`, `TopKCrossEntropyLoss`, `SoftClDiceLoss`, distances, sorting).
+
+        Args:
+            logits: as in the call; a batch may have no images.
+            target: as in the call.
+        """
+        if not self.of_sums or target.is_floating_point():
+            return None
+        with torch.no_grad():
+            return self.read(logits, target, self.reads).sums.over_images()
+
+    def from_summed(self, sums: ClassSums) -> Tensor:
+        """The loss of all the pixels in sums that were added, a scalar of their dtype: float64, on mps float32.
+
+        Args:
+            sums: `summed` of a batch, or of several, added by `+`.
+        """
+        with torch.no_grad():
+            return self.from_statistics(Statistics.of_sums(sums, self.task))
 
     @abstractmethod
     def from_statistics(self, statistics: Statistics) -> Tensor:

@@ -367,6 +367,28 @@ def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_something(case, task
     assert loss(-perfect, target) > 0.1
 
 
+@every_loss
+def test_the_sums_of_batches_give_the_loss_of_all_their_pixels_where_it_is_a_function_of_sums(case, task):
+    loss = case.make(task=task, ignore_index=255, **case.options)
+    parts = [batch(task, ignore_index=255, seed=seed) for seed in range(3)]
+    parts.append((parts[0][0][:0], parts[0][1][:0]))  # a process may have no images
+    sums = [loss.summed(*part) for part in parts]
+    options = case.options
+    if (
+        case.reads_neighbours
+        or case.make in (OhemCrossEntropyLoss, TopKCrossEntropyLoss)
+        or options.get("per_image")
+        or getattr(loss, "per_image", False)
+        or {"method", "reduction"} & set(options)
+    ):
+        assert sums == [None] * 4
+    else:
+        whole = loss(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        value = loss.from_summed(sum(sums[1:], start=sums[0]))
+        torch.testing.assert_close(value, whole, rtol=1e-9, atol=1e-12)
+        assert not value.requires_grad
+
+
 @pytest.mark.parametrize("case", [case for case in CASES.values() if case.options.get("per_image")])
 def test_per_image_a_batch_is_the_mean_of_its_images(case):
     for task in case.tasks:

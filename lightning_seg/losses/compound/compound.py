@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_seg.losses.boundary.distance_loss import DistanceLoss
 from lightning_seg.losses.compound.weight_schedule import WeightSchedule
+from lightning_seg.losses.engine.class_sums import ClassSums, Reads
 from lightning_seg.losses.loss import Classes, Loss, checked_weights, not_negative
 from lightning_seg.losses.pixel.cross_entropy import CrossEntropyLoss
 from lightning_seg.losses.region.dice import DiceLoss
@@ -99,6 +100,34 @@ class CompoundLoss(nn.Module):
             listed = " and ".join(f"spacing={spacing}, classes={classes}" for spacing, classes in read)
             raise ValueError(f"the terms read different distances ({listed}): let them agree, or each find its own.")
         return readers[0].target_distances(target, num_classes)
+
+    @property
+    def of_sums(self) -> bool:
+        """Whether every term is a function of sums over all pixels; see `Loss.of_sums`."""
+        return all(getattr(term, "of_sums", False) for term in self.terms.values())
+
+    @property
+    def reads(self) -> Reads:
+        """What the terms of this package read, together."""
+        return reduce(or_, (term.reads for term in self.terms.values() if isinstance(term, Loss | CompoundLoss)))
+
+    def summed(self, logits: Tensor, target: Tensor) -> ClassSums | None:
+        """See `Loss.summed`; None if a term is no function of sums, or two read histograms of different errors."""
+        leaves = [part for part in self.modules() if isinstance(part, Loss)]
+        histograms = {loss.reads.errors for loss in leaves} - {"none"}
+        if not self.of_sums or len(histograms) > 1 or target.is_floating_point():
+            return None
+        with torch.no_grad():
+            return leaves[0].read(logits, target, self.reads).sums.over_images()
+
+    def from_summed(self, sums: ClassSums) -> Tensor:
+        """See `Loss.from_summed`; with the weights in force."""
+        values = [
+            self.weights[name] * term.from_summed(sums)
+            for name, term in self.terms.items()
+            if isinstance(term, Loss | CompoundLoss)
+        ]
+        return torch.stack(values).sum()
 
     def set_epoch(self, epoch: int) -> None:
         """Gives the terms that have a schedule the weight of an epoch, counted from 0; also in compounds within this.

@@ -17,7 +17,8 @@ logits are read once forward, and read and written once backward. `torch_backend
 no gradient of its own.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
 from typing import Any, Literal
@@ -79,6 +80,7 @@ class ClassSums:
         label_map: ℓ in the target's shape, float32 or float64, 0 at void pixels.
         error_sums: (G, C, 2, bins), the sums of errors of label other, label own, over G = N or 1 images.
         error_counts: int64 of the same shape, their number; it has no gradient.
+        reads: what they were asked for.
     """
 
     by_label: Tensor
@@ -86,6 +88,34 @@ class ClassSums:
     label_map: Tensor
     error_sums: Tensor
     error_counts: Tensor
+    reads: Reads
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "ClassSums":
+        """The function of each tensor."""
+        return ClassSums(
+            function(self.by_label),
+            function(self.by_channel),
+            function(self.label_map),
+            function(self.error_sums),
+            function(self.error_counts),
+            self.reads,
+        )
+
+    def over_images(self) -> "ClassSums":
+        """The sums over all images, as those of one; the map of pixels is gone."""
+        sums = self.map(lambda sums: sums.sum(0, keepdim=True))
+        return replace(sums, label_map=self.label_map.new_empty(0))
+
+    def __add__(self, other: "ClassSums") -> "ClassSums":
+        """The sums of the pixels of both, for which `over_images` was called."""
+        return ClassSums(
+            self.by_label + other.by_label,
+            self.by_channel + other.by_channel,
+            self.label_map,
+            self.error_sums + other.error_sums,
+            self.error_counts + other.error_counts,
+            self.reads,
+        )
 
 
 def class_sums(logits: Tensor, target: Tensor, *, softmax: bool, ignore_index: int | None, reads: Reads) -> ClassSums:
@@ -113,7 +143,7 @@ def class_sums(logits: Tensor, target: Tensor, *, softmax: bool, ignore_index: i
         reads.errors,
         reads.errors_per_image,
     )
-    return ClassSums(by_label, by_channel, label_map, error_sums, error_counts)
+    return ClassSums(by_label, by_channel, label_map, error_sums, error_counts, reads)
 
 
 @torch.library.custom_op("lightning_seg::class_sums", mutates_args=())

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_seg.losses.engine.class_sums import ClassSums, Errors, Reads, class_sums, sum_dtype
 from lightning_seg.losses.engine.lazy_property import lazy_property
 from lightning_seg.losses.engine.pixels import Pixels
+from lightning_seg.task import Task
 
 
 class Statistics:
@@ -29,6 +30,21 @@ class Statistics:
         self.pixels = pixels
         self.reads = reads
         self.sum_dtype = sum_dtype(pixels.raw_logits)
+
+    @classmethod
+    def of_sums(cls, sums: ClassSums, task: Task) -> "Statistics":
+        """The statistics of pixels whose sums alone are known; what is read of maps is not to be had."""
+        pixels = Pixels(
+            task,
+            raw_logits=sums.by_channel.new_empty(0, sums.by_channel.shape[1], 0),
+            raw_target=sums.error_counts.new_empty(0, 0),
+            ignore_index=None,
+            map_shape=(0,),
+            spatial=(0,),
+        )
+        statistics = cls(pixels, sums.reads)
+        statistics.sums = sums
+        return statistics
 
     @lazy_property
     def sums(self) -> ClassSums:

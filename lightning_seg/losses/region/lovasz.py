@@ -80,6 +80,11 @@ class LovaszSoftmaxLoss(Loss):
         """The histogram of its errors, unless it sorts them."""
         return Reads(errors="probability", errors_per_image=self.per_image) if self.method == "histogram" else Reads()
 
+    @property
+    def of_sums(self) -> bool:
+        """Whether it takes histograms, which add, and of the whole batch."""
+        return self.method == "histogram" and super().of_sums
+
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
         if self.method == "histogram":
@@ -153,6 +158,11 @@ class LovaszHingeLoss(Loss):
     def reads(self) -> Reads:
         """The histogram of its errors, unless it sorts them."""
         return Reads(errors="margin", errors_per_image=self.per_image) if self.method == "histogram" else Reads()
+
+    @property
+    def of_sums(self) -> bool:
+        """Whether it takes histograms, which add, and of the whole batch."""
+        return self.method == "histogram" and super().of_sums
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""

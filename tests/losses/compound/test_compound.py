@@ -198,3 +198,21 @@ def test_terms_that_read_different_distances_share_none(batch, options):
     torch.testing.assert_close(loss(*batch), terms["boundary"](*batch) + terms["hausdorff"](*batch))
     with pytest.raises(ValueError, match=r"^the terms read different distances .*spacing=None, classes=all.*agree"):
         loss.target_distances(batch[1], 4)
+
+
+def test_the_sums_of_a_compound_within_a_compound_give_its_loss():
+    focal, lovasz = FocalLoss(gamma=1.5, ignore_index=255), LovaszSoftmaxLoss(ignore_index=255)
+    inner = CompoundLoss(terms={"focal": focal, "lovasz": lovasz}, weights={"focal": 1.0, "lovasz": 0.5})
+    outer = CompoundLoss(
+        terms={"inner": inner, "other": FocalLoss(gamma=0.5, ignore_index=255)}, weights={"inner": 2.0, "other": 1.0}
+    )
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 3, 6, 5, generator=generator, dtype=torch.float64)
+    target = torch.randint(3, (4, 6, 5), generator=generator)
+    sums = outer.summed(logits[:1], target[:1]) + outer.summed(logits[1:], target[1:])
+    torch.testing.assert_close(outer.from_summed(sums), outer(logits, target))
+
+
+def test_a_compound_with_a_term_of_another_library_is_no_function_of_sums():
+    loss = CompoundLoss(terms={"ce": torch.nn.CrossEntropyLoss()}, weights={"ce": 1.0})
+    assert loss.summed(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3).long()) is None

@@ -7,11 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
-# Where a run is kept and how it is watched; what it computes does not depend on it.
-_PLACES = (
-    *("run", "runs", "folder", "run_id", "resume", "callbacks", "logger", "launcher"),
-    *("data.num_workers", "data.distances", "trainer.default_root_dir"),
-)
+from lightning_seg.runs.identity import flattened, is_place
+
 _SEED = "seed"
 _Values = tuple[str | None, ...]
 
@@ -69,21 +66,8 @@ def group_runs(parameters: Sequence[Parameter], count: int) -> list[list[int]]:
     return list(groups.values())
 
 
-def flattened(node: Any, key: str = "") -> dict[str, Any]:
-    """A nested configuration as one level, with dots between the names; lists are values."""
-    if isinstance(node, Mapping) and node:
-        return {
-            path: value
-            for name, child in node.items()
-            for path, value in flattened(child, f"{key}.{name}" if key else str(name)).items()
-        }
-    return {key: node}
-
-
 def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {
-        key: value for key, value in config.items() if not any(f"{key}.".startswith(f"{place}.") for place in _PLACES)
-    }
+    kept = {key: value for key, value in config.items() if not is_place(key)}
     if isinstance(kept.get("data.root"), str):
         kept["data.root"] = PurePath(kept["data.root"]).name  # the same data on another machine
     return kept

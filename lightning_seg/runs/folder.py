@@ -16,17 +16,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import OmegaConf
 
 from lightning_seg.files import atomic_write
+from lightning_seg.runs.identity import changed_machine, is_place
 
 CONFIG = "config.yaml"
 RESULT = "result.json"
 # In the order in which a run goes on from them.
 CHECKPOINTS = (Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt"))
-
-# Where and how a run goes on, which may change from one day to the next; all else makes it another run.
-_MAY_CHANGE = (
-    *("resume", "run", "runs", "folder", "run_id", "callbacks", "logger", "data.num_workers", "data.root"),
-    *("launcher", "data.distances"),
-)
 
 
 def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
@@ -48,7 +43,7 @@ def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path,
     if config["resume"] == "auto":
         existing = _existing(runs, run_name(overrides) if name is None else str(name), numbered=name is None)
         if existing is not None:
-            _check_same(existing, config)
+            _go_on(existing, config)
             return existing, True
     for name in names:
         folder = runs / name
@@ -75,7 +70,7 @@ def finished_result(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] |
     """
     result = read_result(folder)
     if result is not None:
-        _check_same(folder, config)
+        changed_machine(folder, _begun_with(folder), config)
     return result
 
 
@@ -120,9 +115,15 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0]
+
+
 def run_name(overrides: Sequence[str]) -> str:
     """A folder's name for the choices of a command line, without those that do not change the result."""
-    chosen = sorted(override for override in overrides if override.lstrip("+~").split("=")[0] not in _MAY_CHANGE)
+    chosen = sorted(
+        override for override in overrides if _key(override) != "data.root" and not is_place(_key(override))
+    )
     if not chosen:
         return "default"
     name = ",".join(chosen)
@@ -188,42 +189,23 @@ def _existing(runs: Path, name: str, *, numbered: bool) -> Path | None:
     return None
 
 
-def _check_same(folder: Path, config: Mapping[str, Any]) -> None:
+def _begun_with(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
-        raise ValueError(f"{folder} holds no {CONFIG}, so it is no run: choose another name, run=ANOTHER.")
+        raise ValueError(f"{folder} has no {CONFIG}, so it is not a run: choose another name, run=ANOTHER.")
     before = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(before, dict)
-    check_same(folder, {str(name): value for name, value in before.items()}, config)
+    if not isinstance(before, dict):
+        raise ValueError(f"{path} is not the configuration of a run: choose another name, run=ANOTHER.")
+    return {str(name): value for name, value in before.items()}
 
 
-def check_same(begun: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Whether a run, or a search, goes on with the configuration that it began with.
-
-    Raises:
-        ValueError: something differs that makes it another one.
-    """
-    was, has = _flat(before), _flat(now)
-    for key in sorted(was.keys() | has.keys()):
-        if was.get(key) != has.get(key) and not _may_change(key):
-            raise ValueError(
-                f"{begun} was begun with {key}={was.get(key)}, and now {key}={has.get(key)}: "
-                "it goes on as it began; choose another name, run=ANOTHER."
-            )
-
-
-def _may_change(key: str) -> bool:
-    # The trainer says where a run goes on; only its length is part of what the run is. sync_dist goes with it.
-    where = key.startswith("trainer.") and not key.startswith(("trainer.max_", "trainer.accumulate"))
-    where = where or key.split(".")[-1] == "sync_dist"
-    return where or any(f"{key}.".startswith(f"{name}.") for name in _MAY_CHANGE)
-
-
-def _flat(node: Any, key: str = "") -> dict[str, Any]:
-    if isinstance(node, Mapping) and node:
-        return {
-            path: value
-            for name, child in node.items()
-            for path, value in _flat(child, f"{key}.{name}" if key else str(name)).items()
-        }
-    return {key: node}
+def _go_on(folder: Path, config: Mapping[str, Any]) -> None:
+    """Says what a run goes on with that is new, and keeps it in its configuration."""
+    before = _begun_with(folder)
+    changed = changed_machine(folder, before, config)
+    if changed:
+        texts = ", ".join(f"{key}={now} (before: {was})" for key, (was, now) in changed.items())
+        print(f"{folder} goes on with {texts}")
+    kept = {name: before[name] for name in ("folder", "run_id") if name in before}
+    with atomic_write(folder / CONFIG, overwrite=True) as temporary:
+        OmegaConf.save(OmegaConf.create(dict(config) | kept), temporary)

@@ -13,7 +13,8 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_seg.runs.folder import check_same, sweep_path
+from lightning_seg.runs.folder import sweep_path
+from lightning_seg.runs.identity import changed_machine
 from lightning_seg.sweeps.jobs import (
     Job,
     Status,
@@ -155,7 +156,7 @@ class SearchSweeper(Sweeper):
         if begun is None:
             study.set_user_attr("begun_with", now)
         else:
-            check_same(database, begun, now)
+            changed_machine(database, begun, now)
         return study
 
     def _next(self, left: list[int]) -> tuple[int, Job]:

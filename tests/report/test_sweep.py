@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from lightning_seg.report.sweep import flattened, group_runs, swept_parameters
+from lightning_seg.report.sweep import group_runs, swept_parameters
+from lightning_seg.runs.identity import flattened
 from tests.report.conftest import composed
 
 
@@ -55,7 +56,7 @@ def test_names_that_two_parameters_share_are_written_out() -> None:
         "runs=elsewhere",
         "resume=auto",
         "data.num_workers=3",
-        "+callbacks.more=1",
+        "callbacks.pictures.count=1",
         "logger=tensorboard",
         "seed=1",
     ],
@@ -97,3 +98,17 @@ def test_runs_that_agree_in_all_parameters_agree_in_their_configurations() -> No
 
 def test_flattening_keeps_lists_and_empty_mappings_as_values() -> None:
     assert flattened({"a": {"b": [1, {"c": 2}], "d": {}}, "e": None}) == {"a.b": [1, {"c": 2}], "a.d": {}, "e": None}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "callbacks.checkpoint.mode=min",
+        "+callbacks.early_stopping={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/iou}",
+        "+callbacks.ema={_target_:lightning.pytorch.callbacks.EMAWeightAveraging}",
+        "trainer.precision=bf16-mixed",
+        "trainer.devices=2",
+    ],
+)
+def test_what_changes_the_result_makes_another_configuration(override: str) -> None:
+    assert swept_parameters([composed(), composed(override)])

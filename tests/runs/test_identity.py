@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from lightning_seg.runs.folder import open_run, run_name
+from lightning_seg.runs.identity import changed_machine, is_machine, is_place
+from tests.report.conftest import composed
+
+
+def begin(tmp_path: Path, *overrides: str) -> tuple[Path, bool]:
+    config = composed(f"runs={tmp_path}", "run=one", *overrides)
+    return open_run(config, list(overrides))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.precision=bf16-mixed",
+        "trainer.gradient_clip_val=0.5",
+        "trainer.deterministic=true",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.max_epochs=3",
+        "trainer.check_val_every_n_epoch=2",
+        "+trainer.limit_train_batches=2",
+        "+trainer.limit_val_batches=2",
+        "+trainer.val_check_interval=2",
+        "callbacks.checkpoint.mode=min",
+        "monitor=val/dice",
+        "+callbacks.early_stopping={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/iou}",
+        "loss=dice",
+        "seed=1",
+    ],
+)
+def test_a_run_does_not_go_on_with_what_changes_its_result(tmp_path: Path, override: str) -> None:
+    begin(tmp_path)
+    before = (tmp_path / "one/config.yaml").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match=r"was begun with .*choose another name"):
+        begin(tmp_path, "resume=auto", override)
+    assert (tmp_path / "one/config.yaml").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [("trainer.devices=3", "trainer.devices", 3), ("trainer.accelerator=cpu", "trainer.accelerator", "cpu")],
+)
+def test_another_machine_is_said_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, key: str, value: object
+) -> None:
+    folder, _ = begin(tmp_path)
+    run_id = OmegaConf.load(folder / "config.yaml").run_id
+    assert begin(tmp_path, "resume=auto", override) == (folder, True)
+    assert f"goes on with {key}={value} (before: auto)" in capsys.readouterr().out
+    kept = OmegaConf.load(folder / "config.yaml")
+    assert OmegaConf.select(kept, key) == value
+    assert kept.run_id == run_id
+
+
+def test_places_change_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, _ = begin(tmp_path)
+    assert begin(tmp_path, "resume=auto", "data.num_workers=3", "callbacks.pictures=null") == (folder, True)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("key", ["run", "data.num_workers", "callbacks.pictures.count", "callbacks.checkpoint.dirpath"])
+def test_places(key: str) -> None:
+    assert is_place(key)
+
+
+@pytest.mark.parametrize("key", ["runner", "data.root", "callbacks.checkpoint.mode", "callbacks.ema.decay", "loss"])
+def test_what_is_no_place(key: str) -> None:
+    assert not is_place(key)
+
+
+def test_the_machine_is_told_by_whole_names() -> None:
+    assert is_machine("trainer.strategy._target_")
+    assert is_machine("module.loss.sync_dist")
+    assert not is_machine("trainer.devices_of_another_kind")
+
+
+def test_a_key_that_is_missing_on_one_side_differs() -> None:
+    with pytest.raises(ValueError, match=r"a was begun with loss.gamma=None, and now loss.gamma=2"):
+        changed_machine("a", {"loss": {"alpha": 1}}, {"loss": {"alpha": 1, "gamma": 2}})
+
+
+def test_names_tell_what_was_chosen_but_for_places() -> None:
+    assert run_name(["run=x", "callbacks.pictures=null", "data.root=y"]) == "default"
+    assert run_name(["loss=dice", "callbacks.checkpoint.mode=min"]) == "callbacks.checkpoint.mode=min,loss=dice"

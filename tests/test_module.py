@@ -152,6 +152,13 @@ def test_labels_are_the_most_probable_classes(task, classes, shape):
         assert torch.equal(labels.reshape(logits.shape), (probabilities > 0.5).long())
 
 
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_a_logit_of_exactly_0_is_labeled_0(task):
+    module = build(task=task, num_classes=1 if task == "binary" else 3, class_names=None, loss=nn.Identity())
+    logits = torch.tensor([-1e-6, 0.0, 1e-6]).expand(2, module.num_classes, 3)
+    assert module.predict_labels(logits).flatten(0, -2).unique(dim=0).tolist() == [[0, 0, 1]]
+
+
 @pytest.mark.parametrize("form", [lambda image: image, lambda image: {"image": image}, lambda image: (image, 0)])
 def test_prediction_takes_images_alone_in_a_mapping_or_first(form):
     module, image = build(), torch.rand(2, 3, 6, 8)
@@ -243,6 +250,13 @@ def test_the_innermost_backbone_is_the_encoder_where_none_is_called_so():
     encoder, rest = module.configure_optimizers().param_groups
     assert (encoder["params"][0] is network.backbone.weight, encoder["lr"]) == (True, 0.05)
     assert (rest["params"][0] is network.classifier.weight, rest["lr"]) == (True, 0.1)
+
+
+def test_the_innermost_backbone_is_the_encoder_where_one_holds_another():
+    network = nn.Module()
+    network.backbone = nn.Module()
+    network.backbone.backbone, network.backbone.classifier = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+    assert find_encoder(network) is network.backbone.backbone
 
 
 def test_the_outermost_encoder_is_the_encoder_where_one_holds_another():
@@ -338,6 +352,24 @@ def test_scores_of_an_epoch_forget_the_epoch_before():
     loader, run, module = DataLoader(images(3), batch_size=2), trainer(), build()
     first = run.validate(module, loader, verbose=False)
     assert run.validate(module, loader, verbose=False) == first
+
+
+@pytest.mark.parametrize(("augmented", "outside"), [(True, 8), (False, 1)])
+def test_the_validations_of_a_training_take_one_pass_and_those_outside_the_eight_of_an_augmentation(augmented, outside):
+    passes = []
+
+    class Counting(Network):
+        def forward(self, image):
+            passes.append(self.training)
+            return super().forward(image)
+
+    module, loader, run = build(Counting(), test_time_augmentation=augmented), DataLoader(images(1)), trainer()
+    run.fit(module, loader, loader)
+    assert passes == [True, False]
+    for evaluate in (run.validate, run.test, run.predict):
+        passes.clear()
+        evaluate(module, loader)
+        assert passes == [False] * outside
 
 
 # ---- the terms of a compound loss

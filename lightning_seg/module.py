@@ -16,14 +16,12 @@ from lightning_seg.backbones import find_encoder, logits_at_size
 from lightning_seg.data.evaluation_order import UnpaddedImages
 from lightning_seg.inference import symmetric_logits
 from lightning_seg.losses import CompoundLoss
+from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.engine.class_sums import ClassSums
 from lightning_seg.metrics import PixelMean, segmentation_metrics
 from lightning_seg.task import Task
 
 Stage = Literal["train", "val", "test"]
-
-# Attributes on the way to a loss that say nothing about it: ours, and torch.compile's.
-_UNNAMED = ("loss", "terms", "_orig_mod")
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -252,10 +250,12 @@ class SegmentationModule(lightning.LightningModule):
         logits = self(image, mask.shape[-(image.ndim - 2) :])
         compounds = self._compound_losses()
         for _, compound in compounds:
-            compound.last_values = {}
+            compound.forget_values()
         loss = self.compute_loss(logits, mask, *self._distances(batch))
         values = {
-            f"{name}/{term}": value for name, compound in compounds for term, value in compound.last_values.items()
+            "/".join(["train/loss", *path, term]): value
+            for path, compound in compounds
+            for term, value in compound.named_values().items()
         }
         for name, value in {"train/loss": loss, **values}.items():
             self.log(name, value, on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
@@ -315,13 +315,13 @@ class SegmentationModule(lightning.LightningModule):
             return (batch["distances"],)
         return ()
 
-    def _compound_losses(self) -> list[tuple[str, CompoundLoss]]:
-        """Every compound loss, with what its terms are logged under: `train/loss` and the way from the outermost."""
-        parts = self.named_modules(memo={self.backbone})  # All but the backbone, whose parts are many.
+    def _compound_losses(self) -> list[tuple[tuple[str, ...], CompoundLoss]]:
+        """The compound losses, in `loss` and beside it, with what their values are called; none of the backbone's."""
         return [
-            ("/".join(["train/loss", *(name for name in path.split(".") if name not in _UNNAMED)]), part)
-            for path, part in parts
-            if isinstance(part, CompoundLoss)
+            (path if name == "loss" else (name, *path), compound)
+            for name, part in self.named_children()
+            if part is not self.backbone
+            for path, compound in compounds_within(part)
         ]
 
     # ---- evaluation

@@ -170,7 +170,8 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds what Lightning leaves out, to this and every other checkpoint of the training."""
         if trainer.state.fn == TrainerFn.FITTING:
-            add_training_state(checkpoint, trainer, pl_module, self._training_metrics if trainer.validating else None)
+            metrics = self._training_metrics if trainer.validating else None
+            add_training_state(checkpoint, trainer, pl_module, metrics, resumed=self._state)
 
     def _write_or_stop(self, trainer: Trainer) -> None:
         signum, due = self._agreed(trainer)

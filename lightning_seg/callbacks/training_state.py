@@ -18,7 +18,11 @@ KEY = "training_state"
 
 
 def add_training_state(
-    checkpoint: dict[str, Any], trainer: Trainer, module: LightningModule, metrics: Collection[str] | None = None
+    checkpoint: dict[str, Any],
+    trainer: Trainer,
+    module: LightningModule,
+    metrics: Collection[str] | None = None,
+    resumed: Mapping[str, Any] | None = None,
 ) -> None:
     """Adds it to a checkpoint, under `KEY`, as plain data. To be called on all processes.
 
@@ -27,13 +31,15 @@ def add_training_state(
         trainer: the trainer.
         module: the module that is trained.
         metrics: names of the metrics to keep the state of. Default: all that have been updated.
+        resumed: the training state of a checkpoint after which nothing was trained yet. What had been logged then still
+            waits for the epoch's end.
     """
     ended = _make_loops_resumable(checkpoint["loops"]["fit_loop"], validating=trainer.validating)
     own: dict[str, Any] = {"random": _random_state(trainer), "metrics": {}, "logged": {}}
     if not ended:
         updated = updated_metrics(module)
         own["metrics"] = {name: _state(updated[name]) for name in (updated if metrics is None else metrics)}
-        own["logged"] = _logged_sums(trainer)
+        own["logged"] = resumed["processes"][trainer.global_rank]["logged"] if resumed else _logged_sums(trainer)
     processes: list[Any] = [own]
     if trainer.world_size > 1:
         processes = [None] * trainer.world_size

@@ -154,6 +154,17 @@ def test_a_training_that_a_signal_interrupted_ends_as_if_it_had_not(
     check_same_training(whole(options), tmp_path)
 
 
+@pytest.mark.parametrize("options", ["plain", "validation twice an epoch", "accumulated gradients"])
+def test_a_training_that_was_interrupted_twice_in_one_validation_ends_as_if_it_had_not(
+    tmp_path: Path, whole: Callable[[str], Path], options: str
+) -> None:
+    for resume in (False, True):
+        with pytest.raises(TrainingInterrupted):
+            fit(tmp_path, Signal("on_validation_batch_start", 1, 1), resume=resume, **OPTIONS[options])
+    fit(tmp_path, resume=True, **OPTIONS[options])
+    check_same_training(whole(options), tmp_path)
+
+
 def test_no_step_is_done_again_and_the_last_one_is_kept(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
 

@@ -80,6 +80,27 @@ class CompoundLoss(nn.Module):
         total: Tensor = sum(others, start=first)
         return total
 
+    def named_values(self) -> dict[str, Tensor]:
+        """The value of each term in the last call, and of the terms of compounds within it as `<outer>/<inner>`.
+
+        A compound inside another module of a term, such as `DeepSupervisionLoss` or one that torch.compile made, has
+        the names of the attributes on the way to it, without `loss`.
+        """
+        values = {}
+        for name, term in self.terms.items():
+            if name in self.last_values:
+                values[name] = self.last_values[name]
+            for path, compound in compounds_within(term):
+                inner = compound.named_values()
+                values |= {"/".join([name, *path, inner_name]): value for inner_name, value in inner.items()}
+        return values
+
+    def forget_values(self) -> None:
+        """Forgets the values of the last call, also of compounds within this."""
+        for part in self.modules():
+            if isinstance(part, CompoundLoss):
+                part.last_values = {}
+
     @property
     def reads_distances(self) -> bool:
         """Whether a term takes distances of the target, here or in a compound within this."""
@@ -171,6 +192,20 @@ class CompoundLoss(nn.Module):
             listed = ", ".join(f"{name} has {value!r}" for name, value in values.items())
             raise ValueError(f"the terms of a compound loss must agree on {argument}: {listed}.")
         return next(iter(values.values()), None)
+
+
+def compounds_within(module: nn.Module) -> list[tuple[tuple[str, ...], CompoundLoss]]:
+    """The outermost compound losses of a module, itself if it is one, with the names of the attributes on the way.
+
+    Names that say nothing are left out: `loss`, and those of torch.compile.
+    """
+    if isinstance(module, CompoundLoss):
+        return [((), module)]
+    return [
+        ((name, *path) if name not in ("loss", "_orig_mod") else path, compound)
+        for name, child in module.named_children()
+        for path, compound in compounds_within(child)
+    ]
 
 
 class CrossEntropyDiceLoss(CompoundLoss):

@@ -8,6 +8,7 @@ from lightning_seg.losses import (
     CompoundLoss,
     CrossEntropyDiceLoss,
     CrossEntropyLoss,
+    DeepSupervisionLoss,
     DiceLoss,
     FocalLoss,
     HausdorffDistanceLoss,
@@ -216,3 +217,35 @@ def test_the_sums_of_a_compound_within_a_compound_give_its_loss():
 def test_a_compound_with_a_term_of_another_library_is_no_function_of_sums():
     loss = CompoundLoss(terms={"ce": torch.nn.CrossEntropyLoss()}, weights={"ce": 1.0})
     assert loss.summed(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3).long()) is None
+
+
+def nested(name):
+    dice, ce = DiceLoss(ignore_index=255), CrossEntropyLoss(ignore_index=255)
+    inner = CompoundLoss(terms={name: dice, "ce": ce}, weights={name: 1.0, "ce": 1.0})
+    terms = {"loss": inner, "terms": DiceLoss(ignore_index=255)}
+    return CompoundLoss(terms=terms, weights={"loss": 1.0, "terms": 3.0})
+
+
+def test_terms_are_named_by_their_way_from_the_outermost_compound(batch):
+    loss = nested("loss")
+    loss(*batch)
+    dice, ce = DiceLoss(ignore_index=255)(*batch), CrossEntropyLoss(ignore_index=255)(*batch)
+    expected = {"loss": dice + ce, "loss/loss": dice, "loss/ce": ce, "terms": dice}
+    assert loss.named_values().keys() == expected.keys()
+    for name, value in loss.named_values().items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_named_values_have_no_gradient_and_can_be_forgotten(batch):
+    logits, target = batch
+    loss = nested("loss")
+    loss(logits.detach().clone().requires_grad_(), target).backward()
+    assert not any(value.requires_grad for value in loss.named_values().values())
+    loss.forget_values()
+    assert loss.named_values() == {}
+
+
+def test_a_compound_within_another_module_is_named_after_its_term(batch):
+    loss = CompoundLoss(terms={"deep": DeepSupervisionLoss(nested("dice"))}, weights={"deep": 1.0})
+    loss(*batch)
+    assert list(loss.named_values()) == ["deep", "deep/loss", "deep/loss/dice", "deep/loss/ce", "deep/terms"]

@@ -86,7 +86,7 @@ def test_a_checkpoint_of_another_program_is_explained(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path, content):
     (tmp_path / "broken.ckpt").write_bytes(content)
     with pytest.raises(ValueError, match=r"broken.ckpt cannot be read as a checkpoint"):
         read_checkpoint(tmp_path / "broken.ckpt")
@@ -217,7 +217,7 @@ def test_optimizer_and_scheduler_are_left_out_when_loading():
     assert set(module_config({"module": MODULE})) == set(MODULE) - {"optimizer", "scheduler"}
 
 
-def test_a_configuration_of_something_else_is_no_module(tmp_path):
+def test_a_configuration_of_something_else_is_not_a_module(tmp_path):
     config = {"_target_": "lightning_seg.backbones.PadToStride", "backbone": MODULE["backbone"], "stride": 8}
-    with pytest.raises(ValueError, match="describes a PadToStride, which is no SegmentationModule"):
+    with pytest.raises(ValueError, match="describes a PadToStride, which is not a SegmentationModule"):
         load_module(write(tmp_path / "other.ckpt", config=config))

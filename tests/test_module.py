@@ -97,8 +97,8 @@ def test_it_trains_and_evaluates_on_mappings_and_pairs(as_pair):
         ((1, 2, 3), "a tuple"),
     ],
 )
-def test_a_batch_of_another_form_is_refused_with_what_came(batch, found):
-    with pytest.raises(TypeError, match=f"{found} came: change the data set or override SegmentationModule.unpack"):
+def test_a_batch_of_another_form_is_refused_by_what_it_is(batch, found):
+    with pytest.raises(TypeError, match=f"but got {found}: change the data set or override SegmentationModule.unpack"):
         build().unpack(batch)
 
 
@@ -121,7 +121,7 @@ def test_a_backbone_of_other_channels_is_refused_with_both_numbers():
         build(Network(classes=5))(torch.rand(1, 3, 4, 4))
 
 
-def test_images_are_normalised_by_mean_and_std():
+def test_images_are_normalized_by_mean_and_std():
     mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
     image = torch.rand(2, 3, 4, 4)
     seen = build(nn.Identity(), mean=mean, std=std)(image)
@@ -129,9 +129,9 @@ def test_images_are_normalised_by_mean_and_std():
     torch.testing.assert_close(seen, expected)
 
 
-def test_normalisation_is_no_part_of_the_weights():
-    normalised = build(mean=[0.5] * 3, std=[0.5] * 3)
-    build().load_state_dict(normalised.state_dict())
+def test_normalization_is_not_part_of_the_weights():
+    normalized = build(mean=[0.5] * 3, std=[0.5] * 3)
+    build().load_state_dict(normalized.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def evaluated_and_trained(rows, loss):
     return {name: run.callback_metrics[name].item() for name in ("train/loss", "val/loss")}
 
 
-def test_distances_of_a_batch_reach_a_loss_that_reads_them_and_are_computed_where_there_are_none():
+def test_distances_of_a_batch_reach_a_loss_that_needs_them_and_are_computed_where_there_are_none():
     dice, boundary = DiceLoss(ignore_index=VOID), BoundaryLoss(ignore_index=VOID)
     loss = CompoundLoss(terms={"dice": dice, "boundary": boundary}, weights={"dice": 1, "boundary": 1})
     rows = images(2)
@@ -186,7 +186,7 @@ def test_distances_of_a_batch_reach_a_loss_that_reads_them_and_are_computed_wher
 
 
 @pytest.mark.parametrize("loss", [CrossEntropyLoss, CrossEntropyDiceLoss])
-def test_a_loss_that_reads_no_distances_ignores_those_of_a_batch(loss):
+def test_a_loss_that_needs_no_distances_ignores_those_of_a_batch(loss):
     rows = images(2)
     maps = [{**row, "distances": torch.zeros(3, 6, 8)} for row in rows]
     loss = loss(ignore_index=VOID)
@@ -532,7 +532,7 @@ def test_the_loss_of_an_evaluation_is_that_of_all_images_whatever_the_batch_size
     assert values == pytest.approx([whole_loss(module, rows)] * 4, rel=1e-6)
 
 
-def test_a_loss_that_is_no_function_of_sums_is_averaged_over_batches_by_their_valid_pixels():
+def test_a_loss_that_is_not_a_function_of_sums_is_averaged_over_batches_by_their_valid_pixels():
     class Foreign(nn.Module):
         def forward(self, logits, target):
             return DiceLoss(ignore_index=VOID)(logits, target)

@@ -56,6 +56,10 @@ def test_a_tilde_in_the_path_is_the_home_directory(tmp_path, monkeypatch):
     assert isinstance(load_module("~/best.ckpt"), SegmentationModule)
 
 
+def test_a_checkpoint_without_an_epoch_is_of_the_first(tmp_path):
+    assert read_checkpoint(write(tmp_path / "best.ckpt"))["epoch"] == 0
+
+
 def test_weights_are_read_to_the_device_asked_for(tmp_path):
     state = read_checkpoint(write(tmp_path / "best.ckpt"), map_location="meta")["state_dict"]
     assert {tensor.device.type for tensor in state.values()} == {"meta"}
@@ -78,7 +82,7 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
         read_checkpoint(tmp_path / "none.ckpt")
 
 
-@pytest.mark.parametrize("content", [{"state_dict": {}}, {"epoch": 3}, [1, 2]])
+@pytest.mark.parametrize("content", [{"state_dict": {}}, {"epoch": 3}, {CONFIG_KEY: {"config": {}}}, [1, 2], 3])
 def test_a_checkpoint_of_another_program_is_explained(tmp_path, content):
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="holds no configuration, so it was not written by lightning-seg-train"):

@@ -116,6 +116,12 @@ def test_logits_have_the_images_size_whatever_the_backbones_stride():
     assert build(Network(stride=4))(torch.rand(2, 3, 9, 13)).shape == (2, 3, 9, 13)
 
 
+@pytest.mark.parametrize("augmented", [False, True])
+def test_logits_have_the_size_asked_for(augmented):
+    module, image = build(test_time_augmentation=augmented), torch.rand(2, 3, 6, 8)
+    assert module(image, (12, 10)).shape == module.predict_logits(image, (12, 10)).shape == (2, 3, 12, 10)
+
+
 def test_a_backbone_of_other_channels_is_refused_with_both_numbers():
     with pytest.raises(ValueError, match="gives 5 channels, but num_classes=3"):
         build(Network(classes=5))(torch.rand(1, 3, 4, 4))
@@ -272,10 +278,13 @@ def test_a_factor_without_an_encoder_is_refused():
         module.configure_optimizers()
 
 
-def test_frozen_parameters_are_not_given_to_the_optimizer():
-    module = build(optimizer=sgd())
-    module.backbone.encoder.requires_grad_(False)
-    assert len(module.configure_optimizers().param_groups[0]["params"]) == 2
+@pytest.mark.parametrize(("factor", "counts"), [(1.0, [2]), (0.1, [1, 2])])
+def test_frozen_parameters_are_not_given_to_the_optimizer(factor, counts):
+    module = build(optimizer=sgd(), encoder_learning_rate_factor=factor)
+    frozen = [module.backbone.encoder.bias] if factor != 1 else module.backbone.encoder.parameters()
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    assert [len(group["params"]) for group in module.configure_optimizers().param_groups] == counts
 
 
 def test_the_scheduler_steps_with_the_optimizer_to_the_end_of_the_training():
@@ -432,6 +441,19 @@ def test_a_compute_loss_of_ones_own_logs_what_it_calls():
     _, values = logged(module, max_epochs=2)
     assert values.keys() == {"train/loss", "train/loss/auxiliary/ce", "train/loss/auxiliary/dice"}
     assert module.auxiliary.weights["dice"] == 1
+
+
+def test_a_compound_that_a_step_does_not_call_is_not_logged_in_it():
+    class Alternating(SegmentationModule):
+        def compute_loss(self, logits, target):
+            return (self.loss if len(logits) == 2 else nn.functional.cross_entropy)(logits, target % 3)
+
+    module = Alternating(Network(), pair(), num_classes=3, ignore_index=VOID)
+    rows, values = logged(module)
+    image, mask = whole(rows[:2])
+    with torch.no_grad():
+        expected = DiceLoss(ignore_index=VOID)(module(image), mask % 3)
+    assert values["train/loss/dice"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 # ---- weights that follow a schedule

@@ -20,6 +20,7 @@ from lightning_seg.losses import (
     LinearWeight,
     LovaszSoftmaxLoss,
 )
+from lightning_seg.metrics import MeanIoU
 from lightning_seg.module import SegmentationModule
 from lightning_seg.schedulers import constant, polynomial
 
@@ -506,6 +507,39 @@ def test_a_checkpoint_is_tested_with_the_weights_of_its_epoch(tmp_path):
     module = ramped()
     trainer().test(module, loader, ckpt_path=path, weights_only=True, verbose=False)
     assert module.loss.weights == {"ce": 1, "dice": 2}
+
+
+# ---- scores of the training, and evaluations one after the other
+
+
+def test_the_scores_of_a_training_are_those_of_its_batches():
+    rows, module, run = images(3), build(optimizer=sgd(lr=0.0)), trainer()
+    run.fit(module, DataLoader(rows, batch_size=2))
+    image, mask = whole(rows)
+    with torch.no_grad():
+        expected = MeanIoU(num_classes=3, ignore_index=VOID)(module(image), mask)
+    assert run.callback_metrics["train/iou"] == pytest.approx(expected.item(), rel=1e-6)
+
+
+class Interruption(lightning.Callback):
+    def on_validation_batch_end(self, *_):
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("loss", [None, nn.CrossEntropyLoss(ignore_index=VOID)], ids=["sums", "mean"])
+def test_an_interrupted_evaluation_leaves_nothing_to_the_next(loss):
+    loader, module = DataLoader(images(3), batch_size=2), build(loss=loss)
+    with pytest.raises(InterruptedError):
+        trainer(callbacks=[Interruption()]).validate(module, loader, verbose=False)
+    interrupted = trainer().validate(module, loader, verbose=False)[0]["val/loss"]
+    assert interrupted == trainer().validate(module, loader, verbose=False)[0]["val/loss"]
+
+
+def test_the_images_of_a_rank_are_counted_anew_in_every_evaluation():
+    rows, module = images(5), build()
+    loader = DataLoader(rows, batch_size=2, sampler=DistributedSampler(rows, 2, 1, shuffle=False))
+    first = trainer().validate(module, loader, verbose=False)
+    assert trainer().validate(module, loader, verbose=False) == first
 
 
 # ---- images repeated to make ranks even

@@ -102,5 +102,7 @@ def test_the_functions_check_as_the_metrics_do():
         iou(TARGET, TARGET + 9, num_classes=3)
     with pytest.raises(ValueError, match="expected logits"):
         iou_binary(TARGET[:, :2], TARGET)
+    with pytest.raises(ValueError, match="num_classes=1 does not fit task='multiclass'"):
+        iou(TARGET, TARGET, num_classes=1)
     with pytest.raises(ValueError, match="holds no image"):
         iou_binary(TARGET[:0], TARGET[:0])

@@ -37,4 +37,4 @@ class ConfusionCounts(Callback):
         if trainer.is_global_zero:
             content = {"task": metrics[0].task, "class_names": self.class_names, "matrix": matrix.tolist()}
             with atomic_write(self.path, overwrite=True) as temporary:
-                temporary.write_text(json.dumps(content) + "\n")
+                temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")

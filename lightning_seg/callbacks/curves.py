@@ -98,7 +98,10 @@ class EpochCurves(Callback):
     def _write(self) -> None:
         names = {name: None for row in self._rows for name in row}
         columns = [*_FIRST, *(name for name in names if name not in _FIRST)]
-        with atomic_write(self.path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
+        with (
+            atomic_write(self.path, overwrite=True) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, columns, restval="")
             writer.writeheader()
             writer.writerows(self._rows)
@@ -111,7 +114,7 @@ class EpochCurves(Callback):
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if "epoch" not in (reader.fieldnames or ()):
             raise ValueError(f"{path} has no column `epoch`, so it is not a file of curves: move it away.")

@@ -1,6 +1,5 @@
 """The checkpoint that a training goes on from."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from lightning_seg.callbacks.training_state import (
     restore_training_state,
     updated_metrics,
 )
+from lightning_seg.files import atomic_write
 
 
 class LastCheckpoint(Checkpoint):
@@ -71,7 +71,7 @@ class LastCheckpoint(Checkpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if trainer.is_global_zero:
-            for partial in self.path.parent.glob(".*.partial"):
+            for partial in self.path.parent.glob(".*.partial.ckpt"):
                 partial.unlink(missing_ok=True)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -210,14 +210,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
+        with atomic_write(path, overwrite=True) as partial:
             torch.save(checkpoint, partial)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _validation_may_follow(trainer: Trainer) -> bool:

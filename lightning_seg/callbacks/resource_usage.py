@@ -96,7 +96,7 @@ class TrainingCosts(Callback):
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         }
         with atomic_write(self.path, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -105,7 +105,9 @@ def _peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.is_file():
-        peak = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
+        peak = next(
+            (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:")), None
+        )
         if peak is not None:
             return 1024 * int(peak.split()[1])
     if sys.platform == "win32":
@@ -121,7 +123,7 @@ def _reset_peak_memory(device: torch.device) -> bool:
         torch.cuda.reset_peak_memory_stats(device)
         return True
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return False
     return True

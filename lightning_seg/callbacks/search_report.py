@@ -48,7 +48,9 @@ class SearchReport(Callback):
             trainer.should_stop = True
             if trainer.is_global_zero:
                 with atomic_write(self.path, overwrite=True) as temporary:
-                    temporary.write_text(f"stopped by the search after epoch {trainer.current_epoch}\n")
+                    temporary.write_text(
+                        f"stopped by the search after epoch {trainer.current_epoch}\n", encoding="utf-8"
+                    )
 
     def _report(self, value: float, epoch: int) -> bool:
         if self._opened is None:

@@ -1,6 +1,7 @@
 """`lightning-seg-evaluate`: scores a checkpoint, on the data that it was trained with or on other data."""
 
 import sys
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def offer_checkpoint_config(arguments: list[str]) -> None:
 
 
 def evaluate_composed(composed: DictConfig) -> float:
-    """Scores as composed by Hydra; the mean IoU."""
+    """Scores as composed by Hydra; the mean IoU, NaN if the module logs none."""
     config = resolved(composed)
     output = config["output"] and Path(config["output"]).expanduser()
     if output and output.exists():
@@ -43,7 +44,7 @@ def evaluate_composed(composed: DictConfig) -> float:
     scores: dict[str, Any] = run_on_processes(evaluate, config)
     if output:
         write_scores(output, scores["scores"], config["split"], scores["class_names"])
-    return float(scores["scores"][f"{config['split']}/iou"])
+    return float(scores["scores"].get(f"{config['split']}/iou", nan))
 
 
 def evaluate(config: dict[str, Any]) -> dict[str, Any]:

@@ -20,16 +20,16 @@ from lightning_seg.launch.cluster import (
     is_launched,
     is_submitted,
     make_tasks_visible,
-    process_count,
     process_rank,
     register_launchers,
     shared_name,
+    world_size,
 )
-from lightning_seg.launch.errors import quiet_lightning, run_command, tell
-from lightning_seg.launch.processes import count_processes, run_on_processes
+from lightning_seg.launch.errors import print_error, quiet_lightning, run_command
+from lightning_seg.launch.processes import requested_devices, run_on_processes
 from lightning_seg.runs.folder import (
-    begin_again,
     checkpoint_to_resume,
+    discard_empty_run,
     is_restarted,
     open_run,
     read_result,
@@ -56,9 +56,9 @@ def train_composed(composed: DictConfig) -> float:
     try:
         return train_run(composed)
     except Exception as error:
-        if process_count() == 1 or is_submitted():
+        if world_size() == 1 or is_submitted():
             raise
-        tell(error)
+        print_error(error)
         end_all_processes()
 
 
@@ -71,7 +71,7 @@ def train_run(composed: DictConfig) -> float:
     if is_restarted():
         composed.resume = "auto"
     config = resolved(composed)
-    check_processes(config["trainer"], count_processes(config["trainer"]))
+    check_processes(config["trainer"], requested_devices(config["trainer"]))
     if process_rank() == 0:
         folder, begun = open_run(config, overrides)
         composed.run_id = run_id(folder)
@@ -87,7 +87,7 @@ def train_run(composed: DictConfig) -> float:
         best: float = run_on_processes(train, resolved(composed))
     except BaseException:
         if process_rank() == 0:
-            begin_again(folder)
+            discard_empty_run(folder)
         raise
     return best
 

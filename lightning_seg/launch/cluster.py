@@ -26,7 +26,7 @@ def process_rank() -> int:
     return int(os.environ["RANK" if _by_torchrun() else "SLURM_PROCID"]) if is_launched() else 0
 
 
-def process_count() -> int:
+def world_size() -> int:
     """How many processes the launcher of this one has started, 1 if none has."""
     return int(os.environ["WORLD_SIZE" if _by_torchrun() else "SLURM_NTASKS"]) if is_launched() else 1
 
@@ -70,7 +70,7 @@ def check_processes(trainer: Mapping[str, Any], devices: int) -> None:
                 f"start {_srun(devices, nodes)}, or torchrun on each node, or use launcher=slurm."
             )
         return
-    count = process_count()
+    count = world_size()
     if _by_torchrun():
         per_node = int(os.environ.get("LOCAL_WORLD_SIZE", count))
         if (count, per_node) != (devices * nodes, devices):

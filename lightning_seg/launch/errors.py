@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_seg.launch.processes import ProcessError
+from lightning_seg.launch.processes import ProcessError, print_any_character
 
 PACKAGE = Path(__file__).parents[1]
 # These report a choice that cannot be met; whoever raises them, the traceback says nothing more.
@@ -28,6 +28,7 @@ def run_command(task: Callable[[Any], Any], config_name: str) -> None:
     the whole traceback, as does an error that is nobody's mistake but ours.
     """
     quiet_lightning()
+    print_any_character()
     wants_all = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them its own way.
     try:
@@ -35,14 +36,14 @@ def run_command(task: Callable[[Any], Any], config_name: str) -> None:
     except Exception as error:
         if wants_all or one_line(error) is None:
             raise
-        tell(error)
+        print_error(error)
         sys.exit(1)
     finally:
         if not wants_all:
             del os.environ["HYDRA_FULL_ERROR"]
 
 
-def tell(error: BaseException) -> None:
+def print_error(error: BaseException) -> None:
     """Prints an error, in one line where that says enough."""
     line = one_line(error)
     if line is None:
@@ -65,16 +66,21 @@ def one_line(error: BaseException) -> str | None:
 
 
 def _raised_by_us(error: BaseException) -> bool:
+    """Whether a `raise` of this package raised it; a KeyError, say, that just happens there is a defect."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)
+    return bool(frames) and _is_raise(frames[-1].filename, frames[-1].line or "")
+
+
+def _is_raise(filename: str, line: str) -> bool:
+    return Path(filename).is_relative_to(PACKAGE) and line.strip().startswith("raise ")
 
 
 def _of_traceback(text: str) -> str | None:
     """The line of an error that comes as the text of its traceback from another process."""
     first, *_ = re.split(r"\n\n(?:The above exception|During handling)", text)
-    frames = re.findall(r'^ *File "(.+?)", line \d+', first, flags=re.MULTILINE)
+    frames = re.findall(r'^ *File "(.+?)", line \d+.*\n(.*)', first, flags=re.MULTILINE)
     message = re.findall(r"^ *\w[\w.]*(?:Error|Exception|Interrupt): (.*)", first, flags=re.MULTILINE)
-    if not frames or not message or not Path(frames[-1]).is_relative_to(PACKAGE):
+    if not frames or not message or not _is_raise(*frames[-1]):
         return None
     return str(message[-1])
 

@@ -4,6 +4,7 @@ Lightning would start its processes by running the command again, so that under 
 start the whole sweep; here torch's elastic launcher starts them.
 """
 
+import io
 import json
 import logging
 import multiprocessing
@@ -52,7 +53,7 @@ def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str
     Raises:
         ProcessError: a process failed, with the error of the one that failed first.
     """
-    processes = count_processes(config["trainer"])
+    processes = requested_devices(config["trainer"])
     if processes == 1 or is_launched():
         return function(config)
     with TemporaryDirectory(prefix="lightning-seg-") as folder:
@@ -101,7 +102,7 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, name="end_with_parent", daemon=True).start()
 
 
-def count_processes(trainer: Mapping[str, Any]) -> int:
+def requested_devices(trainer: Mapping[str, Any]) -> int:
     """How many processes a trainer's `accelerator` and `devices` ask for on this machine."""
     devices = trainer.get("devices", "auto")
     if isinstance(devices, list):
@@ -114,8 +115,16 @@ def count_processes(trainer: Mapping[str, Any]) -> int:
     return torch.cuda.device_count() if uses_gpu else 1
 
 
+def print_any_character() -> None:
+    """Lets what the terminal's encoding lacks be printed as an escape, so that a class name cannot end a training."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _call_as_rank(function: Callable[[dict[str, Any]], Any], config: dict[str, Any], parent: int) -> Any:
     end_with(parent)
+    print_any_character()
     try:
         return function(config)
     except KeyboardInterrupt:
@@ -157,7 +166,7 @@ def _first_error(folder: Path, error: ChildFailedError) -> ProcessError:
     """The error that came first; the others lose their connection to that process and fail too."""
     written = sorted(folder.rglob("error.json"), key=lambda path: path.stat().st_mtime_ns)
     for path in written:
-        message = json.loads(path.read_text())["message"]
+        message = json.loads(path.read_text(encoding="utf-8"))["message"]
         return ProcessError(int(path.parent.name), message["extraInfo"]["py_callstack"], "failed:")
     rank, failure = error.get_first_failure()
     ended = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"

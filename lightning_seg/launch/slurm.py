@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.files import atomic_write
 from lightning_seg.launch.cluster import make_tasks_visible
-from lightning_seg.launch.processes import count_processes
+from lightning_seg.launch.processes import requested_devices
 from lightning_seg.sweeps.jobs import JobError
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def processes(trainer: Mapping[str, Any]) -> int | None:
     devices = trainer["devices"]
     if devices in ("auto", -1, "-1"):
         return None
-    return count_processes({"devices": list(devices) if OmegaConf.is_list(devices) else devices})
+    return requested_devices({"devices": list(devices) if OmegaConf.is_list(devices) else devices})
 
 
 def gpus(trainer: Mapping[str, Any]) -> int | None:
@@ -185,12 +185,16 @@ def _sent_before(submitit_folder: str, run: str, states: Mapping[str, str]) -> s
 def _note_sent(submitit_folder: str, jobs: Mapping[str, submitit.Job[JobReturn]]) -> None:
     noted = {**_sent(submitit_folder), **{run: (job.job_id, job.num_tasks) for run, job in jobs.items()}}
     with atomic_write(_sent_path(submitit_folder), overwrite=True) as temporary:
-        temporary.write_text(json.dumps(noted, indent=1))
+        temporary.write_text(json.dumps(noted, indent=1), encoding="utf-8")
 
 
 def _sent(submitit_folder: str) -> dict[str, tuple[str, int]]:
     path = _sent_path(submitit_folder)
-    return {run: (job, tasks) for run, (job, tasks) in json.loads(path.read_text()).items()} if path.is_file() else {}
+    return (
+        {run: (job, tasks) for run, (job, tasks) in json.loads(path.read_text(encoding="utf-8")).items()}
+        if path.is_file()
+        else {}
+    )
 
 
 def _sent_path(submitit_folder: str) -> Path:

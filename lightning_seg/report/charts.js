@@ -119,18 +119,18 @@ function curveChart(width, height, { metric, along, each, log }) {
 
 function costChart(width, height, cost) {
   const [name, text] = COSTS[cost];
-  const points = shown().map((group) => ({ group, at: DATA.groups[group].costs[cost], score: DATA.groups[group].scores.iou }))
+  const points = shown().map((group) => ({ group, at: DATA.groups[group].costs[cost], score: DATA.groups[group].scores[MAIN.name] }))
     .filter(({ at, score }) => at != null && score);
   if (!points.length) return nothing("No run that is shown has both this cost and a score.");
   const low = (score) => score.mean - (score.deviation ?? 0);
   const high = (score) => score.mean + (score.deviation ?? 0);
   const { picture, x, y } = frame({
-    width, height, label: `test IoU by ${name.toLowerCase()}`, xs: points.map(({ at }) => at),
-    ys: points.flatMap(({ score }) => [low(score), high(score)]), xName: name.toLowerCase(), xText: text, yName: "test IoU, %", yText: (value) => percent(value, 1), margin: 0.06,
+    width, height, label: `test ${MAIN.label} by ${name.toLowerCase()}`, xs: points.map(({ at }) => at),
+    ys: points.flatMap(({ score }) => [low(score), high(score)]), xName: name.toLowerCase(), xText: text, yName: `test ${MAIN.title}`, yText: (value) => mainText(value, 1), margin: 0.06,
   });
   for (const { group, at, score } of points) {
     const { stroke } = look(group);
-    const said = `${DATA.groups[group].label}\nIoU ${percent(score.mean)} %${score.deviation == null ? "" : ` ± ${percent(score.deviation)}`}, ${text(at)}`;
+    const said = `${DATA.groups[group].label}\n${MAIN.label} ${mainText(score.mean)}${mainUnit}${score.deviation == null ? "" : ` ± ${mainText(score.deviation)}`}, ${text(at)}`;
     picture.append(svg("g", {
       "data-group": group, class: "point",
       onpointermove: (event) => { emphasise(group); tip(event, said); }, onpointerleave: (event) => { emphasise(null); tip(event, ""); },

@@ -12,8 +12,10 @@ from lightning_seg.report.pictures import errors_uri, image_uri, labels_uri, tru
 from lightning_seg.report.runs import Job, Run, Sample
 from lightning_seg.report.statistics import CONFIDENCE, Difference, Summary, paired_difference, summary
 from lightning_seg.report.sweep import Parameter, group_runs, swept_parameters
+from lightning_seg.runs.scores import overall_names
 
-_SCORES = ("iou", "dice", "accuracy")
+# Shares, shown in percent; other scores of a module's own are shown as they are.
+_SCORES = {"iou": "IoU, %", "dice": "Dice, %", "accuracy": "Accuracy, %"}
 _COSTS = ("seconds_per_step", "peak_memory_bytes", "parameters")
 _POINTS = 200  # of a curve, more than a chart has room for
 _CLASS_CURVES = 30  # classes beyond which curves of single classes are left out
@@ -33,22 +35,32 @@ def report_contents(runs: Sequence[Run], jobs: Sequence[Job] = ()) -> dict[str, 
     if not runs:
         raise ValueError("no run came: give at least one.")
     parameters = swept_parameters([run.config for run in runs])
-    members = sorted(group_runs(parameters, len(runs)), key=lambda group: _descending(_score(runs, group, "iou")))
+    scores = _score_names(runs)
+    members = sorted(group_runs(parameters, len(runs)), key=lambda group: _descending(_score(runs, group, scores[0])))
     classes = list(dict.fromkeys(name for run in runs for name in run.class_names))
     group_of = {run: group for group, indices in enumerate(members) for run in indices}
     return {
         "confidence": CONFIDENCE,
         "parameters": [_parameter(parameter, members) for parameter in parameters],
-        "groups": [_group(runs, indices, parameters, classes) for indices in members],
-        "differences": _differences([_by_seed(runs, indices, "test/iou") for indices in members]),
+        "scores": [{"name": name, "title": _SCORES.get(name, name), "share": name in _SCORES} for name in scores],
+        "groups": [_group(runs, indices, parameters, classes, scores) for indices in members],
+        "differences": _differences([_by_seed(runs, indices, f"test/{scores[0]}") for indices in members]),
         "runs": [
-            _run(run, name, group_of[index]) for index, (run, name) in enumerate(zip(runs, _names(runs), strict=True))
+            _run(run, name, group_of[index], scores)
+            for index, (run, name) in enumerate(zip(runs, _names(runs), strict=True))
         ],
         "jobs": [_job(job) for job in jobs],
         "classes": classes,
         "samples": _samples(runs),
         "colours": _colours(runs),
     }
+
+
+def _score_names(runs: Sequence[Run]) -> list[str]:
+    """The scores of all classes together that any run has, those that all modules log by default first; never none."""
+    logged = {name for run in runs for name in overall_names(run.scores, "test") if name != "loss"}
+    own = sorted(logged - set(_SCORES))
+    return [*(name for name in _SCORES if name in logged), *own] or list(_SCORES)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -72,14 +84,18 @@ def _parameter(parameter: Parameter, members: Sequence[Sequence[int]]) -> dict[s
 
 
 def _group(
-    runs: Sequence[Run], indices: Sequence[int], parameters: Sequence[Parameter], classes: Sequence[str]
+    runs: Sequence[Run],
+    indices: Sequence[int],
+    parameters: Sequence[Parameter],
+    classes: Sequence[str],
+    scores: Sequence[str],
 ) -> dict[str, Any]:
     chosen = [(parameter.label, parameter.values[indices[0]]) for parameter in parameters]
     return {
         "label": ", ".join(f"{label}={value}" for label, value in chosen if value is not None) or "all runs",
         "runs": sorted(indices, key=lambda index: runs[index].config["seed"]),
         "finished": sum(runs[index].status == "finished" for index in indices),
-        "scores": {score: _rounded_summary(_score(runs, indices, score)) for score in _SCORES},
+        "scores": {score: _rounded_summary(_score(runs, indices, score)) for score in scores},
         "classes": [_rounded(_mean(_by_seed(runs, indices, f"test/iou/{name}").values())) for name in classes],
         "costs": {cost: _mean(_cost(runs[index], cost) for index in indices) for cost in _COSTS},
         "memory": sorted({runs[index].costs["memory"] for index in indices if "memory" in runs[index].costs}),
@@ -128,7 +144,7 @@ def _confusion(runs: Sequence[Run]) -> dict[str, Any] | None:
     return {"task": same[0]["task"], "classes": same[0]["class_names"], "matrix": matrix.tolist(), "runs": len(same)}
 
 
-def _run(run: Run, name: str, group: int) -> dict[str, Any]:
+def _run(run: Run, name: str, group: int, scores: Sequence[str]) -> dict[str, Any]:
     epochs = run.curves.get("epoch", [])
     return {
         "name": name,
@@ -139,7 +155,7 @@ def _run(run: Run, name: str, group: int) -> dict[str, Any]:
         "error": run.error,
         "epochs": len(epochs),
         "of": run.config["trainer"].get("max_epochs"),
-        "scores": {score: _rounded(run.scores.get(f"test/{score}")) for score in _SCORES},
+        "scores": {score: _rounded(run.scores.get(f"test/{score}")) for score in scores},
         "monitor": run.monitor,
         "best": _rounded(run.best),
         "costs": {cost: run.costs.get(cost) for cost in _COSTS},

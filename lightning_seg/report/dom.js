@@ -32,6 +32,10 @@ function section(id, title, note, ...content) {
 const percent = (value, digits = 2) => (value == null ? "–" : (100 * value).toFixed(digits));
 const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(100 * value).toFixed(2);
 const short = (value, digits = 3) => (value == null ? "–" : String(Number(value.toPrecision(digits))));
+// The score that configurations are ranked and compared by.
+const MAIN = { ...DATA.scores[0], label: DATA.scores[0].title.replace(", %", "") };
+const mainText = (value, digits = 2) => (MAIN.share ? percent(value, digits) : short(value, digits + 2));
+const mainUnit = MAIN.share ? " %" : "";
 const scaled = (value, units) => {
   if (value == null) return "–";
   const unit = units.find(([size]) => value >= size) ?? units.at(-1);

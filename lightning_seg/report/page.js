@@ -59,17 +59,17 @@ function rangeChoice(parameter, tests, apply) {
 }
 
 function leaderboard() {
-  const columns = () => [swatchColumn, scoreColumn("iou", "IoU, %"), ...parameterColumns(),
+  const columns = () => [swatchColumn, scoreColumn(DATA.scores[0]), ...parameterColumns(),
     { title: "Runs", kind: "number", help: "Finished runs of all runs", value: (row) => DATA.groups[row.group].finished,
       cell: (row) => `${DATA.groups[row.group].finished} of ${DATA.groups[row.group].runs.length}` },
-    ...differenceColumns(), scoreColumn("dice", "Dice, %"), scoreColumn("accuracy", "Accuracy, %"),
+    ...differenceColumns(), ...DATA.scores.slice(1).map(scoreColumn),
     ...Object.keys(COSTS).map(costColumn)];
   const options = DATA.groups.map((group, index) => [String(index), `${index + 1} ${group.label}`]);
   const confidence = `${100 * DATA.confidence} %`;
-  const onlySeeds = DATA.groups.every((group) => (group.scores.iou?.n ?? 0) < 2);
+  const onlySeeds = DATA.groups.every((group) => (group.scores[MAIN.name]?.n ?? 0) < 2);
   section("leaderboard", "Leaderboard",
     "Scores of the test split. Runs that differ in their seed alone are one row: the mean over seeds ± the sample standard deviation. "
-    + `Δ IoU is the mean of the differences to the reference over the n seeds that both have, in brackets its ${confidence} confidence interval by Student's t. `
+    + `Δ ${MAIN.label} is the mean of the differences to the reference over the n seeds that both have, in brackets its ${confidence} confidence interval by Student's t. `
     + "It takes the differences as normal and is not corrected for the number of rows, nor for the reference having been chosen as the best."
     + (onlySeeds ? " With one seed no interval exists." : ""),
     el("div", { class: "controls" }, select("Reference", options, "0", (value) => { state.reference = Number(value); redraw(); })),
@@ -113,7 +113,7 @@ function classHeat() {
       },
     }))];
   };
-  section("classes", "IoU of each class", "Of the test split, in percent, mean over seeds. A class that occurs neither in the truth nor in the prediction has no score.",
+  section("classes", "IoU of each class", "Of the test split, in percent, mean over seeds. A class that occurs neither in the target nor in the prediction has no score.",
     el("div", { class: "controls" }, el("label", {}, el("input", { type: "checkbox", onchange: (event) => { relative = event.target.checked; redraw(); } }),
       "difference to the reference of the leaderboard")),
     sortableTable({ caption: "IoU by class, %", columns, rows, sort: 0, descending: false }));
@@ -125,10 +125,10 @@ function costs() {
   let cost = known[0];
   const memory = new Set(DATA.groups.flatMap((group) => group.memory));
   const kinds = [memory.has("cuda") ? "what torch had allocated on the GPU" : "", memory.has("resident") ? "all memory of the process on a CPU" : ""].filter(Boolean).join(", or ");
-  section("costs", "Cost against IoU",
-    `Test IoU, mean ± deviation over seeds; the numbers are the ranks. A step is one training batch with the waiting for its data, without validation.${kinds ? ` Peak memory is ${kinds}.` : ""} Times compare only between runs on the same, equally busy machine.`,
+  section("costs", `Resource usage against ${MAIN.label}`,
+    `Test ${MAIN.label}, mean ± deviation over seeds; the numbers are the ranks. A step is one training batch with the waiting for its data, without validation.${kinds ? ` Peak memory is ${kinds}.` : ""} Times compare only between runs on the same, equally busy machine.`,
     el("div", { class: "controls" }, select("Cost", known.map((name) => [name, COSTS[name][0]]), cost, (value) => { cost = value; redraw(); })),
-    chart("Cost against IoU", (width, height) => costChart(width, height, cost)));
+    chart(`Resource usage against ${MAIN.label}`, (width, height) => costChart(width, height, cost)));
 }
 
 function confusion() {
@@ -221,7 +221,7 @@ function allRuns() {
     ...parameterColumns(),
     { title: "Seed", kind: "number", value: (row) => row.seed },
     { title: "Epochs", kind: "number", value: (row) => row.epochs, cell: (row) => (row.of == null || row.of < 0 ? String(row.epochs) : `${row.epochs} of ${row.of}`) },
-    ...[["iou", "IoU, %"], ["dice", "Dice, %"]].map(([score, title]) => ({ title, kind: "number", help: "Of the test split", value: (row) => row.scores[score], cell: (row) => percent(row.scores[score]) })),
+    ...DATA.scores.map(({ name, title, share }) => ({ title, kind: "number", help: "Of the test split", value: (row) => row.scores[name], cell: (row) => (share ? percent(row.scores[name]) : short(row.scores[name], 4)) })),
     { title: `Best ${monitors}`, kind: "number", help: "The score that chose the epoch that was tested", value: (row) => row.best, cell: (row) => short(row.best, 4) },
     ...Object.entries(COSTS).map(([cost, [title, text]]) => ({ title, kind: "number", value: (row) => row.costs[cost], cell: (row) => text(row.costs[cost]) })),
     { title: "Device", value: (row) => row.device },

@@ -163,7 +163,7 @@ def _job_ends(parent: Path) -> dict[str, Job]:
     """What the tables of sweeps in a folder say of each job, the newest table last."""
     jobs: dict[str, Job] = {}
     for path in sorted(parent.glob("*.csv"), key=lambda path: path.stat().st_mtime_ns):
-        with path.open(newline="", errors="replace") as file:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
             reader = csv.DictReader(file)
             if {"run", "status", "error"} <= set(reader.fieldnames or ()):
                 jobs |= {row["run"]: _job(row) for row in reader}
@@ -206,7 +206,7 @@ def _json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as JSON ({error}): remove it, or the run.") from error
     if not isinstance(content, Mapping):
@@ -218,7 +218,7 @@ def _curves(path: Path) -> dict[str, list[float]]:
     if not path.is_file():
         return {}
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             names = list(reader.fieldnames or [])
             rows = [[float(row[name]) if row[name] else math.nan for name in names] for row in reader]

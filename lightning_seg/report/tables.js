@@ -51,21 +51,22 @@ function parameterColumns() {
 }
 
 const swatchColumn = {
-  title: "Rank", help: "By mean IoU over all configurations",
+  title: "Rank", help: `By mean ${MAIN.label} over all configurations`,
   value: (row) => row.group + 1,
   cell: (row) => el("th", { scope: "row" }, `${row.group + 1} `, mark(row.group)),
 };
 
-function scoreColumn(name, title) {
+function scoreColumn({ name, title, share }) {
+  const text = share ? percent : (value) => short(value, 4);
   return {
-    title, kind: "number", help: "Of the test split: mean ± sample standard deviation over seeds, in percent",
+    title, kind: "number", help: `Of the test split: mean ± sample standard deviation over seeds${share ? ", in percent" : ""}`,
     value: (row) => DATA.groups[row.group].scores[name]?.mean,
     cell: (row) => {
       const score = DATA.groups[row.group].scores[name];
       if (!score) return "–";
-      const range = `${score.n} ${score.n === 1 ? "seed" : "seeds"}, ${percent(score.low)} to ${percent(score.high)}`;
-      const spread = score.deviation == null ? "" : ` ± ${percent(score.deviation)}`;
-      return el("span", { title: range }, percent(score.mean), el("span", { class: "spread" }, spread));
+      const range = `${score.n} ${score.n === 1 ? "seed" : "seeds"}, ${text(score.low)} to ${text(score.high)}`;
+      const spread = score.deviation == null ? "" : ` ± ${text(score.deviation)}`;
+      return el("span", { title: range }, text(score.mean), el("span", { class: "spread" }, spread));
     },
   };
 }
@@ -75,7 +76,7 @@ function differenceColumns() {
   const isReference = (row) => row.group === state.reference;
   return [
     {
-      title: "Δ IoU", kind: "number",
+      title: `Δ ${MAIN.label}`, kind: "number",
       help: `Mean of the differences to the reference over seeds that both have, with its ${100 * DATA.confidence} % confidence interval`,
       value: (row) => of(row)?.[1],
       cell: (row) => {

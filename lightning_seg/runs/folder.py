@@ -15,6 +15,8 @@ from uuid import uuid4
 from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import OmegaConf
 
+from lightning_seg.files import atomic_write
+
 CONFIG = "config.yaml"
 RESULT = "result.json"
 # In the order in which a run goes on from them.
@@ -130,7 +132,7 @@ def run_name(overrides: Sequence[str]) -> str:
     return f"{readable[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def begin_again(folder: Path) -> None:
+def discard_empty_run(folder: Path) -> None:
     """Frees the name of a run that ended before it had anything to keep."""
     if sorted(path.name for path in folder.iterdir()) == [CONFIG]:
         (folder / CONFIG).unlink()
@@ -139,15 +141,14 @@ def begin_again(folder: Path) -> None:
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Marks a run as finished, with its scores."""
-    partial = folder / f"{RESULT}.partial"
-    partial.write_text(json.dumps(result, indent=1) + "\n")
-    partial.replace(folder / RESULT)
+    with atomic_write(folder / RESULT, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The scores of a finished run; None if it has not finished."""
     path = folder / RESULT
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _make(folder: Path, config: Mapping[str, Any]) -> bool:

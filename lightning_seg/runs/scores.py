@@ -1,6 +1,7 @@
 """The table of scores that ends a training or an evaluation."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,43 +10,83 @@ from rich.table import Table
 
 from lightning_seg.files import atomic_write
 
+# Shares, which are printed in percent; whatever else a module logs is printed as it is.
+_TITLES = {"iou": "IoU, %", "dice": "Dice, %", "accuracy": "accuracy, %"}
 
-def print_scores(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> None:
-    """Prints IoU and Dice of each class and their means, in percent; a class that does not occur has a dash.
+
+def overall_names(scores: Mapping[str, float], stage: str) -> list[str]:
+    """What was logged of all classes together, without the stage: `iou`, `dice`, `accuracy`, ..., `loss` last.
 
     Args:
-        scores: `<stage>/iou`, `<stage>/iou/<class>` and so on, in [0, 1].
+        scores: by logged name, `<stage>/<name>` and `<stage>/<name>/<class>`.
+        stage: `val` or `test`.
+    """
+    names = [name.removeprefix(f"{stage}/") for name in scores if name.startswith(f"{stage}/")]
+    return sorted((name for name in names if "/" not in name), key=lambda name: name == "loss")
+
+
+def print_scores(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> None:
+    """Prints the scores of each class and their means, and what else was logged of the stage.
+
+    What was not logged, or is not defined since a class does not occur, has a dash.
+
+    Args:
+        scores: by logged name: `<stage>/iou`, `<stage>/iou/<class>` and so on.
         stage: `val` or `test`.
         class_names: rows of the table.
     """
-    table = Table(title=f"{stage} scores, %")
-    table.add_column("class")
-    table.add_column("IoU", justify="right")
-    table.add_column("Dice", justify="right")
-    for name, iou, dice in score_rows(scores, stage, class_names):
-        if name == "mean":
-            table.add_section()
-        table.add_row(name, _percent(iou), _percent(dice))
+    kinds = class_kinds(scores, stage, class_names)
     console = Console()
-    console.print(table)
-    console.print(
-        f"accuracy {_percent(scores[f'{stage}/accuracy'])} %, loss {scores[f'{stage}/loss']:.4f}", highlight=False
-    )
+    if kinds:
+        table = Table(title=f"{stage} scores")
+        table.add_column("class")
+        for kind in kinds:
+            table.add_column(_TITLES.get(kind, kind), justify="right")
+        for name, *values in score_rows(scores, stage, class_names):
+            if name == "mean":
+                table.add_section()
+            table.add_row(name, *(_text(kind, value) for kind, value in zip(kinds, values, strict=True)))
+        console.print(table)
+    others = [name for name in overall_names(scores, stage) if name not in kinds]
+    texts = [f"{_TITLES.get(name, name)} {_text(name, scores[f'{stage}/{name}'])}" for name in others]
+    console.print(", ".join(texts) or f"no scores of {stage} were logged", highlight=False)
 
 
 def write_scores(path: Path, scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> None:
-    """Writes the table as a CSV with the columns class, iou, dice, as fractions at full precision."""
-    with atomic_write(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
+    """Writes the table as CSV with the columns class, iou, dice, or whatever was logged, at full precision."""
+    with (
+        atomic_write(path, overwrite=True) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
-        writer.writerow(["class", "iou", "dice"])
+        writer.writerow(["class", *_columns(scores, stage, class_names)])
         writer.writerows(score_rows(scores, stage, class_names))
 
 
-def score_rows(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> list[tuple[str, float, float]]:
-    """Name, IoU and Dice of each class, and last of their mean; NaN where a class does not occur."""
-    rows = [(name, scores[f"{stage}/iou/{name}"], scores[f"{stage}/dice/{name}"]) for name in class_names]
-    return [*rows, ("mean", scores[f"{stage}/iou"], scores[f"{stage}/dice"])]
+def class_kinds(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> list[str]:
+    """The scores that were logged of single classes, without the stage, in the order of the log."""
+    names = [name.removeprefix(f"{stage}/") for name in scores if name.startswith(f"{stage}/")]
+    ends = tuple(f"/{name}" for name in class_names)
+    found = {name.partition("/")[0]: None for name in names if name.endswith(ends)}
+    return list(found)
 
 
-def _percent(score: float) -> str:
-    return "–" if score != score else f"{100 * score:.2f}"
+def score_rows(
+    scores: Mapping[str, float], stage: str, class_names: Sequence[str]
+) -> list[tuple[str, *tuple[float, ...]]]:
+    """The name and scores of each class, and last of all together as `mean`; NaN where there is none."""
+    columns = _columns(scores, stage, class_names)
+    names = class_names if class_kinds(scores, stage, class_names) else []
+    rows: list[tuple[str, *tuple[float, ...]]]
+    rows = [(name, *(scores.get(f"{stage}/{kind}/{name}", math.nan) for kind in columns)) for name in names]
+    return [*rows, ("mean", *(scores.get(f"{stage}/{kind}", math.nan) for kind in columns))]
+
+
+def _columns(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> list[str]:
+    return class_kinds(scores, stage, class_names) or overall_names(scores, stage)
+
+
+def _text(kind: str, score: float) -> str:
+    if math.isnan(score):
+        return "–"
+    return f"{100 * score:.2f}" if kind in _TITLES else f"{score:.4f}"

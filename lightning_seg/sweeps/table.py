@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lightning_seg.files import atomic_write
 from lightning_seg.runs.folder import read_result
+from lightning_seg.runs.scores import overall_names
 from lightning_seg.sweeps.jobs import Job
 
 _FIRST = ["run", "status"]
@@ -29,10 +30,12 @@ def show_jobs(jobs: Sequence[Job], monitor: str, sweep: Path) -> None:
         sweep: the folder of all runs and the sweep's name.
     """
     choices = list(dict.fromkeys(key for job in jobs for key in job.choices))
-    columns = [*_FIRST, *choices, monitor, "test/iou", "test/dice", "seconds", "error"]
-    rows = [_row(job, monitor) for job in jobs]
+    results = [read_result(job.folder) for job in jobs]
+    tests = dict.fromkeys(name for result in results if result for name in _test_scores(result))
+    columns = [*dict.fromkeys([*_FIRST, *choices, monitor, *tests]), "seconds", "error"]
+    rows = [_row(job, result, monitor) for job, result in zip(jobs, results, strict=True)]
     path = _own(sweep)
-    with atomic_write(path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
@@ -40,13 +43,17 @@ def show_jobs(jobs: Sequence[Job], monitor: str, sweep: Path) -> None:
     print(f"the runs are in {sweep.parent}, this table is {path}")
 
 
-def _row(job: Job, monitor: str) -> dict[str, Any]:
-    result = read_result(job.folder)
+def _row(job: Job, result: Mapping[str, Any] | None, monitor: str) -> dict[str, Any]:
     scores = {}
     if result is not None:
-        scores = {monitor: result["best"], "seconds": result.get("seconds", "")}
-        scores |= {name: result["test"][name] for name in ("test/iou", "test/dice")}
+        scores = {**_test_scores(result), monitor: result["best"], "seconds": result.get("seconds", "")}
     return {"run": job.folder.name, "status": job.status, **job.choices, **scores, "error": job.error}
+
+
+def _test_scores(result: Mapping[str, Any]) -> dict[str, float]:
+    """What was logged of all classes together, by logged name, but for the loss."""
+    names = [f"test/{name}" for name in overall_names(result["test"], "test") if name != "loss"]
+    return {name: result["test"][name] for name in names}
 
 
 def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], name: str) -> None:
@@ -56,11 +63,19 @@ def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], name: str) ->
         scores = column == "seconds" or column.split("/")[0] in ("val", "test")
         table.add_column(column, justify="right" if scores else "left", overflow="fold", no_wrap=column == "status")
     for row in rows:
-        table.add_row(*(_text(column, row.get(column, "")) for column in shown), style=_STYLES.get(row["status"]))
+        table.add_row(
+            *(_text(column, row.get(column, _missing(column, row))) for column in shown),
+            style=_STYLES.get(row["status"]),
+        )
     console = Console(markup=False)
     if not console.is_terminal:
         console.width = 200  # a file has no edge
     console.print(table)
+
+
+def _missing(column: str, row: Mapping[str, Any]) -> str:
+    """A dash for a score that another finished run has."""
+    return "–" if "finished" in row["status"] and column.startswith("test/") else ""
 
 
 def _text(column: str, value: Any) -> str:
@@ -75,7 +90,7 @@ def _own(sweep: Path) -> Path:
         path = sweep.with_name(f"{sweep.name}.csv" if number == 1 else f"{sweep.name}-{number}.csv")
         if not path.exists():
             return path
-        with path.open(newline="", errors="replace") as file:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
             if next(csv.reader(file), [])[: len(_FIRST)] == _FIRST:
                 return path
     raise AssertionError

@@ -13,12 +13,12 @@ from lightning_seg.launch.cluster import (
     check_processes,
     is_launched,
     make_tasks_visible,
-    process_count,
     process_rank,
     register_launchers,
     shared_name,
+    world_size,
 )
-from lightning_seg.launch.processes import count_processes
+from lightning_seg.launch.processes import requested_devices
 from lightning_seg.launch.slurm import _check_trainer
 
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NNODES": "1", "SLURM_JOB_NAME": "train.sh"}
@@ -78,7 +78,7 @@ def test_a_process_knows_whether_and_as_which_it_was_launched(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], launched: bool, rank: int, count: int
 ) -> None:
     start(monkeypatch, environment)
-    assert (is_launched(), process_rank(), process_count()) == (launched, rank, count)
+    assert (is_launched(), process_rank(), world_size()) == (launched, rank, count)
 
 
 @pytest.mark.parametrize(
@@ -208,4 +208,4 @@ def test_fsdp_shards_the_network_and_writes_whole_checkpoints() -> None:
     assert {"pictures", "validation"}.isdisjoint(config.callbacks)
     with pytest.raises(Exception, match="requires a GPU accelerator"):
         instantiate({**OmegaConf.to_container(config.trainer, resolve=True), "accelerator": "cpu"})
-    assert count_processes(config.trainer) == 2
+    assert requested_devices(config.trainer) == 2

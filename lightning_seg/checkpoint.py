@@ -51,13 +51,13 @@ def load_module(
         A module whose call takes images `(N, channels, H, W)` of float in [0, 1] and gives logits `(N, classes, H, W)`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no checkpoint of `lightning-seg-train`, or names a target that is not trusted.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a checkpoint of `lightning-seg-train`, or names a target that is not trusted.
     """
     checkpoint = read_checkpoint(path, map_location=map_location)
     module = build_trusted(module_config(checkpoint["config"]), trusted=trusted, source=str(path))
     if not isinstance(module, SegmentationModule):
-        raise ValueError(f"{path} describes a {type(module).__name__}, which is no SegmentationModule.")
+        raise ValueError(f"{path} describes a {type(module).__name__}, which is not a SegmentationModule.")
     module.load_state_dict(checkpoint["state_dict"])
     module.set_epoch(checkpoint["epoch"])
     return module.to(map_location).eval()
@@ -67,8 +67,8 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
     """The `config` (resolved, plain containers), the `state_dict` and the `epoch`, counted from 0, of a checkpoint.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no checkpoint of `lightning-seg-train`.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a checkpoint of `lightning-seg-train`.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -98,7 +98,7 @@ def module_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_downloads(node: Any) -> Any:
-    """A backbone's configuration, and those of the networks inside it, with no pretrained weights asked for."""
+    """A backbone's configuration, and those of the networks inside it, without pretrained weights."""
     if isinstance(node, Mapping):
         return {
             name: (False if name == "pretrained" else None) if name in _PRETRAINED else _without_downloads(value)
@@ -133,7 +133,7 @@ def build_trusted(config: Mapping[str, Any], *, trusted: Sequence[str] = (), sou
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a configuration that is no container, with its own key."""
+    """Every value of a configuration that is not a container, with its key."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from _leaves(value, name)

@@ -1,4 +1,4 @@
-"""Training that teaches the network to turn its predictions with the image, also on images without labels."""
+"""Training for predictions that are equivariant to rotations and flips, on unlabeled images too."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,25 +13,25 @@ from lightning_seg.module import SegmentationModule
 
 
 class ConsistencyModule(SegmentationModule):
-    """A `SegmentationModule` whose training minimises, besides its loss, how far predictions fail to turn with images.
+    """A `SegmentationModule` that is also trained for predictions that are equivariant to rotations and flips.
 
         loss(f(x), y) + weight · mean_{n,i} Σ_c (p_c(g u) - g p_c(u))²
 
     with p the probabilities, g one of the seven symmetries of the square other than the identity, drawn for each batch,
     and u the batch's images together with those that it has under `unlabelled`; i runs over pixels. Every pixel counts,
-    void ones too, since no label is looked at. The turned prediction g p(u) is a target, through which no gradient
-    flows. Both sides have the network in training mode, so that what dropout changes is part of the term, and
-    the running statistics of batch normalisation see all images in both positions.
+    void ones too, since no label is used. The transformed prediction g p(u) is a target, through which no gradient
+    flows. Both sides have the network in training mode, so that the effect of dropout is part of the term, and
+    the running statistics of batch normalization see all images in both positions.
 
     It is the transformation-consistent term of Li et al. 2020 (https://arxiv.org/abs/1903.00348), with rotations by
     exact quarter turns and flips, after which no pixel is interpolated or lost, and with the network itself as its own
     teacher. It costs a further pass forward and back on all images, and one forward.
 
-    `train/loss` remains the loss of the labelled images, comparable with `val/loss`; `train/loss/consistency` is the
-    term before its weight. With the weight 0 it is neither computed nor logged, nor are unlabelled images loaded.
+    `train/loss` remains the loss of the labeled images, comparable with `val/loss`; `train/loss/consistency` is the
+    term before its weight. With the weight 0 it is neither computed nor logged, nor are unlabeled images loaded.
 
-    Images must have two spatial dimensions or more, of which the last two are turned; they need not be equal, if the
-    network takes images of any size.
+    Images must have at least two spatial dimensions, of which the last two are transformed; they need not be equal if
+    the network takes images of any size.
 
     Args:
         backbone: see `SegmentationModule`, as `loss` and all other options.
@@ -57,14 +57,14 @@ class ConsistencyModule(SegmentationModule):
         return self.consistency_schedule is not None or self.consistency_weight > 0
 
     def set_epoch(self, epoch: int) -> None:
-        """See `SegmentationModule`; the weight of the term, too."""
+        """See `SegmentationModule`; also sets the weight of the consistency term."""
         super().set_epoch(epoch)
         if self.consistency_schedule is not None:
             weight = self.consistency_schedule(epoch)
             self.consistency_weight = not_negative(weight, f"consistency_weight({epoch})")
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss of a batch, with the term."""
+        """The loss of a batch, with the consistency term."""
         # First, so that autocast keeps the weights that it casts with their gradient.
         loss = super().training_step(batch, batch_idx)
         if not self.reads_unlabelled:
@@ -84,15 +84,18 @@ class ConsistencyModule(SegmentationModule):
         return loss + self.consistency_weight * inconsistency
 
     def inconsistency(self, image: Tensor) -> Tensor:
-        """The term, a scalar of float32 at least, of images `(N, channels, *spatial)`.
+        """The consistency term of images `(N, channels, *spatial)`.
 
-        Which symmetry it takes is drawn from the CPU's random numbers.
+        The symmetry is drawn with the CPU's random number generator.
+
+        Returns:
+            A scalar, float32 or float64.
         """
         symmetry = SYMMETRIES[int(torch.randint(1, len(SYMMETRIES), ()))]
-        turned = self._float_probabilities(symmetry(image))
+        transformed = self._float_probabilities(symmetry(image))
         with torch.no_grad():
             target = symmetry(self._float_probabilities(image))
-        return (turned - target).square().sum(dim=1).mean()
+        return (transformed - target).square().sum(dim=1).mean()
 
     def _float_probabilities(self, image: Tensor) -> Tensor:
         logits: Tensor = self(image)

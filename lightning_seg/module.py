@@ -28,13 +28,13 @@ class SegmentationModule(lightning.LightningModule):
     """Trains, evaluates and applies a segmentation network.
 
     A batch is a mapping with `image` and `mask`, or a pair of them; as a mapping it may also have `distances`, what the
-    loss's `target_distances` gives for the mask, which a loss that reads none ignores. It logs `<stage>/loss`,
+    loss's `target_distances` gives for the mask; a loss that needs none ignores it. It logs `<stage>/loss`,
     `<stage>/iou`, `<stage>/dice`, `<stage>/accuracy`, `<stage>/iou/<class>` and `<stage>/dice/<class>` once an epoch,
     for the stages `train`, `val` and `test`. In evaluation every image counts once, on any number of processes, and the
     loss is that of all valid pixels of the data set as one batch, whatever the batch size. This holds for losses that
     are functions of sums over pixels (`Loss.summed`: cross-entropy, focal, Dice and its kin, Lovász by histogram, and
-    compounds of them), if `compute_loss` is not overridden. Of all others the mean over the batches is logged, each
-    weighed by its valid pixels; it depends on the batch size where the loss of a batch is no mean over pixels.
+    compounds of them), if `compute_loss` is not overridden. For all others the mean over the batches is logged, each
+    weighted by its valid pixels; it depends on the batch size where the loss of a batch is not a mean over pixels.
 
     Of a `CompoundLoss` it also logs `train/loss/<term>`, the mean over the epoch's batches of each term before its
     weight; of one within another, `train/loss/<outer term>/<inner term>` too. Weights that follow a schedule are those
@@ -102,7 +102,7 @@ class SegmentationModule(lightning.LightningModule):
         self.scheduler_factory = scheduler
         self.encoder_learning_rate_factor = encoder_learning_rate_factor
         self.test_time_augmentation = test_time_augmentation
-        # Not persistent: they are arguments, and a checkpoint's weights must fit whatever normalisation is asked for.
+        # Not persistent: they are arguments, and a checkpoint's weights must fit whatever normalization is asked for.
         self.register_buffer("mean", None if mean is None else torch.tensor(list(mean)), persistent=False)
         self.register_buffer("std", None if std is None else torch.tensor(list(std)), persistent=False)
 
@@ -118,7 +118,7 @@ class SegmentationModule(lightning.LightningModule):
 
     @property
     def reads_unlabelled(self) -> bool:
-        """Whether training batches shall have images without labels as `unlabelled`. Asked as the loader is made."""
+        """Whether training batches need unlabeled images, as `unlabelled`. Read when the data loader is made."""
         return False
 
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
@@ -129,7 +129,7 @@ class SegmentationModule(lightning.LightningModule):
             return batch[0], batch[1]
         found = f"the keys {sorted(batch)}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
         raise TypeError(
-            f"a batch must be a mapping with 'image' and 'mask' or a pair of them, but {found} came: "
+            f"a batch must be a mapping with 'image' and 'mask' or a pair of them, but got {found}: "
             "change the data set or override SegmentationModule.unpack."
         )
 
@@ -156,14 +156,14 @@ class SegmentationModule(lightning.LightningModule):
 
     def compute_loss(self, logits: Tensor, target: Tensor, distances: Tensor | None = None) -> Tensor:
         """The scalar that is minimized. Called in every training step, and in every step of an evaluation whose loss is
-        no function of sums over pixels, or where it is overridden.
+        not a function of sums over pixels, or where it is overridden.
 
         Where it calls a `CompoundLoss` more than once, the terms of the last call are logged.
 
         Args:
             logits: `(N, num_classes, *spatial)`.
             target: the mask.
-            distances: of a batch that has them, given only where the loss reads them, as `BoundaryLoss` does.
+            distances: of a batch that has them, given only where the loss needs them, as `BoundaryLoss` does.
         """
         loss: Tensor = self.loss(logits, target) if distances is None else self.loss(logits, target, distances)
         return loss
@@ -177,7 +177,7 @@ class SegmentationModule(lightning.LightningModule):
             compound.set_epoch(epoch)
 
     def build_metrics(self) -> MetricCollection:
-        """The metrics, updated with `(logits, mask)` each step. Called once, at the end of construction.
+        """The metrics, updated with `(logits, mask)` in each step. Called once, at the end of construction.
 
         What their `compute` returns is logged at the end of an epoch under `<stage>/<name>`.
         """
@@ -264,11 +264,11 @@ class SegmentationModule(lightning.LightningModule):
         return loss
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on with the weights of the checkpoint's epoch, in the middle of it or in evaluation."""
+        """Restores the loss weights of the checkpoint's epoch, for training and evaluation."""
         self.set_epoch(checkpoint.get("epoch", 0))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Moves schedules of the loss on, with the first batch of an epoch."""
+        """Advances the schedules of the loss with the first batch of an epoch."""
         # Lightning 2.6 leaves out on_train_epoch_start after a checkpoint that was written at an epoch's last step.
         if batch_idx == 0:
             self.set_epoch(self.current_epoch)
@@ -278,7 +278,7 @@ class SegmentationModule(lightning.LightningModule):
         self._log_scores("train")
 
     def on_validation_epoch_start(self) -> None:
-        """Starts the evaluation anew, whatever ended the last one."""
+        """Resets the evaluation, which may have been interrupted."""
         self._start_evaluation()
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -290,7 +290,7 @@ class SegmentationModule(lightning.LightningModule):
         self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
-        """Starts the evaluation anew, whatever ended the last one."""
+        """Resets the evaluation, which may have been interrupted."""
         self._start_evaluation()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -310,7 +310,7 @@ class SegmentationModule(lightning.LightningModule):
         return self.predict_labels(self.predict_logits(batch))
 
     def _distances(self, batch: Any) -> tuple[Tensor, ...]:
-        """What the batch has as `distances`, if the loss reads any, else nothing: a `compute_loss` may take two."""
+        """The batch's `distances` if the loss needs them, else nothing: a `compute_loss` may take two arguments."""
         if isinstance(batch, Mapping) and "distances" in batch and getattr(self.loss, "reads_distances", False):
             return (batch["distances"],)
         return ()
@@ -353,7 +353,7 @@ class SegmentationModule(lightning.LightningModule):
         self._metrics(stage).update(logits, mask)
 
     def _summed(self, logits: Tensor, mask: Tensor) -> ClassSums | None:
-        """What the loss is a function of, if it is one of sums over pixels and is computed as it comes."""
+        """Sums over pixels that the loss is a function of; None if there are none or `compute_loss` is overridden."""
         summed = getattr(self.loss, "summed", None)
         if summed is None or type(self).compute_loss is not SegmentationModule.compute_loss:
             return None

@@ -81,7 +81,7 @@ def out_of_range(label: int, label_count: int, ignore_index: int | None, *, wher
     """What is wrong with a label, and what to do.
 
     Args:
-        label: a label that is no class.
+        label: the label that is out of range.
         label_count: how many labels there are.
         ignore_index: the label of void pixels.
         where: how many pixels hold it, for example " in 3 pixels".

@@ -50,12 +50,39 @@ def test_weights_that_follow_a_schedule_are_those_of_the_checkpoints_epoch(tmp_p
     assert load_module(tmp_path / "best.ckpt").loss.weights == {"cross_entropy": 1, "dice": 0.75}
 
 
+def test_a_tilde_in_the_path_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "best.ckpt")
+    assert isinstance(load_module("~/best.ckpt"), SegmentationModule)
+
+
+def test_a_checkpoint_without_an_epoch_is_of_the_first(tmp_path):
+    assert read_checkpoint(write(tmp_path / "best.ckpt"))["epoch"] == 0
+
+
+def test_weights_are_read_to_the_device_asked_for(tmp_path):
+    state = read_checkpoint(write(tmp_path / "best.ckpt"), map_location="meta")["state_dict"]
+    assert {tensor.device.type for tensor in state.values()} == {"meta"}
+
+
+def test_a_module_is_loaded_to_the_device_asked_for(tmp_path, monkeypatch):
+    path, asked = write(tmp_path / "best.ckpt"), []
+
+    def read_on_cpu(path, *, map_location):  # No weights can be copied from the device meta.
+        asked.append(map_location)
+        return read_checkpoint(path)
+
+    monkeypatch.setattr(lightning_seg.checkpoint, "read_checkpoint", read_on_cpu)
+    devices = [next(load_module(path, **to).parameters()).device.type for to in ({}, {"map_location": "meta"})]
+    assert devices == asked == ["cpu", "meta"]
+
+
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none.ckpt does not exist"):
         read_checkpoint(tmp_path / "none.ckpt")
 
 
-@pytest.mark.parametrize("content", [{"state_dict": {}}, {"epoch": 3}, [1, 2]])
+@pytest.mark.parametrize("content", [{"state_dict": {}}, {"epoch": 3}, {CONFIG_KEY: {"config": {}}}, [1, 2], 3])
 def test_a_checkpoint_of_another_program_is_explained(tmp_path, content):
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="holds no configuration, so it was not written by lightning-seg-train"):
@@ -63,7 +90,7 @@ def test_a_checkpoint_of_another_program_is_explained(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x02"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path, content):
     (tmp_path / "broken.ckpt").write_bytes(content)
     with pytest.raises(ValueError, match=r"broken.ckpt cannot be read as a checkpoint"):
         read_checkpoint(tmp_path / "broken.ckpt")
@@ -157,6 +184,21 @@ def test_a_package_whose_name_only_begins_like_a_trusted_one_is_not_trusted(rese
         build_trusted({"_target_": "my_research.Net"}, trusted=["my"], source="a")
 
 
+def test_trust_in_a_module_does_not_reach_one_whose_name_only_begins_like_it(tmp_path, monkeypatch):
+    package = tmp_path / "my_networks"
+    package.mkdir()
+    for name in ("__init__", "unet", "unet_extra"):
+        (package / f"{name}.py").write_text("from torch import nn\n\nclass Net(nn.Identity):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("my_networks.unet", "my_networks.unet_extra", "my_networks"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    trusted = ["my_networks.unet"]
+    assert build_trusted({"_target_": "my_networks.unet.Net"}, trusted=trusted, source="a")
+    for target in ("my_networks.unet_extra.Net", "my_networks.Net"):
+        with pytest.raises(ValueError, match="no trusted package defines"):
+            build_trusted({"_target_": target}, trusted=trusted, source="a")
+
+
 @pytest.mark.parametrize(
     ("name", "given", "loaded"),
     [
@@ -179,7 +221,7 @@ def test_optimizer_and_scheduler_are_left_out_when_loading():
     assert set(module_config({"module": MODULE})) == set(MODULE) - {"optimizer", "scheduler"}
 
 
-def test_a_configuration_of_something_else_is_no_module(tmp_path):
+def test_a_configuration_of_something_else_is_not_a_module(tmp_path):
     config = {"_target_": "lightning_seg.backbones.PadToStride", "backbone": MODULE["backbone"], "stride": 8}
-    with pytest.raises(ValueError, match="describes a PadToStride, which is no SegmentationModule"):
+    with pytest.raises(ValueError, match="describes a PadToStride, which is not a SegmentationModule"):
         load_module(write(tmp_path / "other.ckpt", config=config))

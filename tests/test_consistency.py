@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from lightning_seg import ConsistencyModule, SegmentationModule
 from lightning_seg.d4 import SYMMETRIES
 from lightning_seg.data import ShapesDataModule
-from lightning_seg.losses import CrossEntropyLoss, LinearWeight
+from lightning_seg.losses import CrossEntropyDiceLoss, CrossEntropyLoss, LinearWeight
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +129,42 @@ def test_the_weight_follows_a_schedule_over_epochs():
     assert training.consistency_weight == 0
     training.set_epoch(3)
     assert training.consistency_weight == 1.5
+
+
+def test_the_weights_of_the_loss_follow_their_schedules_too():
+    ramp = LinearWeight(start=0.0, end=2.0, first_epoch=0, last_epoch=4)
+    loss = CrossEntropyDiceLoss(ignore_index=255, dice_weight=ramp)
+    training = ConsistencyModule(convolution(), loss, num_classes=3, ignore_index=255, consistency_weight=1.0)
+    training.set_epoch(3)
+    assert loss.weights["dice"] == 1.5
+
+
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_a_step_adds_the_weighted_term_of_all_of_its_images(unlabelled):
+    (batch,) = batches(unlabelled)
+    seen = []
+
+    class Fixed(ConsistencyModule):
+        def inconsistency(self, image):
+            seen.append(image)
+            return self.backbone.weight.new_tensor(10.0)
+
+        def log(self, *_, **__):
+            pass
+
+    training = Fixed(convolution().float(), CrossEntropyLoss(), num_classes=3, consistency_weight=0.25)
+    supervised = training.compute_loss(training(batch["image"]), batch["mask"])
+    torch.testing.assert_close(training.training_step(batch, 0), supervised + 2.5)
+    expected = [batch["image"], batch["unlabelled"]] if unlabelled else [batch["image"]]
+    assert torch.equal(seen[0], torch.cat(expected))
+
+
+def test_the_term_is_computed_in_float32_whatever_the_logits():
+    class Half(nn.Conv2d):
+        def forward(self, image):
+            return super().forward(image).bfloat16()
+
+    assert module(Half(3, 3, 1)).inconsistency(IMAGE.float()).dtype == torch.float32
 
 
 def test_a_negative_weight_is_refused():

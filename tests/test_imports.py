@@ -4,6 +4,8 @@ import sys
 import pytest
 
 import lightning_seg
+import lightning_seg.inference
+from lightning_seg.files import atomic_write
 
 
 def run(code: str) -> str:
@@ -51,3 +53,11 @@ def test_the_package_lists_its_names_before_they_are_imported():
 def test_a_name_that_the_package_does_not_have_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'SegmentationModel'"):
         _ = lightning_seg.SegmentationModel
+
+
+def test_the_former_name_of_a_function_still_works_with_a_warning():
+    with pytest.warns(FutureWarning, match=r"use lightning_seg\.files\.atomic_write instead"):
+        from lightning_seg.inference import whole_file
+    assert whole_file is atomic_write
+    with pytest.raises(AttributeError, match="has no attribute 'half_file'"):
+        _ = lightning_seg.inference.half_file

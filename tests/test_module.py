@@ -20,6 +20,7 @@ from lightning_seg.losses import (
     LinearWeight,
     LovaszSoftmaxLoss,
 )
+from lightning_seg.metrics import MeanIoU
 from lightning_seg.module import SegmentationModule
 from lightning_seg.schedulers import constant, polynomial
 
@@ -97,8 +98,8 @@ def test_it_trains_and_evaluates_on_mappings_and_pairs(as_pair):
         ((1, 2, 3), "a tuple"),
     ],
 )
-def test_a_batch_of_another_form_is_refused_with_what_came(batch, found):
-    with pytest.raises(TypeError, match=f"{found} came: change the data set or override SegmentationModule.unpack"):
+def test_a_batch_of_another_form_is_refused_by_what_it_is(batch, found):
+    with pytest.raises(TypeError, match=f"but got {found}: change the data set or override SegmentationModule.unpack"):
         build().unpack(batch)
 
 
@@ -116,12 +117,18 @@ def test_logits_have_the_images_size_whatever_the_backbones_stride():
     assert build(Network(stride=4))(torch.rand(2, 3, 9, 13)).shape == (2, 3, 9, 13)
 
 
+@pytest.mark.parametrize("augmented", [False, True])
+def test_logits_have_the_size_asked_for(augmented):
+    module, image = build(test_time_augmentation=augmented), torch.rand(2, 3, 6, 8)
+    assert module(image, (12, 10)).shape == module.predict_logits(image, (12, 10)).shape == (2, 3, 12, 10)
+
+
 def test_a_backbone_of_other_channels_is_refused_with_both_numbers():
     with pytest.raises(ValueError, match="gives 5 channels, but num_classes=3"):
         build(Network(classes=5))(torch.rand(1, 3, 4, 4))
 
 
-def test_images_are_normalised_by_mean_and_std():
+def test_images_are_normalized_by_mean_and_std():
     mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
     image = torch.rand(2, 3, 4, 4)
     seen = build(nn.Identity(), mean=mean, std=std)(image)
@@ -129,9 +136,9 @@ def test_images_are_normalised_by_mean_and_std():
     torch.testing.assert_close(seen, expected)
 
 
-def test_normalisation_is_no_part_of_the_weights():
-    normalised = build(mean=[0.5] * 3, std=[0.5] * 3)
-    build().load_state_dict(normalised.state_dict())
+def test_normalization_is_not_part_of_the_weights():
+    normalized = build(mean=[0.5] * 3, std=[0.5] * 3)
+    build().load_state_dict(normalized.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -152,6 +159,13 @@ def test_labels_are_the_most_probable_classes(task, classes, shape):
         assert torch.equal(labels.reshape(logits.shape), (probabilities > 0.5).long())
 
 
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_a_logit_of_exactly_0_is_labeled_0(task):
+    module = build(task=task, num_classes=1 if task == "binary" else 3, class_names=None, loss=nn.Identity())
+    logits = torch.tensor([-1e-6, 0.0, 1e-6]).expand(2, module.num_classes, 3)
+    assert module.predict_labels(logits).flatten(0, -2).unique(dim=0).tolist() == [[0, 0, 1]]
+
+
 @pytest.mark.parametrize("form", [lambda image: image, lambda image: {"image": image}, lambda image: (image, 0)])
 def test_prediction_takes_images_alone_in_a_mapping_or_first(form):
     module, image = build(), torch.rand(2, 3, 6, 8)
@@ -166,7 +180,7 @@ def evaluated_and_trained(rows, loss):
     return {name: run.callback_metrics[name].item() for name in ("train/loss", "val/loss")}
 
 
-def test_distances_of_a_batch_reach_a_loss_that_reads_them_and_are_computed_where_there_are_none():
+def test_distances_of_a_batch_reach_a_loss_that_needs_them_and_are_computed_where_there_are_none():
     dice, boundary = DiceLoss(ignore_index=VOID), BoundaryLoss(ignore_index=VOID)
     loss = CompoundLoss(terms={"dice": dice, "boundary": boundary}, weights={"dice": 1, "boundary": 1})
     rows = images(2)
@@ -179,7 +193,7 @@ def test_distances_of_a_batch_reach_a_loss_that_reads_them_and_are_computed_wher
 
 
 @pytest.mark.parametrize("loss", [CrossEntropyLoss, CrossEntropyDiceLoss])
-def test_a_loss_that_reads_no_distances_ignores_those_of_a_batch(loss):
+def test_a_loss_that_needs_no_distances_ignores_those_of_a_batch(loss):
     rows = images(2)
     maps = [{**row, "distances": torch.zeros(3, 6, 8)} for row in rows]
     loss = loss(ignore_index=VOID)
@@ -245,6 +259,13 @@ def test_the_innermost_backbone_is_the_encoder_where_none_is_called_so():
     assert (rest["params"][0] is network.classifier.weight, rest["lr"]) == (True, 0.1)
 
 
+def test_the_innermost_backbone_is_the_encoder_where_one_holds_another():
+    network = nn.Module()
+    network.backbone = nn.Module()
+    network.backbone.backbone, network.backbone.classifier = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+    assert find_encoder(network) is network.backbone.backbone
+
+
 def test_the_outermost_encoder_is_the_encoder_where_one_holds_another():
     network = nn.Module()
     network.encoder = nn.Sequential()
@@ -258,10 +279,13 @@ def test_a_factor_without_an_encoder_is_refused():
         module.configure_optimizers()
 
 
-def test_frozen_parameters_are_not_given_to_the_optimizer():
-    module = build(optimizer=sgd())
-    module.backbone.encoder.requires_grad_(False)
-    assert len(module.configure_optimizers().param_groups[0]["params"]) == 2
+@pytest.mark.parametrize(("factor", "counts"), [(1.0, [2]), (0.1, [1, 2])])
+def test_frozen_parameters_are_not_given_to_the_optimizer(factor, counts):
+    module = build(optimizer=sgd(), encoder_learning_rate_factor=factor)
+    frozen = [module.backbone.encoder.bias] if factor != 1 else module.backbone.encoder.parameters()
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    assert [len(group["params"]) for group in module.configure_optimizers().param_groups] == counts
 
 
 def test_the_scheduler_steps_with_the_optimizer_to_the_end_of_the_training():
@@ -340,6 +364,24 @@ def test_scores_of_an_epoch_forget_the_epoch_before():
     assert run.validate(module, loader, verbose=False) == first
 
 
+@pytest.mark.parametrize(("augmented", "outside"), [(True, 8), (False, 1)])
+def test_the_validations_of_a_training_take_one_pass_and_those_outside_the_eight_of_an_augmentation(augmented, outside):
+    passes = []
+
+    class Counting(Network):
+        def forward(self, image):
+            passes.append(self.training)
+            return super().forward(image)
+
+    module, loader, run = build(Counting(), test_time_augmentation=augmented), DataLoader(images(1)), trainer()
+    run.fit(module, loader, loader)
+    assert passes == [True, False]
+    for evaluate in (run.validate, run.test, run.predict):
+        passes.clear()
+        evaluate(module, loader)
+        assert passes == [False] * outside
+
+
 # ---- the terms of a compound loss
 
 
@@ -402,6 +444,19 @@ def test_a_compute_loss_of_ones_own_logs_what_it_calls():
     assert module.auxiliary.weights["dice"] == 1
 
 
+def test_a_compound_that_a_step_does_not_call_is_not_logged_in_it():
+    class Alternating(SegmentationModule):
+        def compute_loss(self, logits, target):
+            return (self.loss if len(logits) == 2 else nn.functional.cross_entropy)(logits, target % 3)
+
+    module = Alternating(Network(), pair(), num_classes=3, ignore_index=VOID)
+    rows, values = logged(module)
+    image, mask = whole(rows[:2])
+    with torch.no_grad():
+        expected = DiceLoss(ignore_index=VOID)(module(image), mask % 3)
+    assert values["train/loss/dice"] == pytest.approx(expected.item(), rel=1e-5)
+
+
 # ---- weights that follow a schedule
 
 
@@ -454,6 +509,39 @@ def test_a_checkpoint_is_tested_with_the_weights_of_its_epoch(tmp_path):
     assert module.loss.weights == {"ce": 1, "dice": 2}
 
 
+# ---- scores of the training, and evaluations one after the other
+
+
+def test_the_scores_of_a_training_are_those_of_its_batches():
+    rows, module, run = images(3), build(optimizer=sgd(lr=0.0)), trainer()
+    run.fit(module, DataLoader(rows, batch_size=2))
+    image, mask = whole(rows)
+    with torch.no_grad():
+        expected = MeanIoU(num_classes=3, ignore_index=VOID)(module(image), mask)
+    assert run.callback_metrics["train/iou"] == pytest.approx(expected.item(), rel=1e-6)
+
+
+class Interruption(lightning.Callback):
+    def on_validation_batch_end(self, *_):
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("loss", [None, nn.CrossEntropyLoss(ignore_index=VOID)], ids=["sums", "mean"])
+def test_an_interrupted_evaluation_leaves_nothing_to_the_next(loss):
+    loader, module = DataLoader(images(3), batch_size=2), build(loss=loss)
+    with pytest.raises(InterruptedError):
+        trainer(callbacks=[Interruption()]).validate(module, loader, verbose=False)
+    interrupted = trainer().validate(module, loader, verbose=False)[0]["val/loss"]
+    assert interrupted == trainer().validate(module, loader, verbose=False)[0]["val/loss"]
+
+
+def test_the_images_of_a_rank_are_counted_anew_in_every_evaluation():
+    rows, module = images(5), build()
+    loader = DataLoader(rows, batch_size=2, sampler=DistributedSampler(rows, 2, 1, shuffle=False))
+    first = trainer().validate(module, loader, verbose=False)
+    assert trainer().validate(module, loader, verbose=False) == first
+
+
 # ---- images repeated to make ranks even
 
 
@@ -500,7 +588,7 @@ def test_the_loss_of_an_evaluation_is_that_of_all_images_whatever_the_batch_size
     assert values == pytest.approx([whole_loss(module, rows)] * 4, rel=1e-6)
 
 
-def test_a_loss_that_is_no_function_of_sums_is_averaged_over_batches_by_their_valid_pixels():
+def test_a_loss_that_is_not_a_function_of_sums_is_averaged_over_batches_by_their_valid_pixels():
     class Foreign(nn.Module):
         def forward(self, logits, target):
             return DiceLoss(ignore_index=VOID)(logits, target)

@@ -1,5 +1,8 @@
 """Prediction: images of any size, files and folders, pictures."""
 
+import warnings
+from typing import Any
+
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.folder import PredictedFiles, predict_files
 from lightning_seg.inference.masks import overlay, probabilities_file, write_mask
@@ -19,3 +22,15 @@ __all__ = [
     "symmetric_logits",
     "write_mask",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "whole_file":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "lightning_seg.inference.whole_file is deprecated and will be removed in the next release; "
+        "use lightning_seg.files.atomic_write instead.",
+        FutureWarning,
+        stacklevel=2,
+    )
+    return atomic_write

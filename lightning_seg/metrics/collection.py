@@ -21,10 +21,10 @@ def segmentation_metrics(
 ) -> MetricCollection:
     """IoU, Dice and accuracy, overall and by class name, from one confusion matrix.
 
-    ``update(logits, target)`` counts a batch once for all of them; ``compute()`` gives float32 scalars under "iou",
+    `update(logits, target)` counts a batch once for all of them; `compute()` gives float32 scalars under "iou",
     "dice" (macro means over the classes that occur), "accuracy" (share of right pixels), "iou/<class name>" and
-    "dice/<class name>". ``.clone(prefix="val/")`` gives an independent collection for another split. Prefer
-    ``update`` to calling the collection, which counts each batch once per score.
+    "dice/<class name>". `.clone(prefix="val/")` gives an independent collection for another split. Prefer
+    `update` to calling the collection, which counts each batch once per score.
 
     Args:
         task: "multiclass", "multilabel" or "binary".
@@ -33,7 +33,7 @@ def segmentation_metrics(
         class_names: one name per class, all different, in the binary task the foreground's; None names them "0", ...
 
     Raises:
-        ValueError: an argument is unknown, ``num_classes`` does not fit the task, or the names are too many, too few
+        ValueError: an argument is unknown, `num_classes` does not fit the task, or the names are too many, too few
             or not all different.
     """
     spec: dict[str, Any] = {"task": task, "num_classes": num_classes, "ignore_index": ignore_index}

@@ -21,7 +21,7 @@ def confusion_shape(task: Task, num_classes: int) -> tuple[int, ...]:
 def count_confusion(
     prediction: Tensor, target: Tensor, *, task: Task, num_classes: int, ignore_index: int | None
 ) -> Tensor:
-    """The confusion matrix of labels, int64, rows the target and columns the prediction; no device is waited for.
+    """The confusion matrix of labels, int64, rows the target, columns the prediction, without a device synchronization.
 
     Args:
         prediction: int64, of the target's shape.
@@ -44,7 +44,7 @@ def count_confusion(
 
 def _bin_count(cell: Tensor, count: int) -> Tensor:
     if cell.device.type in ("cpu", "mps") and not torch.compiler.is_compiling():
-        return torch.bincount(cell.cpu(), minlength=count).to(cell.device)  # on mps int64 sums are not to be had
+        return torch.bincount(cell.cpu(), minlength=count).to(cell.device)  # mps has no int64 sums
     # bincount would make a GPU wait. What is out of range was refused before, by an assertion on the device.
     with _any_order():
         counts = torch.zeros(count, dtype=torch.int64, device=cell.device)
@@ -54,7 +54,7 @@ def _bin_count(cell: Tensor, count: int) -> Tensor:
 class ConfusionMatrixMetric(Metric):
     """Base of all scores that are a function of one confusion matrix summed over the data set.
 
-    A subclass adds ``compute``. The state ``confusion_matrix`` is int64, rows the target and columns the prediction:
+    A subclass adds `compute`. The state `confusion_matrix` is int64, rows the target and columns the prediction:
     (C, C) in the multiclass task, (C, 2, 2) in multilabel, (2, 2) in binary. It is summed over processes, so any
     split of the images gives the same score to the last digit.
 
@@ -63,10 +63,10 @@ class ConfusionMatrixMetric(Metric):
         num_classes: number of logit channels, 1 in the binary task.
         ignore_index: value of the target that marks pixels not to be counted, or None. Any value will do, also one
             inside 0 to C - 1: in the multiclass task that class then has no score.
-        kwargs: torchmetrics' own, such as ``sync_on_compute``.
+        kwargs: torchmetrics' own, such as `sync_on_compute`.
 
     Raises:
-        ValueError: an argument is unknown, or ``num_classes`` does not fit the task.
+        ValueError: an argument is unknown, or `num_classes` does not fit the task.
     """
 
     is_differentiable = False
@@ -98,7 +98,7 @@ class ConfusionMatrixMetric(Metric):
                 0/1 (N, *spatial) or (N, 1, *spatial) in the binary task.
 
         Raises:
-            ValueError: the shapes do not fit the task, the target is floating, or a label is no class.
+            ValueError: the shapes do not fit the task, the target is floating, or a label is out of range.
         """
         prediction, labels = hard_labels(
             logits, target, task=self.task, num_classes=self.num_classes, ignore_index=self.ignore_index

@@ -13,7 +13,7 @@ class DiceScore(ConfusionMatrixMetric):
     """Dice coefficient of each class over the whole data set, 2·TP / (P + T), averaged over classes.
 
     TP, P and T count the valid pixels of all images together. For the mean over images, common in medicine, see
-    ``ImageDiceScore``. ``compute`` gives a float32 fraction from 0 to 1. A class that is in neither the prediction
+    `ImageDiceScore`. `compute` gives a float32 fraction from 0 to 1. A class that is in neither the prediction
     nor the target has no score: NaN with average="none", left out of the mean; the result is NaN when no class has a
     score. In the binary task it is the foreground's Dice. No smoothing is added.
 
@@ -23,10 +23,10 @@ class DiceScore(ConfusionMatrixMetric):
         ignore_index: value of the target that marks pixels not to be counted, or None.
         average: "macro" (mean of the class scores), "micro" (one ratio of counts summed over classes) or "none" (a
             tensor (C,), a scalar in the binary task).
-        kwargs: torchmetrics' own, such as ``sync_on_compute``.
+        kwargs: torchmetrics' own, such as `sync_on_compute`.
 
     Raises:
-        ValueError: an argument is unknown, or ``num_classes`` does not fit the task.
+        ValueError: an argument is unknown, or `num_classes` does not fit the task.
 
     Example:
         >>> import torch

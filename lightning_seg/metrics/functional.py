@@ -22,7 +22,7 @@ def iou(
 ) -> Tensor:
     """Intersection over union of each class, a float32 tensor (C,) of fractions.
 
-    After ``iou`` of Berman et al., The Lovász-Softmax loss, CVPR 2018, https://arxiv.org/abs/1705.08790.
+    After `iou` of Berman et al., The Lovász-Softmax loss, CVPR 2018, https://arxiv.org/abs/1705.08790.
 
     Args:
         prediction: integer labels (N, *spatial), or logits (N, C, *spatial).
@@ -30,12 +30,12 @@ def iou(
         num_classes: number of classes C, at least 2.
         empty: score of a class that is in neither prediction nor target; NaN leaves it out of means.
         ignore_index: value of the target that marks pixels not to be counted. If it is itself one of the classes, that
-            class has no score and is NaN whatever ``empty`` is.
+            class has no score and is NaN whatever `empty` is.
         per_image: False counts all images as one; True gives each class the mean of its scores in the single images,
             NaNs left out.
 
     Raises:
-        ValueError: an argument or a shape does not fit, or a label is no class.
+        ValueError: an argument or a shape does not fit, or a label is out of range.
     """
     scores = _scores(prediction, target, "multiclass", num_classes, empty, ignore_index, per_image)
     if ignore_index is not None and 0 <= ignore_index < num_classes:
@@ -53,7 +53,7 @@ def iou_binary(
 ) -> Tensor:
     """Intersection over union of the foreground, a float32 scalar, a fraction.
 
-    After ``iou_binary`` of Berman et al., The Lovász-Softmax loss, CVPR 2018, https://arxiv.org/abs/1705.08790.
+    After `iou_binary` of Berman et al., The Lovász-Softmax loss, CVPR 2018, https://arxiv.org/abs/1705.08790.
 
     Args:
         prediction: integer or boolean labels of the target's shape, or logits (N, *spatial) or (N, 1, *spatial), which

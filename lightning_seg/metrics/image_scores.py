@@ -49,7 +49,7 @@ class _ImageScore(Metric):
         self.add_state("image_count", torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Score each image of a batch; inputs and errors as in ``ConfusionMatrixMetric.update``."""
+        """Score each image of a batch; inputs and errors as in `ConfusionMatrixMetric.update`."""
         prediction, labels = hard_labels(
             logits, target, task=self.task, num_classes=self.num_classes, ignore_index=self.ignore_index
         )
@@ -75,7 +75,7 @@ class ImageMeanIoU(_ImageScore):
 
     A class that is in neither the prediction nor the target of an image has no score there and is left out, and so is
     an image without any score (nothing but void; in the binary task no foreground at all). For the benchmark's number
-    over the data set see ``MeanIoU``, which differs: it weighs each pixel, not each image, the same.
+    over the data set see `MeanIoU`, which differs: it weighs each pixel, not each image, the same.
 
     Wang et al., Revisiting Evaluation Metrics for Semantic Segmentation, NeurIPS 2023, https://arxiv.org/abs/2310.19252.
 
@@ -85,11 +85,11 @@ class ImageMeanIoU(_ImageScore):
         ignore_index: value of the target that marks pixels not to be counted, or None.
         average: "macro" (the mean over classes of each image, then over images) or "none" (for each class the mean
             over the images in which it has a score, (C,), NaN for a class that never has; their number is the state
-            ``image_count``).
-        kwargs: torchmetrics' own, such as ``sync_on_compute``.
+            `image_count`).
+        kwargs: torchmetrics' own, such as `sync_on_compute`.
 
     Raises:
-        ValueError: an argument is unknown, or ``num_classes`` does not fit the task.
+        ValueError: an argument is unknown, or `num_classes` does not fit the task.
     """
 
     _ratio = staticmethod(iou_ratio)
@@ -100,7 +100,7 @@ class ImageDiceScore(_ImageScore):
 
     A class that is in neither the prediction nor the target of an image has no score there and is left out, and so is
     an image without any score (nothing but void; in the binary task no foreground at all). For the number over the
-    data set see ``DiceScore``.
+    data set see `DiceScore`.
 
     Args:
         task: "multiclass", "multilabel" or "binary".
@@ -108,11 +108,11 @@ class ImageDiceScore(_ImageScore):
         ignore_index: value of the target that marks pixels not to be counted, or None.
         average: "macro" (the mean over classes of each image, then over images) or "none" (for each class the mean
             over the images in which it has a score, (C,), NaN for a class that never has; their number is the state
-            ``image_count``).
-        kwargs: torchmetrics' own, such as ``sync_on_compute``.
+            `image_count`).
+        kwargs: torchmetrics' own, such as `sync_on_compute`.
 
     Raises:
-        ValueError: an argument is unknown, or ``num_classes`` does not fit the task.
+        ValueError: an argument is unknown, or `num_classes` does not fit the task.
     """
 
     _ratio = staticmethod(dice_ratio)

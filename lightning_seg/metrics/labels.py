@@ -16,7 +16,7 @@ def hard_labels(
 ) -> tuple[Tensor, Tensor]:
     """Predicted and true labels, checked, both int64 and of the target's shape; the inputs stay as they are.
 
-    ``logits`` are floating scores (the largest channel wins; in the binary and multilabel tasks a channel is on
+    `logits` are floating scores (the largest channel wins; in the binary and multilabel tasks a channel is on
     where its logit is above 0, a probability above one half) or integer labels of the target's shape.
 
     Raises:

@@ -13,7 +13,7 @@ class MeanIoU(ConfusionMatrixMetric):
     """Intersection over union of each class over the whole data set, TP / (P + T - TP), averaged over classes.
 
     TP, P and T count the valid pixels of all images together, as the PASCAL VOC and Cityscapes benchmarks do. For the
-    mean over images see ``ImageMeanIoU``. ``compute`` gives a float32 fraction from 0 to 1. A class that is in
+    mean over images see `ImageMeanIoU`. `compute` gives a float32 fraction from 0 to 1. A class that is in
     neither the prediction nor the target has no score: NaN with average="none", left out of the mean; the result is
     NaN when no class has a score. In the binary task it is the foreground's IoU.
 
@@ -23,10 +23,10 @@ class MeanIoU(ConfusionMatrixMetric):
         ignore_index: value of the target that marks pixels not to be counted, or None.
         average: "macro" (mean of the class scores), "micro" (one ratio of counts summed over classes) or "none" (a
             tensor (C,), a scalar in the binary task).
-        kwargs: torchmetrics' own, such as ``sync_on_compute``.
+        kwargs: torchmetrics' own, such as `sync_on_compute`.
 
     Raises:
-        ValueError: an argument is unknown, or ``num_classes`` does not fit the task.
+        ValueError: an argument is unknown, or `num_classes` does not fit the task.
 
     Example:
         >>> import torch

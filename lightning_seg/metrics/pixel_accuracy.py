@@ -12,7 +12,7 @@ from lightning_seg.task import Task
 class PixelAccuracy(ConfusionMatrixMetric):
     """Share of the valid pixels of the whole data set whose prediction is right.
 
-    ``compute`` gives a float32 fraction from 0 to 1, NaN when nothing was counted. In the multilabel task a pixel is
+    `compute` gives a float32 fraction from 0 to 1, NaN when nothing was counted. In the multilabel task a pixel is
     one decision per channel, and both a right 1 and a right 0 count, as in the binary task.
 
     Args:
@@ -22,10 +22,10 @@ class PixelAccuracy(ConfusionMatrixMetric):
         average: "micro" (right pixels over all pixels, the default), "none" (of each class: in the multiclass task the
             share of the class's true pixels found, NaN for a class not in the target; in multilabel the channel's own
             accuracy) or "macro" (mean of these that exist, known as mean accuracy). All agree in the binary task.
-        kwargs: torchmetrics' own, such as ``sync_on_compute``.
+        kwargs: torchmetrics' own, such as `sync_on_compute`.
 
     Raises:
-        ValueError: an argument is unknown, or ``num_classes`` does not fit the task.
+        ValueError: an argument is unknown, or `num_classes` does not fit the task.
 
     Example:
         >>> import torch

@@ -14,7 +14,7 @@ class PixelMean(Metric):
         Σ_b n_b · value_b / Σ_b n_b        over the batches b of all processes, with n_b valid pixels each
 
     Pixels are counted in int64 and the sum is float64 (float32 on mps, which has no float64), so that any number of
-    batches gives the mean to the last digits of a float32. NaN and infinity show; without a pixel the mean is NaN.
+    batches gives the mean to the last digits of a float32. NaN and infinity propagate; without pixels the mean is NaN.
     """
 
     is_differentiable = False

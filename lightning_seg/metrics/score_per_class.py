@@ -11,22 +11,22 @@ from lightning_seg.task import Task
 
 
 class ScorePerClass(ConfusionMatrixMetric):
-    """One score of each class, as a dict of scalars that can be logged: ``{"iou/road": ..., "iou/sky": ...}``.
+    """One score of each class, as a dict of scalars that can be logged: `{"iou/road": ..., "iou/sky": ...}`.
 
     A class that is in neither the prediction nor the target is NaN.
 
     Args:
         score_name: what stands before the slash.
-        ratio: ``iou_ratio``, ``dice_ratio``, ``accuracy_ratio``, or a function of the confusion matrix, the task and
-            ``ignore_index`` that gives a numerator and a denominator (C,).
+        ratio: `iou_ratio`, `dice_ratio`, `accuracy_ratio`, or a function of the confusion matrix, the task and
+            `ignore_index` that gives a numerator and a denominator (C,).
         class_names: one name per class, all different; None names them "0", "1", ...
         task: "multiclass", "multilabel" or "binary".
         num_classes: number of logit channels, 1 in the binary task.
         ignore_index: value of the target that marks pixels not to be counted, or None.
-        kwargs: torchmetrics' own, such as ``sync_on_compute``.
+        kwargs: torchmetrics' own, such as `sync_on_compute`.
 
     Raises:
-        ValueError: an argument is unknown, ``num_classes`` does not fit the task, or the names are too many, too few
+        ValueError: an argument is unknown, `num_classes` does not fit the task, or the names are too many, too few
             or not all different.
     """
 

@@ -37,3 +37,9 @@ def test_all_images_count_where_nothing_is_repeated():
 def test_a_shuffled_sampler_says_nothing_of_which_images_are_repeated():
     images, loader = UnpaddedImages(), ranks_loader(1, shuffle=True)
     assert [images.count(len(batch), loader) for batch in loader] == [2, 1]
+
+
+def test_all_batches_before_count_for_which_images_are_repeated():
+    # Of nine images, rank 1 has 1, 3, 5, 7 and image 0 once more.
+    images, loader = UnpaddedImages(), ranks_loader(1, count=9)
+    assert [images.count(len(batch), loader) for batch in loader] == [2, 2, 0]

@@ -14,14 +14,14 @@ def pixel_sets(labels: Tensor, target: Tensor, task: str, num_classes: int, igno
             channel_labels, channel_target, value = labels[:, index], target[:, index], 1
         else:
             channel_labels, channel_target, value = labels, target, 1 if task == "binary" else index
-        for position, (label, truth) in enumerate(
+        for position, (label, actual_label) in enumerate(
             zip(channel_labels.flatten().tolist(), channel_target.flatten().tolist(), strict=True)
         ):
-            if truth == ignore_index or (task == "multiclass" and index == ignore_index):
+            if actual_label == ignore_index or (task == "multiclass" and index == ignore_index):
                 continue
             if label == value:
                 predicted.add(position)
-            if truth == value:
+            if actual_label == value:
                 actual.add(position)
         pairs.append((predicted, actual))
     return pairs
@@ -44,8 +44,8 @@ def mean_by_hand(scores: list[float]) -> float:
 
 def accuracy_by_hand(labels: Tensor, target: Tensor, ignore_index: int | None) -> float:
     decisions = [
-        label == truth
-        for label, truth in zip(labels.flatten().tolist(), target.flatten().tolist(), strict=True)
-        if truth != ignore_index
+        label == actual_label
+        for label, actual_label in zip(labels.flatten().tolist(), target.flatten().tolist(), strict=True)
+        if actual_label != ignore_index
     ]
     return sum(decisions) / len(decisions) if decisions else math.nan

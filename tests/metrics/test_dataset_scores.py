@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torchmetrics import classification
 
 from lightning_seg.metrics import DiceScore, MeanIoU, PixelAccuracy
+from lightning_seg.metrics.confusion import count_confusion
 
 SCORES = [MeanIoU, DiceScore, PixelAccuracy]
 TASKS = [("multiclass", 4), ("binary", 1), ("multilabel", 3)]
@@ -246,6 +247,23 @@ def test_deterministic_mode_counts_without_a_pixels_by_cells_table(warn_only):
     finally:
         torch.use_deterministic_algorithms(False)
     close(score, 1.0)
+
+
+@pytest.mark.parametrize("ignore_index", [None, 255, 0])
+@pytest.mark.parametrize(("task", "num_classes"), TASKS)
+def test_a_device_that_must_not_wait_counts_the_same(task, num_classes, ignore_index, monkeypatch):
+    logits, target = draw(task, num_classes, ignore_index)
+    spec = {"task": task, "num_classes": num_classes, "ignore_index": ignore_index}
+    expected = count_confusion(to_labels(task, logits), target, **spec)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # takes the way of a GPU on the CPU
+    for warn_only in (True, False):
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
+        try:
+            assert torch.equal(count_confusion(to_labels(task, logits), target, **spec), expected)
+            assert torch.are_deterministic_algorithms_enabled()
+            assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
+        finally:
+            torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("metric", SCORES)

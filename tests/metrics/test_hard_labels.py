@@ -18,7 +18,9 @@ TARGET = torch.zeros(2, 4, 5, dtype=torch.long)
         ("multiclass", 3, LOGITS, TARGET[:, None]),
         ("multiclass", 3, TARGET[:1], TARGET),
         ("multiclass", 3, LOGITS[0, :, 0, 0], TARGET[0, 0, 0]),
+        ("multiclass", 3, TARGET[0, 0, 0], TARGET[0, 0, 0]),
         ("multilabel", 3, LOGITS, TARGET),
+        ("multilabel", 3, LOGITS[:, 0, 0, 0], TARGET[:, 0, 0]),
         ("multilabel", 2, LOGITS, LOGITS.long()),
         ("multilabel", 3, LOGITS, LOGITS.long()[:, :1]),
         ("binary", 1, LOGITS, TARGET),
@@ -65,9 +67,10 @@ def test_a_predicted_label_that_is_no_class_is_refused_only_where_it_counts():
         MeanIoU(num_classes=3, ignore_index=255)(prediction, torch.tensor([[0, 1]]))
 
 
-def test_a_floating_target_is_refused():
-    with pytest.raises(ValueError, match=r"target is torch.float32, but scores count hard labels"):
-        MeanIoU(num_classes=3).update(LOGITS, TARGET.float())
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_a_target_that_is_not_of_integers_is_refused(dtype):
+    with pytest.raises(ValueError, match=f"target is {dtype}, but scores count hard labels"):
+        MeanIoU(num_classes=3).update(LOGITS, TARGET.to(dtype))
 
 
 @pytest.mark.parametrize("metric", [MeanIoU, DiceScore, PixelAccuracy, ImageMeanIoU])
@@ -79,7 +82,9 @@ def test_a_floating_target_is_refused():
         ({"num_classes": 1}, "num_classes=1 does not fit task='multiclass'"),
         ({"num_classes": 0}, "num_classes=0 must be an integer"),
         ({"num_classes": None}, "num_classes=None must be an integer"),
+        ({"task": "binary", "num_classes": True}, "num_classes=True must be an integer"),
         ({"num_classes": 3, "ignore_index": "255"}, "ignore_index='255' must be an integer"),
+        ({"num_classes": 3, "ignore_index": True}, "ignore_index=True must be an integer"),
         ({"num_classes": 3, "average": "weighted"}, "average='weighted' is unknown"),
         ({"num_classes": 3, "smooth": 1.0}, "`smooth`"),
     ],
@@ -99,5 +104,7 @@ def test_the_functions_check_as_the_metrics_do():
         iou(TARGET, TARGET + 9, num_classes=3)
     with pytest.raises(ValueError, match="expected logits"):
         iou_binary(TARGET[:, :2], TARGET)
+    with pytest.raises(ValueError, match="num_classes=1 does not fit task='multiclass'"):
+        iou(TARGET, TARGET, num_classes=1)
     with pytest.raises(ValueError, match="holds no image"):
         iou_binary(TARGET[:0], TARGET[:0])

@@ -91,7 +91,7 @@ class RegionLoss(Loss):
     def __init__(
         self,
         *,
-        smooth: float,
+        smooth: float = 1.0,
         average: Average = "macro",
         classes: Classes = "all",
         task: Task = "multiclass",

@@ -17,7 +17,7 @@ from lightning_seg.data.evaluation_order import UnpaddedImages
 from lightning_seg.inference import symmetric_logits
 from lightning_seg.losses import CompoundLoss
 from lightning_seg.losses.compound.compound import compounds_within
-from lightning_seg.losses.engine.class_sums import ClassSums
+from lightning_seg.losses.engine.interface import ClassSums
 from lightning_seg.metrics import PixelMean, segmentation_metrics
 from lightning_seg.task import Task
 

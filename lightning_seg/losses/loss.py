@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.losses.engine.class_sums import ClassSums, Reads
+from lightning_seg.losses.engine.interface import ClassSums, Requirements
 from lightning_seg.losses.engine.pixels import read_pixels
 from lightning_seg.losses.engine.reduction import mean_over_pixels, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
@@ -78,24 +78,24 @@ class Loss(nn.Module, ABC):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss, float32 or float64; see `read_pixels` for shapes, dtypes and errors."""
-        statistics = self.read(logits, target, self.reads)
+        statistics = self.read(logits, target, self.requires)
         with torch.autocast(logits.device.type, enabled=False):
             return self.from_statistics(statistics)
 
     @property
-    def reads(self) -> Reads:
+    def requires(self) -> Requirements:
         """What `from_statistics` reads of the sums over pixels, beyond those that all losses may read."""
-        return Reads()
+        return Requirements()
 
-    def read(self, logits: Tensor, target: Tensor, reads: Reads = Reads()) -> Statistics:  # noqa: B008
+    def read(self, logits: Tensor, target: Tensor, requires: Requirements = Requirements()) -> Statistics:  # noqa: B008
         """Checks the inputs; what it returns may be given to every loss of the same task and ignore_index.
 
         Args:
             logits: as in the call.
             target: as in the call.
-            reads: what those losses read, together.
+            requires: what those losses read, together.
         """
-        return Statistics(read_pixels(logits, target, self.task, self.ignore_index, self.soft_targets), reads)
+        return Statistics(read_pixels(logits, target, self.task, self.ignore_index, self.soft_targets), requires)
 
     @property
     def of_sums(self) -> bool:
@@ -115,7 +115,7 @@ class Loss(nn.Module, ABC):
         if not self.of_sums or target.is_floating_point():
             return None
         with torch.no_grad():
-            return self.read(logits, target, self.reads).sums.over_images()
+            return self.read(logits, target, self.requires).sums.over_images()
 
     def from_summed(self, sums: ClassSums) -> Tensor:
         """The loss of all the pixels in sums that were added, a scalar of their dtype: float64, on mps float32.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_seg.losses.boundary.distance_loss import DistanceLoss
 from lightning_seg.losses.compound.weight_schedule import WeightSchedule
-from lightning_seg.losses.engine.class_sums import ClassSums, Reads
+from lightning_seg.losses.engine.interface import ClassSums, Requirements
 from lightning_seg.losses.loss import Classes, Loss, checked_weights, not_negative
 from lightning_seg.losses.pixel.cross_entropy import CrossEntropyLoss
 from lightning_seg.losses.region.dice import DiceLoss
@@ -128,18 +128,18 @@ class CompoundLoss(nn.Module):
         return all(getattr(term, "of_sums", False) for term in self.terms.values())
 
     @property
-    def reads(self) -> Reads:
+    def requires(self) -> Requirements:
         """What the terms of this package read, together."""
-        return reduce(or_, (term.reads for term in self.terms.values() if isinstance(term, Loss | CompoundLoss)))
+        return reduce(or_, (term.requires for term in self.terms.values() if isinstance(term, Loss | CompoundLoss)))
 
     def summed(self, logits: Tensor, target: Tensor) -> ClassSums | None:
         """See `Loss.summed`; None if a term is no function of sums, or two read histograms of different errors."""
         leaves = [part for part in self.modules() if isinstance(part, Loss)]
-        histograms = {loss.reads.errors for loss in leaves} - {"none"}
+        histograms = {loss.requires.errors for loss in leaves} - {"none"}
         if not self.of_sums or len(histograms) > 1 or target.is_floating_point():
             return None
         with torch.no_grad():
-            return leaves[0].read(logits, target, self.reads).sums.over_images()
+            return leaves[0].read(logits, target, self.requires).sums.over_images()
 
     def from_summed(self, sums: ClassSums) -> Tensor:
         """See `Loss.from_summed`; with the weights in force."""
@@ -171,8 +171,8 @@ class CompoundLoss(nn.Module):
         if own:
             # The term that refuses soft targets speaks for all.
             strictest = min(own.values(), key=lambda term: term.soft_targets)
-            reads = reduce(or_, (term.reads for term in own.values()))
-            statistics = strictest.read(logits, target, reads)
+            requires = reduce(or_, (term.requires for term in own.values()))
+            statistics = strictest.read(logits, target, requires)
             with torch.autocast(logits.device.type, enabled=False):
                 values |= {name: term.from_statistics(statistics, *given[name]) for name, term in own.items()}
         return {name: values[name] for name in self.terms}

@@ -11,9 +11,12 @@ from functools import cache
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 # Blocks at once: each takes memory, and Python starts the operations of one at a time.
 _AT_ONCE = 4
+# Logits in a block: enough that starting an operation costs little, few enough for the cache.
+_BLOCK = 2**19
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -40,6 +43,13 @@ def map_blocks(function: Callable[[Block], Result], blocks: Sequence[Block], dev
         return list(_pool(at_once).map(beside_others, blocks))
     finally:
         torch.set_num_threads(threads)
+
+
+def block_size(logits: Tensor) -> int:
+    """How many logits a block has: few enough, too, that the blocks in use are small beside all logits."""
+    if logits.device.type != "cpu":
+        return 2**26  # there is no cache to stay in, and every operation costs a launch
+    return max(2**15, min(_BLOCK, logits.numel() // 16))
 
 
 @cache

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_seg.losses.engine.class_sums import ClassSums, Errors, Reads, class_sums, sum_dtype
+from lightning_seg.losses.engine.class_sums import class_sums
+from lightning_seg.losses.engine.interface import ClassSums, Errors, Requirements, sum_dtype
 from lightning_seg.losses.engine.lazy_property import lazy_property
 from lightning_seg.losses.engine.pixels import Pixels
 from lightning_seg.task import Task
@@ -23,12 +24,12 @@ class Statistics:
 
     Args:
         pixels: the batch.
-        reads: what losses will read, so that one pass over the logits gives all of it.
+        requires: what losses will read, so that one pass over the logits gives all of it.
     """
 
-    def __init__(self, pixels: Pixels, reads: Reads = Reads()) -> None:  # noqa: B008
+    def __init__(self, pixels: Pixels, requires: Requirements = Requirements()) -> None:  # noqa: B008
         self.pixels = pixels
-        self.reads = reads
+        self.requires = requires
         self.sum_dtype = sum_dtype(pixels.raw_logits)
 
     @classmethod
@@ -42,23 +43,23 @@ class Statistics:
             map_shape=(0,),
             spatial=(0,),
         )
-        statistics = cls(pixels, sums.reads)
+        statistics = cls(pixels, sums.requires)
         statistics.sums = sums
         return statistics
 
     @lazy_property
     def sums(self) -> ClassSums:
-        """The sums of a hard target that `reads` names."""
-        return self._sums(self.reads)
+        """The sums of a hard target that `requires` names."""
+        return self._sums(self.requires)
 
-    def _sums(self, reads: Reads) -> ClassSums:
+    def _sums(self, requires: Requirements) -> ClassSums:
         pixels = self.pixels
         return class_sums(
             pixels.raw_logits,
             pixels.raw_target,
             softmax=self._multiclass,
             ignore_index=pixels.ignore_index,
-            reads=reads,
+            requires=requires,
         )
 
     @property
@@ -77,18 +78,18 @@ class Statistics:
         return self.sums.by_label[..., 2]
 
     def focal_sum(self, gamma: float) -> Tensor:
-        """Σ (1 - p_y)^γ ℓ over the pixels of each label, for a γ that `reads` names."""
-        return self.sums.by_label[..., 3 + self.reads.gammas.index(gamma)]
+        """Σ (1 - p_y)^γ ℓ over the pixels of each label, for a γ that `requires` names."""
+        return self.sums.by_label[..., 3 + self.requires.gammas.index(gamma)]
 
     @property
     def uniform_log_probability_sum(self) -> Tensor:
-        """Σ log p of each class, if `reads` names it; of a sigmoid, Σ ½(log p + log(1 - p))."""
+        """Σ log p of each class, if `requires` names it; of a sigmoid, Σ ½(log p + log(1 - p))."""
         return self.sums.by_channel[..., -1]
 
     def error_histogram(self, errors: Errors, per_image: bool) -> tuple[Tensor, Tensor]:
         """The sum and the number of errors, (G, C, 2, bins), for each image, or (G = 1) for all."""
-        reads = Reads(errors=errors, errors_per_image=per_image)
-        sums = self.sums if self.reads.errors == errors else self._sums(reads)
+        requires = Requirements(errors=errors, errors_per_image=per_image)
+        sums = self.sums if self.requires.errors == errors else self._sums(requires)
         parts = sums.error_sums, sums.error_counts
         return parts if per_image else (parts[0].sum(0, keepdim=True), parts[1].sum(0, keepdim=True))
 
@@ -105,7 +106,7 @@ class Statistics:
     @lazy_property
     def label_log_probability(self) -> Tensor:
         """ℓ: the log-probability of each pixel's label, a map; of soft targets, its mean over the labels."""
-        if self.reads.label_map and not self.pixels.soft:
+        if self.requires.label_map and not self.pixels.soft:
             return self.sums.label_map
         labels, soft, logits = self.pixels.labels, self.pixels.target_probabilities, self.pixels.logits
         if soft is not None:
@@ -170,7 +171,7 @@ class Statistics:
     @lazy_property
     def probability_square_sum(self) -> Tensor:
         """The sum of p²."""
-        if not self.pixels.soft and self.reads.squares:
+        if not self.pixels.soft and self.requires.squares:
             return self.sums.by_channel[..., 1]
         return self._mask_channels(self.probabilities).square().sum(-1, dtype=self.sum_dtype)
 

@@ -5,39 +5,20 @@ the gradient only blocks and maps of one channel are held. exp is computed as 2^
 three times as fast as its exp.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
-from threading import get_ident
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lightning_seg.losses.engine.block_threads import map_blocks
-from lightning_seg.losses.engine.error_bins import ErrorHistogram
+from lightning_seg.losses.engine.block_threads import block_size, map_blocks
+from lightning_seg.losses.engine.histograms import Histograms
+from lightning_seg.losses.engine.interface import Gradients, Requirements, wide_dtype
 from lightning_seg.losses.engine.label_blocks import LabelBlock
 from lightning_seg.losses.engine.labels import valid_labels
 
-if TYPE_CHECKING:
-    from lightning_seg.losses.engine.class_sums import Reads
-
 LOG2E = math.log2(math.e)
-# Logits in a block: enough that starting an operation costs little, few enough for the cache.
-_BLOCK = 2**19
-
 Block = tuple[slice, slice]
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """The gradients of `class_sums.ClassSums`, each None where it is 0."""
-
-    by_label: Tensor | None
-    by_channel: Tensor | None
-    label_map: Tensor | None
-    error_sums: Tensor | None
 
 
 def forward(
@@ -45,23 +26,23 @@ def forward(
     target: Tensor,
     softmax: bool,
     ignore_index: int | None,
-    reads: Reads,
+    requires: Requirements,
     outputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
 ) -> None:
-    """Writes the sums to `outputs`, as `class_sums.empty_outputs` makes them."""
+    """Writes the sums to `outputs`, as `interface.empty_outputs` makes them."""
     by_label, by_channel, label_map, error_sums, error_counts, normalizer = outputs
-    histograms = _Histograms(logits, reads) if reads.errors != "none" else None
+    histograms = Histograms(logits, requires) if requires.errors != "none" else None
 
     def add_block(block: Block) -> tuple[Tensor, Tensor]:
         images, pixels = block
         z = _widened(logits[images, :, pixels])
         if softmax:
             labels = LabelBlock(target[images, pixels], ignore_index, logits.shape[1], z.dtype)
-            sums, log_probability, normalizer[images, pixels] = _softmax_sums(z, labels, reads, histograms, images)
+            sums, log_probability, normalizer[images, pixels] = _softmax_sums(z, labels, requires, histograms, images)
         else:
             signs, valid = valid_labels(target[images, :, pixels], ignore_index, 2)
-            sums, log_probability = _sigmoid_sums(z, signs, valid, reads, histograms, images)
-        if reads.label_map:
+            sums, log_probability = _sigmoid_sums(z, signs, valid, requires, histograms, images)
+        if requires.label_map:
             label_map[(images, pixels) if softmax else (images, slice(None), pixels)] = log_probability
         return sums
 
@@ -76,7 +57,7 @@ def forward(
 
 
 def _softmax_sums(
-    z: Tensor, labels: LabelBlock, reads: Reads, histograms: _Histograms | None, images: slice
+    z: Tensor, labels: LabelBlock, requires: Requirements, histograms: Histograms | None, images: slice
 ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
     """The sums by label (n, C, K) and by channel (n, C, K) of a block, ℓ and log Σ exp z of each pixel (n, L)."""
     valid = labels.valid
@@ -92,16 +73,16 @@ def _softmax_sums(
         log_probability.masked_fill_(~valid, 0)
         log_sum.masked_fill_(~valid, torch.inf)
     weight = total.reciprocal_() if labels.weight is None else total.reciprocal_().mul_(labels.weight)
-    by_label = labels.sums(_of_label(log_probability, reads.gammas))
-    if reads.squares or histograms is not None:
+    by_label = labels.sums(_of_label(log_probability, requires.gammas))
+    if requires.squares or histograms is not None:
         p = e.mul_(weight.unsqueeze(1))
         by_channel = [p.sum(2)]
     else:
         p = e
         by_channel = [torch.bmm(e, weight.unsqueeze(2)).squeeze(2)]
-    if reads.squares:
+    if requires.squares:
         by_channel.append(p.square().sum(2))
-    if reads.uniform:
+    if requires.uniform:
         every = torch.ones_like(peak) if labels.weight is None else labels.weight
         finite = log_sum if valid is None else log_sum.where(valid, 0)
         by_channel.append(torch.bmm(z, every.unsqueeze(2)).squeeze(2) - finite.sum(1, keepdim=True))
@@ -114,7 +95,7 @@ def _softmax_sums(
 
 
 def _sigmoid_sums(
-    z: Tensor, signs: Tensor, valid: Tensor | None, reads: Reads, histograms: _Histograms | None, images: slice
+    z: Tensor, signs: Tensor, valid: Tensor | None, requires: Requirements, histograms: Histograms | None, images: slice
 ) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """The sums by label (n, C, 2, K) and by channel (n, C, K) of a block, and ℓ of each pixel (n, C, L)."""
     z = _without_void(z, valid)
@@ -126,14 +107,14 @@ def _sigmoid_sums(
     if valid is not None:
         log_probability.mul_(weight)
         p.mul_(weight)
-    by_label = _sums_by_sign(t, weight, log_probability, p, reads.gammas)
+    by_label = _sums_by_sign(t, weight, log_probability, p, requires.gammas)
     by_channel = [p.sum(2)]
-    if reads.squares:
+    if requires.squares:
         by_channel.append(p.square().sum(2))
-    if reads.uniform:
+    if requires.uniform:
         by_channel.append((log_probability - 0.5 * weight * x).sum(2))
     if histograms is not None:
-        errors = (1 - x).relu_() if reads.errors == "margin" else (t - p).abs_()
+        errors = (1 - x).relu_() if requires.errors == "margin" else (t - p).abs_()
         # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
         counted = errors > 0 if valid is None else (errors > 0).logical_and_(valid)
         histograms.add(images, errors, t, counted)
@@ -147,21 +128,21 @@ def backward(
     normalizer: Tensor,
     softmax: bool,
     ignore_index: int | None,
-    reads: Reads,
+    requires: Requirements,
 ) -> Tensor:
     """The gradient of the logits, in their dtype."""
     # Contiguous whatever the logits are: autograd takes any strides, and the blocks are read in this order.
     result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    tables = _Tables.of(gradients, reads, _wide(logits))
+    tables = _Tables.of(gradients, requires, wide_dtype(logits))
 
     def write_block(block: Block) -> None:
         images, pixels = block
         z = _widened(logits[images, :, pixels])
         out = result[images, :, pixels]
         if softmax:
-            part = _softmax_gradient(tables, z, target, normalizer, block, ignore_index, reads, out)
+            part = _softmax_gradient(tables, z, target, normalizer, block, ignore_index, requires, out)
         else:
-            part = _sigmoid_gradient(tables, z, target, block, ignore_index, reads)
+            part = _sigmoid_gradient(tables, z, target, block, ignore_index, requires)
         if part is not out:
             out.copy_(part)
 
@@ -181,15 +162,15 @@ class _Tables:
     label_map: Tensor | None
 
     @classmethod
-    def of(cls, gradients: Gradients, reads: Reads, dtype: torch.dtype) -> _Tables:
+    def of(cls, gradients: Gradients, requires: Requirements, dtype: torch.dtype) -> "_Tables":
         by_label, by_channel = gradients.by_label, gradients.by_channel
-        of_label = [None] * (2 + len(reads.gammas)) if by_label is None else by_label.unbind(-1)[1:]
+        of_label = [None] * (2 + len(requires.gammas)) if by_label is None else by_label.unbind(-1)[1:]
         channel, *others = [None] if by_channel is None else by_channel.unbind(-1)
         return cls(
             of_label=[_active(table, dtype) for table in of_label],
             of_channel=_active(channel, dtype),
-            of_square=_active(others[0], dtype) if others and reads.squares else None,
-            of_uniform=_active(others[-1], dtype) if others and reads.uniform else None,
+            of_square=_active(others[0], dtype) if others and requires.squares else None,
+            of_uniform=_active(others[-1], dtype) if others and requires.uniform else None,
             of_errors=_active(gradients.error_sums, dtype),
             label_map=gradients.label_map,
         )
@@ -202,7 +183,7 @@ def _softmax_gradient(
     normalizer: Tensor,
     block: Block,
     ignore_index: int | None,
-    reads: Reads,
+    requires: Requirements,
     out: Tensor,
 ) -> Tensor:
     images, pixels = block
@@ -221,7 +202,7 @@ def _softmax_gradient(
         if labels.valid is not None:
             log_probability.masked_fill_(~labels.valid, 0)
         probability = (log_probability * LOG2E).exp2_()
-    a = _add(a, _slope_of_label(of_pixel, probability, log_probability, reads.gammas))
+    a = _add(a, _slope_of_label(of_pixel, probability, log_probability, requires.gammas))
 
     h = None  # ∂L/∂p, where it differs between pixels
     row = None if tables.of_channel is None else tables.of_channel[images]
@@ -230,9 +211,9 @@ def _softmax_gradient(
         h = p * (2 * tables.of_square[images]).unsqueeze(2)
     if tables.of_errors is not None:
         if labels.one_hot is None:
-            h = _add(h, _softmax_error_slope(tables.of_errors, images, p, labels.index, reads))
+            h = _add(h, _softmax_error_slope(tables.of_errors, images, p, labels.index, requires))
         else:
-            slope = _error_slope(tables.of_errors, images, (labels.one_hot - p).abs_(), labels.one_hot, reads)
+            slope = _error_slope(tables.of_errors, images, (labels.one_hot - p).abs_(), labels.one_hot, requires)
             h = _add(h, slope.mul_(1 - 2 * labels.one_hot))
 
     # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
@@ -262,7 +243,7 @@ def _softmax_gradient(
 
 
 def _sigmoid_gradient(
-    tables: _Tables, z: Tensor, target: Tensor, block: Block, ignore_index: int | None, reads: Reads
+    tables: _Tables, z: Tensor, target: Tensor, block: Block, ignore_index: int | None, requires: Requirements
 ) -> Tensor:
     images, pixels = block
     labels, valid = valid_labels(target[images, :, pixels], ignore_index, 2)
@@ -273,24 +254,24 @@ def _sigmoid_gradient(
     a = None if tables.label_map is None else tables.label_map[images, :, pixels]
     of_pixel = [None if table is None else _look_up_sign(table[images], t) for table in tables.of_label]
     if any(slope is not None for slope in of_pixel):
-        log_probability = _log_sigmoid((2 * t).sub_(1).mul_(z)) if reads.gammas else None
-        a = _add(a, _slope_of_label(of_pixel, 1 - wrong.abs(), log_probability, reads.gammas))
+        log_probability = _log_sigmoid((2 * t).sub_(1).mul_(z)) if requires.gammas else None
+        a = _add(a, _slope_of_label(of_pixel, 1 - wrong.abs(), log_probability, requires.gammas))
     result = None if a is None else a * wrong
     h = None if tables.of_channel is None else tables.of_channel[images].unsqueeze(2)
     if tables.of_square is not None:
         h = _add(h, p * (2 * tables.of_square[images]).unsqueeze(2))
-    if tables.of_errors is not None and reads.errors == "probability":
-        slope = _error_slope(tables.of_errors, images, wrong.abs(), t, reads)
+    if tables.of_errors is not None and requires.errors == "probability":
+        slope = _error_slope(tables.of_errors, images, wrong.abs(), t, requires)
         h = _add(h, slope.mul_(1 - 2 * t))
     if h is not None:
         result = _add(result, torch.addcmul(p, p, p, value=-1).mul_(h))
     if tables.of_uniform is not None:
         result = _add(result, tables.of_uniform[images].unsqueeze(2) * (0.5 - p))
-    if tables.of_errors is not None and reads.errors == "margin":
+    if tables.of_errors is not None and requires.errors == "margin":
         sign = 1 - 2 * t
         errors = torch.addcmul(torch.ones_like(z), sign, z).relu_()
         inside = errors.sign()
-        slope = _error_slope(tables.of_errors, images, errors, t, reads)
+        slope = _error_slope(tables.of_errors, images, errors, t, requires)
         result = _add(result, slope.mul_(inside).mul_(sign))
     if result is None:
         return torch.zeros_like(z)
@@ -302,100 +283,23 @@ def _look_up_sign(table: Tensor, t: Tensor) -> Tensor:
     return torch.addcmul(table[..., :1], t, table[..., 1:] - table[..., :1])
 
 
-def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor, reads: Reads) -> Tensor:
+def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor, requires: Requirements) -> Tensor:
     """∂L/∂p through the sums of errors, (n, C, L)."""
     index = labels.unsqueeze(1)
     of_label = p.gather(1, index)
-    rows = (table[images] if reads.errors_per_image else table).expand(len(p), -1, -1, -1)
-    slope = rows[:, :, 0].gather(2, reads.bins.index(reads.bins.positions(p.clone()), p.dtype))
-    own = reads.bins.index(reads.bins.positions(1 - of_label), p.dtype).add_((2 * index + 1) * reads.bins.count)
+    rows = (table[images] if requires.errors_per_image else table).expand(len(p), -1, -1, -1)
+    slope = rows[:, :, 0].gather(2, requires.bins.index(requires.bins.positions(p.clone()), p.dtype))
+    own = requires.bins.index(requires.bins.positions(1 - of_label), p.dtype).add_(
+        (2 * index + 1) * requires.bins.count
+    )
     return slope.scatter_(1, index, -rows.flatten(1).gather(1, own.squeeze(1)).unsqueeze(1))
 
 
-def _error_slope(table: Tensor, images: slice, errors: Tensor, own: Tensor, reads: Reads) -> Tensor:
+def _error_slope(table: Tensor, images: slice, errors: Tensor, own: Tensor, requires: Requirements) -> Tensor:
     """∂L/∂e through the sums of errors, (n, C, L); `errors` are overwritten."""
-    index = reads.bins.index(reads.bins.positions(errors, own), errors.dtype, labels=2)
-    rows = (table[images] if reads.errors_per_image else table).expand(len(errors), -1, -1, -1).flatten(2)
+    index = requires.bins.index(requires.bins.positions(errors, own), errors.dtype, labels=2)
+    rows = (table[images] if requires.errors_per_image else table).expand(len(errors), -1, -1, -1).flatten(2)
     return rows.gather(2, index)
-
-
-class _Histograms:
-    """Histograms of errors for each group of images, class, and label, other (0) or own (1), by each thread."""
-
-    def __init__(self, logits: Tensor, reads: Reads) -> None:
-        images, classes, pixels = logits.shape
-        self.per_image = reads.errors_per_image
-        self._bins, self._pixels = reads.bins, images * pixels
-        self._shape = (images if self.per_image else 1, classes, 2)
-        self._like = torch.empty(0, dtype=_wide(logits), device=logits.device)
-        self._of_thread: dict[int, ErrorHistogram] = {}
-
-    def write(self, counts: Tensor, sums: Tensor) -> None:
-        """Writes the number of errors in each bin and their sum, (G, C, 2, bins)."""
-        parts = [histogram.packed.flatten(0, 2) for histogram in self._of_thread.values()]
-        counts, sums = counts.view(-1, counts.shape[3]), sums.view(-1, sums.shape[3])
-        if not parts:  # there were no pixels
-            counts.zero_()
-            sums.zero_()
-            return
-
-        def write_rows(rows: slice) -> None:
-            first, *others = (part[rows] for part in parts)
-            for other in others:
-                first += other
-            counts[rows], sums[rows] = self._bins.unpack(first, self._like.dtype, self._pixels)
-
-        step = max(1, block_size(sums) // counts.shape[1])
-        map_blocks(write_rows, [slice(row, row + step) for row in range(0, len(counts), step)], counts.device)
-
-    @property
-    def _histogram(self) -> ErrorHistogram:
-        thread = get_ident()
-        if thread not in self._of_thread:
-            self._of_thread[thread] = ErrorHistogram(self._bins, self._shape, self._like, self._pixels)
-        return self._of_thread[thread]
-
-    def add_softmax(self, images: slice, p: Tensor, labels: Tensor, valid: Tensor | None) -> None:
-        """Adds |p_c - [y = c]|; `p`, 0 at void pixels, is overwritten."""
-        index = labels.unsqueeze(1)
-        own_bins, own = self._histogram.index_and_value(1 - p.gather(1, index))
-        if valid is not None:
-            own.mul_(valid.unsqueeze(1))
-        bins, values = self._histogram.index_and_value(p)
-        values.scatter_(1, index, 0)
-        if valid is not None:
-            values.mul_(valid.unsqueeze(1))
-        packed = self._rows(images)
-        self._scatter(packed[:, :, 0], bins, values)
-        in_row = own_bins.add_(index * (2 * packed.shape[3]) + packed.shape[3])
-        self._scatter(packed.flatten(1).unsqueeze(1), in_row, own)
-
-    def add(self, images: slice, errors: Tensor, own: Tensor, counted: Tensor | None) -> None:
-        """Adds errors (n, C, L), overwritten, of pixels whose label is the channel's own (1) or another (0).
-
-        `counted`, bool (n, C, L) or (n, L), says which are; None counts all.
-        """
-        index, values = self._histogram.index_and_value(errors, own)
-        if counted is not None:
-            values.mul_(counted if counted.ndim == 3 else counted.unsqueeze(1))
-        self._scatter(self._rows(images).flatten(2), index, values)
-
-    def _rows(self, images: slice) -> Tensor:
-        return self._histogram.packed[images] if self.per_image else self._histogram.packed
-
-    def _scatter(self, rows: Tensor, bins: Tensor, values: Tensor) -> None:
-        """Adds (n, C, L) to (n, C, bins), or to (1, C, bins)."""
-        if len(rows) == len(bins):
-            rows.scatter_add_(2, bins, values)
-        else:
-            rows.scatter_add_(2, *(part.transpose(0, 1).flatten(1).unsqueeze(0) for part in (bins, values)))
-
-
-def block_size(logits: Tensor) -> int:
-    """How many logits a block has: few enough, too, that the blocks in use are small beside all logits."""
-    if logits.device.type != "cpu":
-        return 2**26  # there is no cache to stay in, and every operation costs a launch
-    return max(2**15, min(_BLOCK, logits.numel() // 16))
 
 
 def _blocks(logits: Tensor) -> list[Block]:
@@ -410,12 +314,8 @@ def _blocks(logits: Tensor) -> list[Block]:
     ]
 
 
-def _wide(logits: Tensor) -> torch.dtype:
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
-
-
 def _widened(logits: Tensor) -> Tensor:
-    return logits.to(_wide(logits))
+    return logits.to(wide_dtype(logits))
 
 
 def _exp_difference(z: Tensor, offset: Tensor, out: Tensor | None = None) -> Tensor:

@@ -7,22 +7,18 @@ which programs run. Histograms are integers, added atomically; an error in the f
 network are, is added up within its block first, since atomic additions to one address wait for each other.
 
 Checked under Triton's interpreter, and compiled for an H100; not yet run on a GPU, where blocks and warps may want
-tuning. What the kernels do not compute, float64 and empty batches, `torch_backend` does.
+tuning. The kernels do not compute float64 and empty batches, for which `class_sums` chooses another back end.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from lightning_seg.losses.engine import torch_backend, triton_kernels
+from lightning_seg.losses.engine import triton_kernels
 from lightning_seg.losses.engine.error_bins import ErrorHistogram
-
-if TYPE_CHECKING:
-    from lightning_seg.losses.engine.class_sums import Reads
+from lightning_seg.losses.engine.interface import Gradients, Requirements
 
 # Logits in a block, 32 for each thread of 4 warps, and the most blocks that a program adds up.
 _BLOCK = 4096
@@ -31,7 +27,6 @@ _BLOCKS = 16
 # Programs wanted: several for each multiprocessor, few enough that their sums are small beside the logits.
 _PROGRAMS = 4096
 _MAX_TILE = 64
-_HALF_AND_SINGLE = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def forward(
@@ -39,12 +34,10 @@ def forward(
     target: Tensor,
     softmax: bool,
     ignore_index: int | None,
-    reads: Reads,
+    requires: Requirements,
     outputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
 ) -> None:
-    """Writes the sums to `outputs`, as `class_sums.empty_outputs` makes them."""
-    if not _computes(logits):
-        return torch_backend.forward(logits, target, softmax, ignore_index, reads, outputs)
+    """Writes the sums to `outputs`, as `interface.empty_outputs` makes them."""
     by_label, by_channel, label_map, error_sums, error_counts, normalizer = outputs
     images, classes, pixels = logits.shape
     tile, block = _tile_and_block(classes if softmax else 1)
@@ -60,9 +53,9 @@ def forward(
     )
     known = torch.ones((), dtype=torch.int32, device=logits.device)
     histogram = None
-    if reads.errors != "none":
+    if requires.errors != "none":
         like = torch.empty(0, device=logits.device)
-        histogram = ErrorHistogram(reads.bins, tuple(error_sums.shape[:3]), like, images * pixels)
+        histogram = ErrorHistogram(requires.bins, tuple(error_sums.shape[:3]), like, images * pixels)
     kernel = triton_kernels.softmax_forward if softmax else triton_kernels.sigmoid_forward
     with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
         kernel[(rows * chunks,)](
@@ -70,15 +63,15 @@ def forward(
             target=target,
             by_label=label_sums,
             by_channel=channel_sums,
-            label_map=label_map if reads.label_map else None,
+            label_map=label_map if requires.label_map else None,
             normalizer=normalizer,
             packed=None if histogram is None else histogram.packed,
             known_labels=known,
             chunks=chunks,
             length=length,
             shift=0 if histogram is None else histogram.kept + histogram.pixels.bit_length(),
-            cut_off=0 if histogram is None else reads.bins.cut(torch.float32) - histogram.kept,
-            **_common_arguments(logits, target, ignore_index, reads),
+            cut_off=0 if histogram is None else requires.bins.cut(torch.float32) - histogram.kept,
+            **_common_arguments(logits, target, ignore_index, requires),
             TILE=tile,
             BLOCK=block,
             num_warps=_WARPS,
@@ -95,17 +88,15 @@ def forward(
 
 
 def backward(
-    gradients: torch_backend.Gradients,
+    gradients: Gradients,
     logits: Tensor,
     target: Tensor,
     normalizer: Tensor,
     softmax: bool,
     ignore_index: int | None,
-    reads: Reads,
+    requires: Requirements,
 ) -> Tensor:
     """The gradient of the logits, in their dtype."""
-    if not _computes(logits):
-        return torch_backend.backward(gradients, logits, target, normalizer, softmax, ignore_index, reads)
     result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     images, classes, pixels = logits.shape
     tile, block = _tile_and_block(classes if softmax else 1)
@@ -123,16 +114,12 @@ def backward(
             normalizer=normalizer,
             result=result,
             chunks=chunks,
-            **_common_arguments(logits, target, ignore_index, reads),
+            **_common_arguments(logits, target, ignore_index, requires),
             TILE=tile,
             BLOCK=block,
             num_warps=_WARPS,
         )
     return result
-
-
-def _computes(logits: Tensor) -> bool:
-    return logits.dtype in _HALF_AND_SINGLE and logits.numel() > 0
 
 
 def _tile_and_block(classes: int) -> tuple[int, int]:
@@ -147,9 +134,11 @@ def _table(gradient: Tensor | None) -> Tensor | None:
     return None if gradient is None else gradient.float().contiguous()
 
 
-def _common_arguments(logits: Tensor, target: Tensor, ignore_index: int | None, reads: Reads) -> dict[str, Any]:
+def _common_arguments(
+    logits: Tensor, target: Tensor, ignore_index: int | None, requires: Requirements
+) -> dict[str, Any]:
     image, *channel, pixel = target.stride()
-    bins = reads.bins
+    bins = requires.bins
     return {
         "pixels": logits.shape[2],
         "ignore_index": ignore_index or 0,
@@ -161,11 +150,11 @@ def _common_arguments(logits: Tensor, target: Tensor, ignore_index: int | None, 
         "target_pixel": pixel,
         "CLASSES": logits.shape[1],
         "IGNORES": ignore_index is not None,
-        "GAMMAS": reads.gammas,
-        "SQUARES": reads.squares,
-        "UNIFORM": reads.uniform,
-        "MARGIN": reads.errors == "margin",
-        "PER_IMAGE": reads.errors_per_image,
+        "GAMMAS": requires.gammas,
+        "SQUARES": requires.squares,
+        "UNIFORM": requires.uniform,
+        "MARGIN": requires.errors == "margin",
+        "PER_IMAGE": requires.errors_per_image,
         "BINS": bins.count,
         "CUT": bins.cut(torch.float32),
         "LARGEST": 2.0**bins.octaves - 1,

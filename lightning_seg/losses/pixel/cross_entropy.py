@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from lightning_seg.losses.engine.class_sums import Reads
+from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.statistics import Statistics
 from lightning_seg.losses.loss import Loss, Reduction, not_negative
 from lightning_seg.task import Task
@@ -66,9 +66,9 @@ class CrossEntropyLoss(Loss):
             raise ValueError(f"label_smoothing={label_smoothing} leaves nothing of the target; give less than 1.")
 
     @property
-    def reads(self) -> Reads:
+    def requires(self) -> Requirements:
         """Label smoothing reads the log-probabilities of all classes."""
-        return Reads(uniform=self.label_smoothing > 0)
+        return Requirements(uniform=self.label_smoothing > 0)
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lightning_seg.losses.engine.class_sums import Reads
+from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.statistics import Statistics
 from lightning_seg.losses.loss import Loss, Reduction, checked_weights, not_negative, per_class
 from lightning_seg.task import Task
@@ -67,9 +67,9 @@ class FocalLoss(Loss):
         self.register_buffer("alpha", _checked_alpha(alpha, task), persistent=False)
 
     @property
-    def reads(self) -> Reads:
+    def requires(self) -> Requirements:
         """Its own sum over the pixels of each label."""
-        return Reads(gammas=(self.gamma,))
+        return Requirements(gammas=(self.gamma,))
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lightning_seg.losses.engine.class_sums import Reads
+from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.statistics import Statistics
 from lightning_seg.losses.loss import Loss
 from lightning_seg.losses.pixel.hard_examples import hard_example_weights
@@ -57,9 +57,9 @@ class OhemCrossEntropyLoss(Loss):
         self.min_kept = min_kept
 
     @property
-    def reads(self) -> Reads:
+    def requires(self) -> Requirements:
         """The cost of each pixel."""
-        return Reads(label_map=True)
+        return Requirements(label_map=True)
 
     @property
     def of_sums(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lightning_seg.losses.engine.class_sums import Reads
+from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.reduction import sum_if
 from lightning_seg.losses.engine.statistics import Statistics
 from lightning_seg.losses.loss import Loss
@@ -53,9 +53,9 @@ class TopKCrossEntropyLoss(Loss):
         self.k = float(k)
 
     @property
-    def reads(self) -> Reads:
+    def requires(self) -> Requirements:
         """The cost of each pixel."""
-        return Reads(label_map=True)
+        return Requirements(label_map=True)
 
     @property
     def of_sums(self) -> bool:

@@ -1,13 +1,9 @@
 """Log-cosh Dice loss."""
 
-from collections.abc import Iterable
-
 from torch import Tensor
 
-from lightning_seg.losses.loss import Classes
 from lightning_seg.losses.region.dice import dice
-from lightning_seg.losses.region.region_loss import Average, RegionLoss, RegionSums
-from lightning_seg.task import Task
+from lightning_seg.losses.region.region_loss import RegionLoss, RegionSums
 
 
 class LogCoshDiceLoss(RegionLoss):
@@ -40,29 +36,6 @@ class LogCoshDiceLoss(RegionLoss):
     Raises:
         ValueError: smooth or average is out of range, or as `Loss` says.
     """
-
-    def __init__(
-        self,
-        *,
-        smooth: float = 1.0,
-        average: Average = "macro",
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            smooth=smooth,
-            average=average,
-            classes=classes,
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
 
     def class_losses(self, sums: RegionSums) -> Tensor:
         """Log cosh of the Dice loss of each class."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_seg.losses.engine.block_threads import map_blocks
-from lightning_seg.losses.engine.class_sums import Errors, Reads
 from lightning_seg.losses.engine.distributed import join_processes
+from lightning_seg.losses.engine.interface import Errors, Requirements
 from lightning_seg.losses.engine.reduction import mean_over_classes, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
 from lightning_seg.losses.loss import Classes, Loss
@@ -76,9 +76,13 @@ class LovaszSoftmaxLoss(Loss):
         self.method = _checked_method(method)
 
     @property
-    def reads(self) -> Reads:
+    def requires(self) -> Requirements:
         """The histogram of its errors, unless it sorts them."""
-        return Reads(errors="probability", errors_per_image=self.per_image) if self.method == "histogram" else Reads()
+        return (
+            Requirements(errors="probability", errors_per_image=self.per_image)
+            if self.method == "histogram"
+            else Requirements()
+        )
 
     @property
     def of_sums(self) -> bool:
@@ -155,9 +159,13 @@ class LovaszHingeLoss(Loss):
             )
 
     @property
-    def reads(self) -> Reads:
+    def requires(self) -> Requirements:
         """The histogram of its errors, unless it sorts them."""
-        return Reads(errors="margin", errors_per_image=self.per_image) if self.method == "histogram" else Reads()
+        return (
+            Requirements(errors="margin", errors_per_image=self.per_image)
+            if self.method == "histogram"
+            else Requirements()
+        )
 
     @property
     def of_sums(self) -> bool:

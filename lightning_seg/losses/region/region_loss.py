@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_seg.losses.engine.class_sums import Reads
+from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.reduction import mean_over_classes, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
 from lightning_seg.losses.loss import Classes, Loss, not_negative
@@ -91,7 +91,7 @@ class RegionLoss(Loss):
     def __init__(
         self,
         *,
-        smooth: float,
+        smooth: float = 1.0,
         average: Average = "macro",
         classes: Classes = "all",
         task: Task = "multiclass",
@@ -122,9 +122,9 @@ class RegionLoss(Loss):
         return torch.ones_like(sums.target)
 
     @property
-    def reads(self) -> Reads:
+    def requires(self) -> Requirements:
         """The squared form reads the sum of p²."""
-        return Reads(squares=self.squared)
+        return Requirements(squares=self.squared)
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""

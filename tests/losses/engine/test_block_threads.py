@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_seg.losses import CrossEntropyDiceLoss, LovaszSoftmaxLoss
-from lightning_seg.losses.engine import torch_backend
+from lightning_seg.losses.engine import histograms, torch_backend
 from lightning_seg.losses.engine.block_threads import map_blocks
 
 CPU = torch.device("cpu")
@@ -76,6 +76,7 @@ def loss_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_the_number_of_threads_changes_no_bit_of_a_loss(threads, monkeypatch):
     monkeypatch.setattr(torch_backend, "block_size", lambda _: 1000)
+    monkeypatch.setattr(histograms, "block_size", lambda _: 1000)
     results = [loss_and_gradient()]
     torch.set_num_threads(1)
     results.append(loss_and_gradient())
@@ -85,6 +86,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_loss(threads, monkeypatch):
 
 def test_a_loss_is_the_same_in_inference_mode(threads, monkeypatch):
     monkeypatch.setattr(torch_backend, "block_size", lambda _: 1000)
+    monkeypatch.setattr(histograms, "block_size", lambda _: 1000)
     expected, _ = loss_and_gradient()
     torch.manual_seed(0)
     with torch.inference_mode():

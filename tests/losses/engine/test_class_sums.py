@@ -5,12 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_seg.losses.engine import label_blocks, torch_backend
-from lightning_seg.losses.engine.class_sums import ClassSums, Reads, class_sums
+from lightning_seg.losses.engine import histograms, label_blocks, torch_backend
+from lightning_seg.losses.engine.class_sums import class_sums
+from lightning_seg.losses.engine.interface import ClassSums, Requirements
 
 VOID = 255
 GAMMAS = (1.5, 2.0)
-EVERYTHING = Reads(gammas=GAMMAS, squares=True, uniform=True, label_map=True)
+EVERYTHING = Requirements(gammas=GAMMAS, squares=True, uniform=True, label_map=True)
 
 
 @pytest.fixture(params=["one-hot labels", "indexed labels"], autouse=True)
@@ -58,8 +59,8 @@ def plain(logits: Tensor, target: Tensor, softmax: bool) -> dict[str, Tensor]:
     }
 
 
-def computed(logits: Tensor, target: Tensor, softmax: bool, reads: Reads = EVERYTHING) -> ClassSums:
-    return class_sums(logits, target, softmax=softmax, ignore_index=VOID, reads=reads)
+def computed(logits: Tensor, target: Tensor, softmax: bool, requires: Requirements = EVERYTHING) -> ClassSums:
+    return class_sums(logits, target, softmax=softmax, ignore_index=VOID, requires=requires)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
@@ -91,7 +92,7 @@ def test_every_valid_error_is_counted_once_and_summed(softmax, errors):
         pytest.skip("margins are of the sigmoid's tasks")
     logits, target = batch(softmax)
     valid = target != VOID
-    sums = computed(logits, target, softmax, Reads(errors=errors, errors_per_image=True))
+    sums = computed(logits, target, softmax, Requirements(errors=errors, errors_per_image=True))
     if softmax:
         one_hot = F.one_hot(target.where(valid, 0), 5).movedim(-1, 1)
         all_errors, valid = (logits.softmax(1) - one_hot).abs(), valid.unsqueeze(1).expand_as(logits)
@@ -104,7 +105,7 @@ def test_every_valid_error_is_counted_once_and_summed(softmax, errors):
         counted = of_label & (all_errors > 0)
         assert torch.equal(sums.error_counts[:, :, label].sum(-1), counted.sum(-1))
         torch.testing.assert_close(sums.error_sums[:, :, label].sum(-1), (all_errors * of_label).sum(-1))
-    joined = computed(logits, target, softmax, Reads(errors=errors))
+    joined = computed(logits, target, softmax, Requirements(errors=errors))
     assert torch.equal(joined.error_counts, sums.error_counts.sum(0, keepdim=True))
 
 
@@ -114,6 +115,7 @@ def test_blocks_of_any_size_give_the_same(softmax, shape, monkeypatch):
     logits, target = batch(softmax, shape=shape)
     whole = computed(logits, target, softmax)
     monkeypatch.setattr(torch_backend, "block_size", lambda _: 32)
+    monkeypatch.setattr(histograms, "block_size", lambda _: 32)
     logits.requires_grad_()
     blocks = computed(logits, target, softmax)
     for name in ("by_label", "by_channel", "label_map"):
@@ -135,7 +137,7 @@ def test_no_tensor_of_the_logits_size_is_made_but_the_gradient():
     logits, target = batch(True, torch.float32, (2, 16, 64 * 1024))
     logits.requires_grad_()
     with torch.profiler.profile(profile_memory=True) as profile:
-        loss = computed(logits, target, True, Reads(squares=True, gammas=(2.0,)))
+        loss = computed(logits, target, True, Requirements(squares=True, gammas=(2.0,)))
         (loss.by_label.sum() + loss.by_channel.sum()).backward()
     changes = [event.nbytes() for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     live = peak = 0
@@ -151,7 +153,7 @@ def test_torch_compile_takes_the_operator_and_its_gradient_whole(softmax):
     logits, target = batch(softmax)
 
     def loss(logits: Tensor) -> Tensor:
-        sums = computed(logits, target, softmax, Reads(gammas=(2.0,), errors="probability"))
+        sums = computed(logits, target, softmax, Requirements(gammas=(2.0,), errors="probability"))
         return sums.by_label.square().sum() + sums.by_channel.sum() + (sums.error_sums * sums.error_counts).sum()
 
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()

@@ -62,9 +62,15 @@ def test_cuda_tensors_are_given_to_the_kernels_and_all_others_to_torch_operation
 
     for name in ("class_sums", "class_sums_backward"):
         assert torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"lightning_seg::{name}", "CUDA")
-    assert class_sums._back_end("cuda") is triton_backend
-    assert class_sums._back_end("cpu") is torch_backend
-    assert class_sums._back_end("mps") is torch_backend
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        assert class_sums._back_end("cuda", dtype, 1) is triton_backend
+        assert class_sums._back_end("cpu", dtype, 1) is torch_backend
+        assert class_sums._back_end("mps", dtype, 1) is torch_backend
+
+
+def test_float64_and_empty_batches_are_computed_by_torch_operations_on_cuda():
+    assert class_sums._back_end("cuda", torch.float64, 1) is torch_backend
+    assert class_sums._back_end("cuda", torch.float32, 0) is torch_backend
 
 
 def test_without_triton_cuda_tensors_are_computed_by_torch_operations(monkeypatch):

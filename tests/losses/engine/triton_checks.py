@@ -14,26 +14,33 @@ from torch import Tensor
 
 from lightning_seg.losses.engine import class_sums as engine
 from lightning_seg.losses.engine import torch_backend, triton_backend, triton_kernels
-from lightning_seg.losses.engine.class_sums import Reads, class_sums
+from lightning_seg.losses.engine.class_sums import class_sums
+from lightning_seg.losses.engine.interface import Requirements
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 if DEVICE == "cpu":
-    engine._back_end = lambda device: triton_backend
+    _choose = engine._back_end
+    engine._back_end = lambda device, dtype, size: _choose("cuda", dtype, size)
 
 VOID = 255
 GAMMAS = (0.0, 0.5, 1.0, 1.5, 2.0)
-EVERYTHING = Reads(GAMMAS, squares=True, uniform=True, label_map=True, errors="probability", errors_per_image=True)
+EVERYTHING = Requirements(
+    GAMMAS, squares=True, uniform=True, label_map=True, errors="probability", errors_per_image=True
+)
 EACH = [
-    Reads(),
-    Reads(gammas=GAMMAS),
-    Reads(squares=True),
-    Reads(uniform=True),
-    Reads(label_map=True),
-    Reads(errors="probability"),
-    Reads(errors="probability", errors_per_image=True),
+    Requirements(),
+    Requirements(gammas=GAMMAS),
+    Requirements(squares=True),
+    Requirements(uniform=True),
+    Requirements(label_map=True),
+    Requirements(errors="probability"),
+    Requirements(errors="probability", errors_per_image=True),
     EVERYTHING,
 ]
-MARGINS = [Reads(errors="margin"), Reads(errors="margin", errors_per_image=True, squares=True, uniform=True)]
+MARGINS = [
+    Requirements(errors="margin"),
+    Requirements(errors="margin", errors_per_image=True, squares=True, uniform=True),
+]
 # With more than 64 classes the softmax is computed by tiles of channels.
 TASKS = [(True, 3), (True, 70), (False, 3)]
 # Neighbouring bins that share a weight: which of two bins an error at their edge falls in depends on its last bit.
@@ -61,7 +68,7 @@ def batch(softmax: bool, classes: int, pixels: int = 77, images: int = 2, dtype=
 
 
 def reference(
-    logits: Tensor, target: Tensor, softmax: bool, reads: Reads, void: int | None = VOID
+    logits: Tensor, target: Tensor, softmax: bool, requires: Requirements, void: int | None = VOID
 ) -> dict[str, Tensor]:
     """What `class_sums` returns, by one-hot labels and boolean masks, with the bins of errors joined to bands."""
     valid = torch.ones_like(target, dtype=torch.bool) if void is None else target != void
@@ -81,39 +88,41 @@ def reference(
         masks = torch.stack([valid & ~one_hot, valid & one_hot], 2)
         label_map = log_own * valid
     p_own = log_own.exp()
-    columns = [p_own * 0 + 1, log_own, p_own, *((1 - p_own) ** gamma * log_own for gamma in reads.gammas)]
+    columns = [p_own * 0 + 1, log_own, p_own, *((1 - p_own) ** gamma * log_own for gamma in requires.gammas)]
     by_label = torch.stack([values.unsqueeze(2).where(masks, 0).sum(-1) for values in columns], -1)
-    of_channel = [p, *[p * p] * reads.squares, *[uniform] * reads.uniform]
+    of_channel = [p, *[p * p] * requires.squares, *[uniform] * requires.uniform]
     results = {
         "by_label": by_label.squeeze(2) if softmax else by_label,
         "by_channel": torch.stack([values.where(valid, 0).sum(-1) for values in of_channel], -1),
     }
-    if reads.label_map:
+    if requires.label_map:
         results["label_map"] = label_map
-    if reads.errors != "none":
+    if requires.errors != "none":
         margin = (1 - (2 * one_hot.double() - 1) * logits.where(valid, 0)).relu()
-        errors = margin if reads.errors == "margin" else (p - one_hot.double()).abs()
-        band = torch.bucketize(errors.detach(), BANDS[reads.errors].to(errors), right=True)
+        errors = margin if requires.errors == "margin" else (p - one_hot.double()).abs()
+        band = torch.bucketize(errors.detach(), BANDS[requires.errors].to(errors), right=True)
         counted = valid if softmax else valid & (errors > 0)
         sums, counts = [], []
         for own in (False, True):
-            chosen = F.one_hot(band, len(BANDS[reads.errors]) + 1) * (counted & (one_hot == own)).unsqueeze(-1)
+            chosen = F.one_hot(band, len(BANDS[requires.errors]) + 1) * (counted & (one_hot == own)).unsqueeze(-1)
             counts.append(chosen.sum(2))
             sums.append((chosen * errors.unsqueeze(-1)).sum(2))
         results["error_sums"], results["error_counts"] = torch.stack(sums, 2), torch.stack(counts, 2)
-        if not reads.errors_per_image:
+        if not requires.errors_per_image:
             results |= {name: results[name].sum(0, keepdim=True) for name in ("error_sums", "error_counts")}
     return results
 
 
-def computed(logits: Tensor, target: Tensor, softmax: bool, reads: Reads, void: int | None = VOID) -> dict[str, Tensor]:
+def computed(
+    logits: Tensor, target: Tensor, softmax: bool, requires: Requirements, void: int | None = VOID
+) -> dict[str, Tensor]:
     """The same from the kernels."""
-    sums = class_sums(logits, target, softmax=softmax, ignore_index=void, reads=reads)
+    sums = class_sums(logits, target, softmax=softmax, ignore_index=void, requires=requires)
     results = {"by_label": sums.by_label, "by_channel": sums.by_channel}
-    if reads.label_map:
+    if requires.label_map:
         results["label_map"] = sums.label_map
-    if reads.errors != "none":
-        bands = len(BANDS[reads.errors]) + 1
+    if requires.errors != "none":
+        bands = len(BANDS[requires.errors]) + 1
         for name in ("error_sums", "error_counts"):
             values = getattr(sums, name)
             # The last bin holds errors of the largest size alone; they belong to the last band.
@@ -123,11 +132,14 @@ def computed(logits: Tensor, target: Tensor, softmax: bool, reads: Reads, void: 
 
 
 def assert_same(
-    logits: Tensor, target: Tensor, softmax: bool, reads: Reads, void: int | None = VOID, **tolerances: float
+    logits: Tensor, target: Tensor, softmax: bool, requires: Requirements, void: int | None = VOID, **tolerances: float
 ) -> None:
     """The sums are equal, and the gradient of a random weighting of all of them."""
     ours, theirs = logits.detach().requires_grad_(), logits.detach().double().requires_grad_()
-    results, expected = computed(ours, target, softmax, reads, void), reference(theirs, target, softmax, reads, void)
+    results, expected = (
+        computed(ours, target, softmax, requires, void),
+        reference(theirs, target, softmax, requires, void),
+    )
     assert results.keys() == expected.keys()
     assert torch.equal(results["by_label"][..., 0], expected["by_label"][..., 0])
     generator = torch.Generator().manual_seed(1)
@@ -148,20 +160,20 @@ def assert_same(
 )
 def test_all_sums_and_their_gradient_are_those_of_float64_operations(softmax, classes):
     # The softmax of one class is 1, where the slope of (1 - p)^½ that torch computes is not finite.
-    reads = EVERYTHING if classes > 1 else replace(EVERYTHING, gammas=(0.0, 1.0, 2.0))
-    assert_same(*batch(softmax, classes, pixels=33 if classes > 4 else 1205), softmax, reads)
+    requires = EVERYTHING if classes > 1 else replace(EVERYTHING, gammas=(0.0, 1.0, 2.0))
+    assert_same(*batch(softmax, classes, pixels=33 if classes > 4 else 1205), softmax, requires)
 
 
-@pytest.mark.parametrize("reads", EACH)
+@pytest.mark.parametrize("requires", EACH)
 @pytest.mark.parametrize("softmax", [True, False])
-def test_each_thing_read_alone_is_right(softmax, reads):
-    assert_same(*batch(softmax, 5), softmax, reads)
+def test_each_thing_read_alone_is_right(softmax, requires):
+    assert_same(*batch(softmax, 5), softmax, requires)
 
 
-@pytest.mark.parametrize("reads", MARGINS)
+@pytest.mark.parametrize("requires", MARGINS)
 @pytest.mark.parametrize("classes", [1, 3])
-def test_errors_of_margins_are_right(classes, reads):
-    assert_same(*batch(False, classes), False, reads)
+def test_errors_of_margins_are_right(classes, requires):
+    assert_same(*batch(False, classes), False, requires)
 
 
 @pytest.mark.parametrize("part", ["by_label", "by_channel", "label_map", "error_sums"])
@@ -218,13 +230,13 @@ def test_labels_are_any_integers(softmax, dtype):
     logits, target = batch(softmax, 2)
     void = None if dtype == torch.bool else -1 if dtype.is_signed else VOID
     target = target.where(target != VOID, 1 if void is None else void).to(dtype)
-    assert_same(logits, target, softmax, Reads(label_map=True), void)
+    assert_same(logits, target, softmax, Requirements(label_map=True), void)
 
 
 def test_a_void_label_of_minus_one_is_not_255_of_unsigned_labels():
     logits, target = batch(True, 3)
     with pytest.raises(RuntimeError, match="out of range"):
-        computed(logits, target.to(torch.uint8), True, Reads(), void=-1)
+        computed(logits, target.to(torch.uint8), True, Requirements(), void=-1)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
@@ -246,7 +258,7 @@ def test_a_label_out_of_range_is_asserted(softmax, classes, label):
     target[..., -1] = label
     labels = classes if softmax else 2
     with pytest.raises(RuntimeError, match=f"out of range: expected 0 to {labels - 1}, and ignore_index"):
-        computed(logits, target, softmax, Reads())
+        computed(logits, target, softmax, Requirements())
 
 
 @pytest.mark.parametrize("softmax", [True, False])
@@ -262,7 +274,7 @@ def test_programs_never_add_up_more_pixels_than_float32_counts(monkeypatch):
     monkeypatch.setattr(triton_kernels, "softmax_forward", _Recorder(kernel, grids))
     monkeypatch.setattr(triton_backend, "_PROGRAMS", 1)
     logits, target = batch(True, 1, pixels=2**15 + 1, images=1)
-    results = computed(logits, target, True, Reads())
+    results = computed(logits, target, True, Requirements())
     assert grids == [(3,)]
     assert int(results["by_label"][..., 0].sum()) == int((target != VOID).sum())
 
@@ -297,7 +309,7 @@ def test_classes_with_a_logit_of_minus_infinity_have_probability_zero():
     logits, target = batch(True, 70)
     logits[:, :40] = -float("inf")
     target = target.where(target >= 40, VOID)
-    assert_same(logits, target, True, Reads(squares=True))
+    assert_same(logits, target, True, Requirements(squares=True))
 
 
 def test_two_runs_give_the_same_bits():

@@ -7,8 +7,8 @@ from triton.compiler import CompiledKernel
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from lightning_seg.losses.engine import torch_backend, triton_backend
-from lightning_seg.losses.engine.class_sums import Reads, empty_outputs
+from lightning_seg.losses.engine import triton_backend
+from lightning_seg.losses.engine.interface import Gradients, Requirements, empty_outputs
 
 
 class H100:
@@ -38,28 +38,31 @@ def compiled(monkeypatch) -> dict[str, CompiledKernel]:
 
 
 @pytest.mark.parametrize(
-    ("softmax", "classes", "dtype", "reads"),
+    ("softmax", "classes", "dtype", "requires"),
     [
-        (True, 19, torch.bfloat16, Reads()),
-        (True, 19, torch.float32, Reads((1.5, 2.0), True, True, True, "probability", True)),
-        (True, 150, torch.float16, Reads((2.0,), True, True, True, "probability")),
-        (False, 3, torch.bfloat16, Reads((1.5, 2.0), True, True, True, "margin")),
+        (True, 19, torch.bfloat16, Requirements()),
+        (True, 19, torch.float32, Requirements((1.5, 2.0), True, True, True, "probability", True)),
+        (True, 150, torch.float16, Requirements((2.0,), True, True, True, "probability")),
+        (False, 3, torch.bfloat16, Requirements((1.5, 2.0), True, True, True, "margin")),
     ],
 )
-def test_the_kernels_compile_and_only_histograms_are_added_up_atomically(softmax, classes, reads, dtype, compiled):
+def test_the_kernels_compile_and_only_histograms_are_added_up_atomically(softmax, classes, requires, dtype, compiled):
     logits = torch.zeros(2, classes, 4096, dtype=dtype)
     target = torch.zeros((2, 4096) if softmax else logits.shape, dtype=torch.uint8)
-    outputs = empty_outputs(logits, softmax, reads)
+    outputs = empty_outputs(logits, softmax, requires)
     by_label, by_channel, label_map, error_sums, _, normalizer = outputs
-    triton_backend.forward(logits, target, softmax, 255, reads, outputs)
-    gradients = torch_backend.Gradients(
-        by_label, by_channel, label_map if reads.label_map else None, error_sums if reads.errors != "none" else None
+    triton_backend.forward(logits, target, softmax, 255, requires, outputs)
+    gradients = Gradients(
+        by_label,
+        by_channel,
+        label_map if requires.label_map else None,
+        error_sums if requires.errors != "none" else None,
     )
-    triton_backend.backward(gradients, logits, target, normalizer, softmax, 255, reads)
+    triton_backend.backward(gradients, logits, target, normalizer, softmax, 255, requires)
     task = "softmax" if softmax else "sigmoid"
     assert set(compiled) == {f"{task}_forward", f"{task}_backward"}
     forward, backward = compiled[f"{task}_forward"].asm, compiled[f"{task}_backward"].asm
     assert forward["cubin"]
     assert backward["cubin"]
-    assert ("atom.global" in forward["ptx"]) == (reads.errors != "none")
+    assert ("atom.global" in forward["ptx"]) == (requires.errors != "none")
     assert "atom.global" not in backward["ptx"]

@@ -1,0 +1,138 @@
+"""What the operator `class_sums` and its back ends share: what is asked for, the sums, and their gradients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_seg.losses.engine.error_bins import MARGIN_BINS, PROBABILITY_BINS, ErrorBins
+
+Errors = Literal["none", "probability", "margin"]
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a loss reads of the logits beyond the sums that all have: Σ 1, Σ ℓ, Σ p_y and Σ p_c.
+
+    Args:
+        gammas: the exponents γ whose Σ (1 - p_y)^γ ℓ are read.
+        squares: Σ p_c².
+        uniform: Σ log p_c, or in tasks with a sigmoid Σ ½(log p_c + log(1 - p_c)).
+        label_map: ℓ of each pixel.
+        errors: the histogram of the errors of probabilities, |p_c - [y = c]|, or of margins, max(0, 1 ∓ z_c).
+        errors_per_image: a histogram for each image, instead of one of the batch.
+    """
+
+    gammas: tuple[float, ...] = ()
+    squares: bool = False
+    uniform: bool = False
+    label_map: bool = False
+    errors: Errors = "none"
+    errors_per_image: bool = False
+
+    def __or__(self, other: "Requirements") -> "Requirements":
+        """What two losses read together; if their histograms are of different errors, the first one's."""
+        return Requirements(
+            gammas=tuple(sorted({*self.gammas, *other.gammas})),
+            squares=self.squares or other.squares,
+            uniform=self.uniform or other.uniform,
+            label_map=self.label_map or other.label_map,
+            errors=other.errors if self.errors == "none" else self.errors,
+            errors_per_image=self.errors_per_image or other.errors_per_image,
+        )
+
+    @property
+    def bins(self) -> ErrorBins:
+        """The bins of the histogram."""
+        return MARGIN_BINS if self.errors == "margin" else PROBABILITY_BINS
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """What `class_sums` returns; what `Requirements` does not name has no elements. Sums are `sum_dtype(logits)`.
+
+    Attributes:
+        by_label: (N, *labels, 3 + len(gammas)): Σ 1, Σ ℓ, Σ p_y and Σ (1 - p_y)^γ ℓ; labels are (C,) of the softmax,
+            and (C, 2) of the sigmoid, the labels 0 and 1 of each channel.
+        by_channel: (N, C, 1 + squares + uniform): Σ p_c, Σ p_c², Σ log p_c.
+        label_map: ℓ in the target's shape, float32 or float64, 0 at void pixels.
+        error_sums: (G, C, 2, bins), the sums of errors of label other, label own, over G = N or 1 images.
+        error_counts: int64 of the same shape, their number; it has no gradient.
+        requires: what they were asked for.
+    """
+
+    by_label: Tensor
+    by_channel: Tensor
+    label_map: Tensor
+    error_sums: Tensor
+    error_counts: Tensor
+    requires: Requirements
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "ClassSums":
+        """The function of each tensor."""
+        return ClassSums(
+            function(self.by_label),
+            function(self.by_channel),
+            function(self.label_map),
+            function(self.error_sums),
+            function(self.error_counts),
+            self.requires,
+        )
+
+    def over_images(self) -> "ClassSums":
+        """The sums over all images, as those of one; the map of pixels is gone."""
+        sums = self.map(lambda sums: sums.sum(0, keepdim=True))
+        return replace(sums, label_map=self.label_map.new_empty(0))
+
+    def __add__(self, other: "ClassSums") -> "ClassSums":
+        """The sums of the pixels of both, for which `over_images` was called."""
+        return ClassSums(
+            self.by_label + other.by_label,
+            self.by_channel + other.by_channel,
+            self.label_map,
+            self.error_sums + other.error_sums,
+            self.error_counts + other.error_counts,
+            self.requires,
+        )
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The gradients of `ClassSums`, each None where it is 0."""
+
+    by_label: Tensor | None
+    by_channel: Tensor | None
+    label_map: Tensor | None
+    error_sums: Tensor | None
+
+
+def empty_outputs(
+    logits: Tensor, softmax: bool, requires: Requirements
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Unwritten tensors for the fields of `ClassSums`, and for log Σ exp z of each pixel, which the softmax keeps."""
+    images, classes, pixels = logits.shape
+    dtype = sum_dtype(logits)
+    labels = (classes,) if softmax else (classes, 2)
+    groups = 0 if requires.errors == "none" else images if requires.errors_per_image else 1
+    maps = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    map_shape = (images, pixels) if softmax else (images, classes, pixels)
+    return (
+        logits.new_empty(images, *labels, 3 + len(requires.gammas), dtype=dtype),
+        logits.new_empty(images, classes, 1 + requires.squares + requires.uniform, dtype=dtype),
+        logits.new_empty(map_shape if requires.label_map else (0,), dtype=maps),
+        logits.new_empty(groups, classes, 2, requires.bins.count, dtype=dtype),
+        logits.new_empty(groups, classes, 2, requires.bins.count, dtype=torch.int64),
+        logits.new_empty((images, pixels) if softmax else (0,), dtype=maps),
+    )
+
+
+def sum_dtype(logits: Tensor) -> torch.dtype:
+    """float64, since float32 sums of ones stop at 2²⁴; float32 on a device that has no float64."""
+    return torch.float32 if logits.device.type == "mps" else torch.float64
+
+
+def wide_dtype(logits: Tensor) -> torch.dtype:
+    """What logits are computed in: half precision in float32."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32

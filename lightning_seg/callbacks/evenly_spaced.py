@@ -41,7 +41,7 @@ def predict_spread(trainer: Trainer, pl_module: Any, loaders: Any, count: int) -
     dataset: Any = getattr(loader, "dataset", None)
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise TypeError(
-            f"pictures are spread over a data set with a length, and a {type(dataset or loader).__name__} came: "
+            f"pictures need a map-style data set with a length, but got a {type(dataset or loader).__name__}: "
             "leave them out (~callbacks.pictures ~callbacks.validation)."
         )
     predictions = []

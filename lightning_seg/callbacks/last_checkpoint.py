@@ -52,8 +52,8 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: str | Path, every_minutes: float | None) -> None:
         if isinstance(every_minutes, str) or (every_minutes is not None and not every_minutes >= 0):
             raise ValueError(
-                f"every_minutes={every_minutes} is no number of minutes: give 0 or more, or null to write a checkpoint "
-                "at the end of each epoch only."
+                f"every_minutes={every_minutes} is not a number of minutes: give 0 or more, or null to write a "
+                "checkpoint at the end of each epoch only."
             )
         self.path = Path(path)
         self.every_minutes = every_minutes

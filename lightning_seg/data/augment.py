@@ -59,8 +59,8 @@ def training_augmentation(
     if ignore_index is None and (rotation or smallest < 1):
         raise ValueError(
             f"augment.rotation={rotation} and augment.scale=[{smallest}, {largest}] leave empty corners, which have no "
-            "class: set data.ignore_index to a value that is no class (255 for instance), or rotation=0 and no scale "
-            "below 1."
+            "class: set data.ignore_index to a value that is not a class (255, for instance), or rotation=0 and no "
+            "scale below 1."
         )
     fill = {tv_tensors.Image: 0.0, tv_tensors.Mask: 0 if ignore_index is None else ignore_index}
     steps: list[torch.nn.Module] = []

@@ -198,7 +198,7 @@ class FolderDataModule(SegmentationDataModule):
 
     def _splits(self) -> dict[str, list[Pair]]:
         if not self.root.is_dir():
-            raise ValueError(f"data.root={self.root} is no folder.")
+            raise ValueError(f"data.root={self.root} is not a directory.")
         folders = [split for split in ("train", "val", "test") if (self.root / split).is_dir()]
         if not folders:
             if not (self.root / "images").is_dir():

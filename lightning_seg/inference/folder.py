@@ -206,7 +206,7 @@ def _sources(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
         raise FileNotFoundError(f"input={input} does not exist.")
     if input.is_file():
         if input.suffix.lower() not in IMAGE_SUFFIXES:
-            raise ValueError(f"input={input} is no image by its suffix; known are {known}.")
+            raise ValueError(f"input={input} is not an image file; expected a suffix of {known}.")
         return [(input, Path())]
     if input.resolve() == output.resolve():
         raise ValueError(f"output={output} is the input folder, so masks would be taken for images: name another one.")

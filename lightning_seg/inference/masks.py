@@ -65,7 +65,7 @@ def overlay(image: Tensor, labels: Labels, palette: Palette, opacity: float = 0.
         raise ValueError(f"opacity={opacity} is not in 0 ... 1.")
     if image.ndim != 3 or image.shape[0] != 3 or tuple(image.shape[1:]) != labels.shape:
         raise ValueError(
-            f"an image (3, H, W) with labels (H, W) is expected, but {tuple(image.shape)} with {labels.shape} came."
+            f"expected an image (3, H, W) with labels (H, W), but got {tuple(image.shape)} with {labels.shape}."
         )
     check_labels(labels, palette)
     pixels = 255 * image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
@@ -97,7 +97,7 @@ def probabilities_file(
 def check_labels(labels: Labels, palette: Palette) -> None:
     """Refuses labels that are not integers `(H, W)` with a colour each."""
     if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "ui":
-        raise ValueError(f"labels must be integers of shape (H, W), but {labels.dtype} of shape {labels.shape} came.")
+        raise ValueError(f"expected integer labels of shape (H, W), but got {labels.dtype} of shape {labels.shape}.")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(palette):
         label = low if low < 0 else high

@@ -52,13 +52,13 @@ def prediction_picture(
     """
     if not images or not len(images) == len(truths) == len(predictions):
         raise ValueError(
-            f"at least one image, and as many truths and predictions, are expected, but {len(images)}, {len(truths)} "
-            f"and {len(predictions)} came."
+            f"expected at least one image, and as many targets and predictions, but got {len(images)}, {len(truths)} "
+            f"and {len(predictions)}."
         )
     if len(palette) == len(class_names) + 1:
         class_names = ["background", *class_names]
     if len(palette) != len(class_names):
-        raise ValueError(f"{len(palette)} colours came for {len(class_names)} class names: give one for each.")
+        raise ValueError(f"got {len(palette)} colors for {len(class_names)} class names; expected one for each.")
     colours = np.array([tuple(colour) for colour in palette], dtype=np.uint8)
     rows = [
         _cells(image, _labels(truth), _labels(prediction), colours, ignore_index)
@@ -100,8 +100,8 @@ def _cells(
     height, width = int(image.shape[-2]), int(image.shape[-1])
     if truth.shape != (height, width) or prediction.shape != (height, width):
         raise ValueError(
-            f"an image of {height} x {width} came with a truth of shape {truth.shape} and a prediction of shape "
-            f"{prediction.shape}: all must be of one size."
+            f"expected target and prediction of the image's size {height} x {width}, but got {tuple(truth.shape)} and "
+            f"{tuple(prediction.shape)}."
         )
     larger = max(height, width)
     factor = _CELL // larger if larger <= _CELL else _CELL / larger

@@ -52,7 +52,7 @@ def predict_tiled(
         ValueError: the image has another shape, or `tile` leaves no centre.
     """
     if image.ndim != 4 or len(image) != 1 or image.numel() == 0:
-        raise ValueError(f"an image of shape (1, channels, H, W) is expected, but {tuple(image.shape)} came.")
+        raise ValueError(f"expected an image of shape (1, channels, H, W), but got {tuple(image.shape)}.")
     if margin < 0 or tile <= 2 * margin:
         raise ValueError(
             f"tile={tile} leaves no centre between two margins of margin={margin}: "

@@ -33,7 +33,7 @@ def report_contents(runs: Sequence[Run], jobs: Sequence[Job] = ()) -> dict[str, 
         ValueError: there are no runs.
     """
     if not runs:
-        raise ValueError("no run came: give at least one.")
+        raise ValueError("got no runs; expected at least one.")
     parameters = swept_parameters([run.config for run in runs])
     scores = _score_names(runs)
     members = sorted(group_runs(parameters, len(runs)), key=lambda group: _descending(_score(runs, group, scores[0])))

@@ -198,7 +198,7 @@ def _config(path: Path) -> dict[str, Any]:
     except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is no configuration: a mapping is expected.")
+        raise ValueError(f"{path} is not a configuration: expected a mapping.")
     return {str(name): value for name, value in config.items()}
 
 
@@ -223,7 +223,7 @@ def _curves(path: Path) -> dict[str, list[float]]:
             names = list(reader.fieldnames or [])
             rows = [[float(row[name]) if row[name] else math.nan for name in names] for row in reader]
     except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table of numbers ({error}): remove it, or the run.") from error
+        raise ValueError(f"{path} is not a table of numbers ({error}): remove it, or the run.") from error
     return {name: [row[column] for row in rows] for column, name in enumerate(names)}
 
 

@@ -164,7 +164,7 @@ def test_pictures_say_that_a_stream_of_images_has_no_middle(tmp_path):
             yield torch.rand(3, 4, 6), torch.zeros(4, 6, dtype=torch.int64)
 
     pictures = PredictionPictures(tmp_path / "predictions.png", PALETTE, ["a", "b"])
-    with pytest.raises(TypeError, match="a Stream came: leave them out"):
+    with pytest.raises(TypeError, match="but got a Stream: leave them out"):
         trainer(tmp_path, pictures).test(Tiny(), DataLoader(Stream()), verbose=False)
 
 

@@ -215,7 +215,7 @@ def test_checkpoints_are_written_as_often_as_asked(
 
 @pytest.mark.parametrize("every_minutes", [-1, "often", float("nan")])
 def test_a_time_that_is_none_is_refused(tmp_path: Path, every_minutes: Any) -> None:
-    with pytest.raises(ValueError, match=rf"every_minutes={every_minutes} is no number of minutes"):
+    with pytest.raises(ValueError, match=rf"every_minutes={every_minutes} is not a number of minutes"):
         LastCheckpoint(tmp_path / "last.ckpt", every_minutes)
 
 

@@ -222,7 +222,7 @@ def test_without_the_check_a_mistake_is_named_when_the_file_is_used(tmp_path: Pa
 
 
 def test_wrong_roots_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.root=.*nowhere is no folder"):
+    with pytest.raises(ValueError, match=r"data\.root=.*nowhere is not a directory"):
         folder(tmp_path / "nowhere").setup("fit")
     with pytest.raises(ValueError, match="holds neither train/"):
         folder(tmp_path).setup("fit")

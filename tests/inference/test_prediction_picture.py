@@ -45,11 +45,11 @@ def test_the_binary_task_names_its_background():
 
 def test_numbers_and_sizes_that_differ_are_refused():
     image, labels = torch.rand(3, 4, 4), torch.zeros(4, 4, dtype=torch.int64)
-    with pytest.raises(ValueError, match="1, 1 and 0 came"):
+    with pytest.raises(ValueError, match="got 1, 1 and 0"):
         prediction_picture([image], [labels], [], PALETTE, NAMES)
     with pytest.raises(ValueError, match="all must be of one size"):
         prediction_picture([image], [labels], [labels[:2]], PALETTE, NAMES)
-    with pytest.raises(ValueError, match="3 colours came for 1 class names"):
+    with pytest.raises(ValueError, match="got 3 colors for 1 class names"):
         prediction_picture([image], [labels], [labels], PALETTE, ["one"])
     with pytest.raises(ValueError, match="label 9 has no colour"):
         prediction_picture([image], [labels + 9], [labels], PALETTE, NAMES)

@@ -91,5 +91,5 @@ def test_runs_are_named_by_where_their_folders_part(write_run: WriteRun, tmp_pat
 
 
 def test_no_runs_make_no_page() -> None:
-    with pytest.raises(ValueError, match="no run came"):
+    with pytest.raises(ValueError, match="got no runs"):
         report_contents([])

@@ -72,7 +72,7 @@ class CompoundLoss(nn.Module):
             ValueError: there are distances and no term reads them, or they do not fit.
         """
         if distances is not None and not self.reads_distances:
-            raise ValueError(f"no term of {sorted(self.terms)} reads distances, and some came; leave them out.")
+            raise ValueError(f"no term of {sorted(self.terms)} uses distances, but got some; leave them out.")
         values = self._term_values(logits, target, distances)
         self.last_values = {name: value.detach() for name, value in values.items()}
         # A weight of 0 leaves nothing out: DistributedDataParallel waits for the gradient of every parameter.

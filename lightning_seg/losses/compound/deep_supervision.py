@@ -79,13 +79,13 @@ class DeepSupervisionLoss(nn.Module):
     def _weights_for(self, logits: Sequence[Tensor]) -> list[float]:
         sizes = [tuple(output.shape[2:]) for output in logits]
         if not sizes:
-            raise ValueError("no logits came; give one tensor or several, from fine to coarse.")
+            raise ValueError("got no logits; expected one tensor or several, from fine to coarse.")
         if not all(_is_coarser(coarse, fine) for fine, coarse in pairwise(sizes)):
             raise ValueError(f"logits of the sizes {', '.join(map(str, sizes))} do not go from fine to coarse.")
         if self.weights is None:
             return [0.5**level for level in range(len(sizes))]
         if len(self.weights) != len(sizes):
-            raise ValueError(f"weights has {len(self.weights)} numbers and {len(sizes)} logits came.")
+            raise ValueError(f"got {len(sizes)} logits for {len(self.weights)} weights; expected one each.")
         return self.weights
 
 

@@ -183,7 +183,7 @@ def test_distances_that_do_not_fit_are_refused(batch):
 def test_distances_are_refused_where_no_term_reads_them(batch):
     loss = CrossEntropyDiceLoss(ignore_index=255)
     assert not loss.reads_distances
-    with pytest.raises(ValueError, match=r"^no term of \['cross_entropy', 'dice'\] reads distances, and some came"):
+    with pytest.raises(ValueError, match=r"^no term of \['cross_entropy', 'dice'\] uses distances, but got some"):
         loss(*batch, torch.zeros(2, 4, 6, 5))
     with pytest.raises(ValueError, match=r"^no term of \['cross_entropy', 'dice'\] reads distances\.$"):
         loss.target_distances(batch[1], 4)

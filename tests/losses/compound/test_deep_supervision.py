@@ -103,8 +103,8 @@ def test_it_compiles_without_a_graph_break():
 @pytest.mark.parametrize(
     ("weights", "sizes", "message"),
     [
-        ([1, 0.5], [(8, 8)], "weights has 2 numbers and 1 logits came"),
-        (None, [], "no logits came"),
+        ([1, 0.5], [(8, 8)], "got 1 logits for 2 weights"),
+        (None, [], "got no logits"),
         (None, [(4, 4), (8, 8)], r"logits of the sizes \(4, 4\), \(8, 8\) do not go from fine to coarse"),
         (None, [(8, 8), (4, 9)], "do not go from fine to coarse"),
         (None, [(8, 8), (4,)], "do not go from fine to coarse"),

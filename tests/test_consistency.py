@@ -101,11 +101,11 @@ def test_unlabelled_images_are_trained_on_and_void_pixels_too():
         network.load_state_dict(start)
         torch.manual_seed(4)
         results.append(trained_step(module(network, 5.0), [batch]))
-    labelled, both, nothing_but_void = results
-    assert not torch.equal(labelled[0], both[0])
+    labeled, both, nothing_but_void = results
+    assert not torch.equal(labeled[0], both[0])
     # Without a single label the supervised loss is 0, and the term remains as it was.
     assert nothing_but_void[1]["train/loss"] == 0
-    assert nothing_but_void[1]["train/loss/consistency"] == labelled[1]["train/loss/consistency"] > 0
+    assert nothing_but_void[1]["train/loss/consistency"] == labeled[1]["train/loss/consistency"] > 0
     assert not torch.equal(nothing_but_void[0], start["weight"])
 
 

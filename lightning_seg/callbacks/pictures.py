@@ -13,7 +13,7 @@ from lightning_seg.inference.pictures import prediction_picture
 class PredictionPictures(Callback):
     """Writes a picture of images spread evenly over the test set: image, truth, prediction, errors.
 
-    Neighbours in a data set are often frames of one film. Only these images are predicted once more, after the test.
+    Neighbors in a data set are often frames of one film. Only these images are predicted once more, after the test.
     With several test loaders the first one is shown. A picture of an earlier test in the same place is replaced.
 
     Args:
@@ -24,7 +24,7 @@ class PredictionPictures(Callback):
         ignore_index: the mask value of void pixels.
 
     Raises:
-        ValueError: `count` is not positive; in a test, the task is multilabel, whose masks have no single colour.
+        ValueError: `count` is not positive; in a test, the task is multilabel, whose masks have no single color.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class PredictionPictures(Callback):
         if count < 1:
             raise ValueError(f"count={count} images cannot be shown: give at least 1, or leave the callback out.")
         self.path = Path(path)
-        self.palette = [tuple(int(value) for value in colour) for colour in palette]
+        self.palette = [tuple(int(value) for value in color) for color in palette]
         self.class_names = [str(name) for name in class_names]
         self.count = count
         self.ignore_index = ignore_index

@@ -48,7 +48,7 @@ class ValidationSamples(Callback):
         if count < 1 or size < 1:
             raise ValueError(f"count={count} and size={size} must be 1 at least: or leave the callback out.")
         self.path = Path(path)
-        self.palette = [[int(value) for value in colour] for colour in palette]
+        self.palette = [[int(value) for value in color] for color in palette]
         self.class_names = [str(name) for name in class_names]
         self.count = count
         self.size = size

@@ -35,7 +35,7 @@ def predict(composed: DictConfig) -> PredictedFiles:
         module,
         config["input"],
         config["output"],
-        palette=[tuple(colour) for colour in data["palette"]],
+        palette=[tuple(color) for color in data["palette"]],
         scale=data.get("scale", 1.0),
         **{name: config[name] for name in ("tile", "margin", "overlay", "probabilities", "overwrite")},
     )

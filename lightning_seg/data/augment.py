@@ -25,7 +25,7 @@ def training_augmentation(
     ignore_index: int | None,
     dihedral: float = 0.0,
 ) -> v2.Compose:
-    """Zoom and rotation, crop, flips, quarter turns, colours and blur, in this order; what is zero or None is left out.
+    """Zoom and rotation, crop, flips, quarter turns, colors and blur, in this order; what is zero or None is left out.
 
     The result takes a mapping with a `tv_tensors.Image`, float in [0, 1], and a `tv_tensors.Mask`, and gives one.
     Without `crop_size` the size stays. Pixels that a rotation, a zoom or a crop brings in from outside are black in
@@ -40,7 +40,7 @@ def training_augmentation(
         brightness: largest change, as a share of the image's own; likewise `contrast` and `saturation`.
         contrast: see `brightness`.
         saturation: see `brightness`.
-        hue: largest change, at most 0.5, where 1 is once round the colour circle.
+        hue: largest change, at most 0.5, where 1 is once round the color circle.
         blur: probability of a Gaussian blur.
         ignore_index: the mask value of void pixels. None allows neither rotation nor zooming out, whose empty corners
             need it; a crop larger than the image then repeats the image's last row and column.

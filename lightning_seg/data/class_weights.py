@@ -14,7 +14,7 @@ from torch import Tensor
 
 def inverse_frequency(pixels: Tensor) -> Tensor:
     """Weights in proportion to 1 / n_c, with n_c the pixels of class c: every class weighs the same as a whole."""
-    return _normalised(1 / pixels.double().sum(0))
+    return _normalized(1 / pixels.double().sum(0))
 
 
 def median_frequency(pixels: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def median_frequency(pixels: Tensor) -> Tensor:
     """
     pixels = pixels.double()
     pixels_of_its_images = ((pixels > 0) * pixels.sum(1, keepdim=True)).sum(0)
-    return _normalised(pixels_of_its_images / pixels.sum(0))
+    return _normalized(pixels_of_its_images / pixels.sum(0))
 
 
 def effective_number(pixels: Tensor, beta: float | None = None) -> Tensor:
@@ -47,7 +47,7 @@ def effective_number(pixels: Tensor, beta: float | None = None) -> Tensor:
     counts = pixels.double().sum(0)
     mean_count = counts.sum() / (counts > 0).sum()
     log_beta = torch.log1p(-1 / mean_count) if beta is None else torch.tensor(beta, dtype=torch.float64).log()
-    return _normalised(1 / -torch.expm1(counts * log_beta))
+    return _normalized(1 / -torch.expm1(counts * log_beta))
 
 
 ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -55,7 +55,7 @@ ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _normalised(weights: Tensor) -> Tensor:
+def _normalized(weights: Tensor) -> Tensor:
     """`weights` with mean 1, where those of absent classes, divided by 0, become 0."""
     weights = weights.masked_fill(~weights.isfinite(), 0.0)
     return weights * (weights > 0).sum() / weights.sum()

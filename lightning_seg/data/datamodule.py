@@ -66,7 +66,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
             `training_augmentation`.
         mean: per channel, what `SegmentationModule` subtracts from an image; kept as an attribute for it.
         std: per channel, what it divides by.
-        palette: one (red, green, blue) for each mask value. Default: PASCAL VOC's colours.
+        palette: one (red, green, blue) for each mask value. Default: PASCAL VOC's colors.
 
     Raises:
         ValueError: arguments that contradict each other.
@@ -106,8 +106,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.augment = augment
         self.mean = None if mean is None else [float(value) for value in mean]
         self.std = None if std is None else [float(value) for value in std]
-        colours = default_palette(self.num_values) if palette is None else palette
-        self.palette = [(int(red), int(green), int(blue)) for red, green, blue in colours]
+        colors = default_palette(self.num_values) if palette is None else palette
+        self.palette = [(int(red), int(green), int(blue)) for red, green, blue in colors]
         self._check_arguments()
         self.train_set: Dataset[Sample] | None = None
         self.unlabelled_set: Dataset[Any] | None = None
@@ -116,12 +116,12 @@ class SegmentationDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled and augmented batches; a last, smaller one is left out unless it is the only one."""
-        labelled = ready(self.train_set, "fit")
+        labeled = ready(self.train_set, "fit")
         trainer = self.trainer
         dataset = FewImages(
-            labelled,
+            labeled,
             repeats=self.train_repeats,
-            unlabelled=labelled if self.unlabelled_set is None else self.unlabelled_set,
+            unlabelled=labeled if self.unlabelled_set is None else self.unlabelled_set,
             per_image=self.unlabelled_per_image if self._reads_unlabelled() else 0,
         )
         processes, rank, seed = 1, 0, torch.initial_seed()
@@ -248,8 +248,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
                 raise ValueError(f"data.{name}={getattr(self, name)}, but it must be 0 or more.")
         if len(self.palette) < self.num_values:
             raise ValueError(
-                f"the palette has {len(self.palette)} colours, but masks hold {self.num_values} values: "
-                "give a colour for each."
+                f"the palette has {len(self.palette)} colors, but masks hold {self.num_values} values: "
+                "give a color for each."
             )
 
 

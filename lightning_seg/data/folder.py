@@ -16,7 +16,7 @@ from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModul
 from lightning_seg.data.few_labels import check_enough, check_limit
 from lightning_seg.data.images import image_size, load_image, scaled_size
 from lightning_seg.data.inspection import check_sizes, describe_counts, inspect_pairs
-from lightning_seg.data.masks import Colours, check_color_table, check_values, load_mask
+from lightning_seg.data.masks import Colors, check_color_table, check_values, load_mask
 from lightning_seg.data.pairs import Pair, choose, find_images, find_pairs, split_off
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,8 @@ class FolderDataset(Dataset[Sample]):
         *,
         num_values: int,
         ignore_index: int | None = None,
-        color_table: Colours | None = None,
-        void_colors: Colours = (),
+        color_table: Colors | None = None,
+        void_colors: Colors = (),
         scale: float = 1.0,
         scale_mask: bool = False,
         augment: Augment | None = None,
@@ -119,8 +119,8 @@ class FolderDataModule(SegmentationDataModule):
         test_fraction: share that becomes the test split; 0 for none.
         seed: of the splits, and of the choice of `train_limit`.
         scale: images are resized by it. Training masks are too; others keep their size, at which scores are taken.
-        color_table: [red, green, blue] of each class in order, if masks are in colours.
-        void_colors: colours of void pixels.
+        color_table: [red, green, blue] of each class in order, if masks are in colors.
+        void_colors: colors of void pixels.
         check_masks: whether `setup` reads every mask of its stage once to find mistakes and count pixels. Each is
             also checked when it is used.
         train_limit: only so many training images, chosen by `seed`, keep their masks, and a larger choice holds every
@@ -142,8 +142,8 @@ class FolderDataModule(SegmentationDataModule):
         test_fraction: float,
         seed: int,
         scale: float = 1.0,
-        color_table: Colours | None = None,
-        void_colors: Colours | None = None,
+        color_table: Colors | None = None,
+        void_colors: Colors | None = None,
         check_masks: bool = True,
         train_limit: int | None = None,
         **options: Any,
@@ -162,8 +162,8 @@ class FolderDataModule(SegmentationDataModule):
         self.test_fraction = test_fraction
         self.seed = seed
         self.scale = scale
-        self.color_table = None if color_table is None else [list(colour) for colour in color_table]
-        self.void_colors = [list(colour) for colour in void_colors or ()]
+        self.color_table = None if color_table is None else [list(color) for color in color_table]
+        self.void_colors = [list(color) for color in void_colors or ()]
         self.check_masks = check_masks
         self.train_limit = train_limit
         if self.color_table is not None:

@@ -17,7 +17,7 @@ _ORIENTATION = 0x0112
 def load_image(path: str | Path, scale: float = 1.0) -> Tensor:
     """An image as float32 `(3, H, W)` in [0, 1], upright by its EXIF orientation.
 
-    Grey images get three equal channels, an alpha channel is dropped, 16-bit grey is divided by 65535.
+    Gray images get three equal channels, an alpha channel is dropped, 16-bit gray is divided by 65535.
 
     Args:
         path: JPEG, PNG, TIFF or anything else that Pillow reads.
@@ -31,12 +31,12 @@ def load_image(path: str | Path, scale: float = 1.0) -> Tensor:
     if image.mode == "F":
         raise ValueError(f"{path} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits.")
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.float32)
-        if grey.min() < 0 or grey.max() > 65535:
+        gray = np.asarray(image).astype(np.float32)
+        if gray.min() < 0 or gray.max() > 65535:
             raise ValueError(
-                f"{path} holds pixels from {grey.min():.0f} to {grey.max():.0f}: save it with 8 or 16 bits."
+                f"{path} holds pixels from {gray.min():.0f} to {gray.max():.0f}: save it with 8 or 16 bits."
             )
-        pixels = torch.from_numpy(grey / 65535).expand(3, -1, -1)
+        pixels = torch.from_numpy(gray / 65535).expand(3, -1, -1)
     else:
         pixels = torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0).float() / 255
     pixels = pixels.contiguous()

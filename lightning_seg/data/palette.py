@@ -1,11 +1,11 @@
-"""Colours of the classes in pictures and index masks."""
+"""Colors of the classes in pictures and index masks."""
 
 
 def default_palette(count: int) -> list[tuple[int, int, int]]:
-    """The first `count` colours of PASCAL VOC's colour map; the first is black.
+    """The first `count` colors of PASCAL VOC's color map; the first is black.
 
-    The bits of an index are dealt in turn to red, green and blue, highest bit of the colour first, so that all 256
-    colours differ.
+    The bits of an index are dealt in turn to red, green and blue, highest bit of the color first, so that all 256
+    colors differ.
 
     Args:
         count: 0 to 256, what an index PNG can hold.
@@ -14,11 +14,11 @@ def default_palette(count: int) -> list[tuple[int, int, int]]:
         ValueError: `count` is outside this range.
     """
     if not 0 <= count <= 256:
-        raise ValueError(f"the palette has 256 colours and {count} were asked for: give your own palette.")
-    colours = []
+        raise ValueError(f"the palette has 256 colors and {count} were asked for: give your own palette.")
+    colors = []
     for index in range(count):
         red, green, blue = (
             sum((index >> (3 * place + channel) & 1) << (7 - place) for place in range(8)) for channel in range(3)
         )
-        colours.append((red, green, blue))
-    return colours
+        colors.append((red, green, blue))
+    return colors

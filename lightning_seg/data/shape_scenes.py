@@ -11,7 +11,7 @@ CLASS_NAMES = ("background", "disc", "square", "triangle", "line", "dot")
 VOID = 255  # In a scene's labels: the rim of background around an object.
 _FINE = 3  # Objects are drawn this many times finer, then averaged, which smooths their edges.
 _HUES = (0.0, 0.0, 0.14, 0.32, 0.58, 0.86)
-_HUE_SPREAD = 0.03  # Wide enough that neighbouring classes share colours, so that shape matters.
+_HUE_SPREAD = 0.03  # Wide enough that neighboring classes share colors, so that shape matters.
 
 Array = npt.NDArray[np.float32]
 
@@ -42,8 +42,8 @@ def draw_scene(generator: np.random.Generator, size: int) -> tuple[npt.NDArray[n
     kinds += [4] * int(generator.integers(1, 4)) + [5] * int(generator.integers(0, 5))
     for index, kind in enumerate(kinds):
         alpha = _cover(generator, kind, float(radii[index]) if index < len(radii) else 0.0, size)
-        colour = _colour(generator, kind) * (1 + generator.uniform(-0.35, 0.35) * _ramp(generator, size))[..., None]
-        image += alpha[..., None] * (colour - image)
+        color = _color(generator, kind) * (1 + generator.uniform(-0.35, 0.35) * _ramp(generator, size))[..., None]
+        image += alpha[..., None] * (color - image)
         labels[alpha > 0.5] = kind
     image *= (1 + 0.3 * _ramp(generator, size))[..., None]
     image += generator.normal(0, 0.035, image.shape)
@@ -78,13 +78,13 @@ def _cover(generator: np.random.Generator, kind: int, radius: float, size: int) 
     return _unit(canvas.reduce(_FINE))
 
 
-def _colour(generator: np.random.Generator, kind: int) -> Array:
+def _color(generator: np.random.Generator, kind: int) -> Array:
     hue = (_HUES[kind] + generator.normal(0, _HUE_SPREAD)) % 1
     return np.array(colorsys.hsv_to_rgb(hue, generator.uniform(0.55, 0.9), generator.uniform(0.6, 0.95)), np.float32)
 
 
 def _background(generator: np.random.Generator, size: int) -> Array:
-    """Dull cloudy colours: coarse noise, enlarged."""
+    """Dull cloudy colors: coarse noise, enlarged."""
     coarse = generator.uniform(0.25, 0.6) + generator.normal(0, 0.08, (5, 5, 1)) + generator.normal(0, 0.025, (5, 5, 3))
     small = Image.fromarray((coarse.clip(0, 1) * 255).astype(np.uint8))
     return _unit(small.resize((size, size), Image.Resampling.BICUBIC))

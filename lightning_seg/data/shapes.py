@@ -82,7 +82,7 @@ class ShapesDataModule(SegmentationDataModule):
     """Generated images of objects, to try the tool, a loss or a network in minutes.
 
     Large and small objects, thin lines, dots as a class below 1% of the pixels, a void rim around objects, and
-    colours that classes share.
+    colors that classes share.
 
     Args:
         num_train: number of training images.
@@ -123,11 +123,11 @@ class ShapesDataModule(SegmentationDataModule):
         """Draws the images that the stage (`fit`, `validate`, `test` or None, all) needs."""
         if stage in ("fit", None) and self.train_set is None:
             total = self.counts["train"]
-            labelled = total if self.train_limit is None else self.train_limit
-            check_enough(labelled, total)
-            self.train_set = self._draw("train", labelled, self.augment)
-            if labelled < total:
-                self.unlabelled_set = self._draw("train", total - labelled, self.augment, first=labelled)
+            labeled = total if self.train_limit is None else self.train_limit
+            check_enough(labeled, total)
+            self.train_set = self._draw("train", labeled, self.augment)
+            if labeled < total:
+                self.unlabelled_set = self._draw("train", total - labeled, self.augment, first=labeled)
         if stage in ("fit", "validate", None) and self.val_set is None:
             self.val_set = self._draw("val", self.counts["val"])
         if stage in ("test", None) and self.test_set is None:

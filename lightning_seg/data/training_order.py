@@ -97,5 +97,5 @@ def _random_numbers_of(words: np.ndarray) -> Iterator[None]:
 
 
 def _words(*numbers: int) -> np.ndarray:
-    """Four uint32 that depend on all the numbers, so that neighbouring seeds and epochs have nothing in common."""
+    """Four uint32 that depend on all the numbers, so that neighboring seeds and epochs have nothing in common."""
     return np.random.SeedSequence(numbers).generate_state(4)

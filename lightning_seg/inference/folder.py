@@ -83,7 +83,7 @@ def predict_files(
     """Predicts an image, or all images of a folder and its sub-folders, which are kept below `output`.
 
     For an image `NAME.jpg` it writes `NAME.png`, an index mask at the image's own size, as displayed (EXIF orientation
-    applied); `NAME_overlay.png`, the image with the mask's colours over it; `NAME_probabilities.npy`, float16
+    applied); `NAME_overlay.png`, the image with the mask's colors over it; `NAME_probabilities.npy`, float16
     `(num_classes, H, W)`. A multilabel module has no index masks: for it only probabilities are written, and they must
     be asked for. Hidden files, and what lies in `output`, are not taken as input. All mistakes but unreadable images
     are found before anything is written.
@@ -95,7 +95,7 @@ def predict_files(
         palette: `(red, green, blue)` of each mask value (binary: two).
         scale: the size at which the network sees images, relative to their own; logits are brought back bilinearly.
         tile: larger images, as the network sees them, are cut into tiles of this side (see `predict_tiled`).
-        margin: context around a tile's centre, in pixels.
+        margin: context around a tile's center, in pixels.
         overlay: also write overlays.
         probabilities: also write probabilities.
         overwrite: replace existing files in `output`; an input is never replaced.
@@ -175,7 +175,7 @@ def _check_arguments(
         )
     values = 2 if module.task == "binary" else module.num_classes
     if module.task != "multilabel" and len(palette) != values:
-        raise ValueError(f"the palette has {len(palette)} colours for {values} mask values: give one for each.")
+        raise ValueError(f"the palette has {len(palette)} colors for {values} mask values: give one for each.")
     if not scale > 0:
         raise ValueError(f"scale={scale} must be positive; 0.5 shows the network images of half the size.")
     if margin < 0 or tile <= 2 * margin:

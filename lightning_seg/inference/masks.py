@@ -19,7 +19,7 @@ Palette = Sequence[Sequence[int]]
 def write_mask(path: str | Path, labels: Labels, palette: Palette, *, overwrite: bool = False) -> None:
     """Writes labels as a PNG whose pixel values are the labels.
 
-    Up to 256 classes: 8-bit with the palette, so that viewers show the colours (Pillow's mode "P"). More: 16-bit grey.
+    Up to 256 classes: 8-bit with the palette, so that viewers show the colors (Pillow's mode "P"). More: 16-bit gray.
     The file appears when it is complete.
 
     Args:
@@ -28,7 +28,7 @@ def write_mask(path: str | Path, labels: Labels, palette: Palette, *, overwrite:
         palette: `(red, green, blue)` of each label, 0 ... 255.
 
     Raises:
-        ValueError: labels of another shape or without a colour, or another suffix.
+        ValueError: labels of another shape or without a color, or another suffix.
         FileExistsError: the file exists and `overwrite` is false.
     """
     if Path(path).suffix.lower() != ".png":
@@ -38,28 +38,28 @@ def write_mask(path: str | Path, labels: Labels, palette: Palette, *, overwrite:
         picture = Image.fromarray(labels.astype(np.uint16))
     else:
         # All 256 entries: Pillow packs smaller palettes into 1, 2 or 4 bits a pixel.
-        colours = np.zeros((256, 3), dtype=np.uint8)
-        colours[: len(palette)] = _colours(palette)
+        colors = np.zeros((256, 3), dtype=np.uint8)
+        colors[: len(palette)] = _colors(palette)
         picture = Image.fromarray(labels.astype(np.uint8))
-        picture.putpalette(colours.tobytes())
+        picture.putpalette(colors.tobytes())
     with atomic_write(path, overwrite=overwrite) as temporary:
         picture.save(temporary)
 
 
 def overlay(image: Tensor, labels: Labels, palette: Palette, opacity: float = 0.5) -> npt.NDArray[np.uint8]:
-    """The image with the colours of its labels over it, `(1 - opacity) image + opacity colour`.
+    """The image with the colors of its labels over it, `(1 - opacity) image + opacity color`.
 
     Args:
         image: `(3, H, W)`, float in [0, 1].
         labels: `(H, W)`, integers in `0 ... len(palette) - 1`.
         palette: `(red, green, blue)` of each label, 0 ... 255.
-        opacity: of the colours, 0 ... 1.
+        opacity: of the colors, 0 ... 1.
 
     Returns:
         uint8 `(H, W, 3)`.
 
     Raises:
-        ValueError: sizes that differ, a label without a colour, or an opacity outside 0 ... 1.
+        ValueError: sizes that differ, a label without a color, or an opacity outside 0 ... 1.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity={opacity} is not in 0 ... 1.")
@@ -69,7 +69,7 @@ def overlay(image: Tensor, labels: Labels, palette: Palette, opacity: float = 0.
         )
     check_labels(labels, palette)
     pixels = 255 * image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-    mixed = (1 - opacity) * pixels + opacity * _colours(palette)[labels]
+    mixed = (1 - opacity) * pixels + opacity * _colors(palette)[labels]
     rounded: npt.NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
     return rounded
 
@@ -95,14 +95,14 @@ def probabilities_file(
 
 
 def check_labels(labels: Labels, palette: Palette) -> None:
-    """Refuses labels that are not integers `(H, W)` with a colour each."""
+    """Refuses labels that are not integers `(H, W)` with a color each."""
     if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "ui":
         raise ValueError(f"expected integer labels of shape (H, W), but got {labels.dtype} of shape {labels.shape}.")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= len(palette):
         label = low if low < 0 else high
-        raise ValueError(f"label {label} has no colour: the palette has {len(palette)}, for labels from 0.")
+        raise ValueError(f"label {label} has no color: the palette has {len(palette)}, for labels from 0.")
 
 
-def _colours(palette: Palette) -> npt.NDArray[np.uint8]:
-    return np.array([tuple(colour) for colour in palette], dtype=np.uint8).reshape(-1, 3)
+def _colors(palette: Palette) -> npt.NDArray[np.uint8]:
+    return np.array([tuple(color) for color in palette], dtype=np.uint8).reshape(-1, 3)

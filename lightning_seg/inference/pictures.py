@@ -33,7 +33,7 @@ def prediction_picture(
 ) -> Image.Image:
     """One row an image: the image, its truth, its prediction, and the errors in red over the darkened image.
 
-    Void pixels of the truth are striped grey, which no class is. Below is a legend. Images larger than 320 pixels are
+    Void pixels of the truth are striped gray, which no class is. Below is a legend. Images larger than 320 pixels are
     shrunk, small ones enlarged by whole factors.
 
     Args:
@@ -41,14 +41,14 @@ def prediction_picture(
         truths: each `(H, W)`, integer labels or `ignore_index`.
         predictions: each `(H, W)`, integer labels.
         palette: `(red, green, blue)` of each label, 0 ... 255.
-        class_names: one for each colour, or without the first, which is then called background (the binary task).
+        class_names: one for each color, or without the first, which is then called background (the binary task).
         ignore_index: the truth's value of void pixels.
 
     Returns:
         An RGB picture.
 
     Raises:
-        ValueError: no images, numbers or sizes that differ, or a label without a colour.
+        ValueError: no images, numbers or sizes that differ, or a label without a color.
     """
     if not images or not len(images) == len(truths) == len(predictions):
         raise ValueError(
@@ -59,9 +59,9 @@ def prediction_picture(
         class_names = ["background", *class_names]
     if len(palette) != len(class_names):
         raise ValueError(f"got {len(palette)} colors for {len(class_names)} class names; expected one for each.")
-    colours = np.array([tuple(colour) for colour in palette], dtype=np.uint8)
+    colors = np.array([tuple(color) for color in palette], dtype=np.uint8)
     rows = [
-        _cells(image, _labels(truth), _labels(prediction), colours, ignore_index)
+        _cells(image, _labels(truth), _labels(prediction), colors, ignore_index)
         for image, truth, prediction in zip(images, truths, predictions, strict=True)
     ]
 
@@ -69,7 +69,7 @@ def prediction_picture(
     cell_width = max(max(cell.width for row in rows for cell in row), 96)
     width = _GAP + len(_TITLES) * (cell_width + _GAP)
     has_void = ignore_index is not None and any(bool((_labels(truth) == ignore_index).any()) for truth in truths)
-    legend = _legend(class_names, colours, has_void, width, font)
+    legend = _legend(class_names, colors, has_void, width, font)
     height = _LINE + sum(row[0].height + _GAP for row in rows) + legend.height
     picture = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(picture)
@@ -94,7 +94,7 @@ def _cells(
     image: Tensor,
     truth: npt.NDArray[np.int64],
     prediction: npt.NDArray[np.int64],
-    colours: _Pixels,
+    colors: _Pixels,
     ignore_index: int | None,
 ) -> list[Image.Image]:
     height, width = int(image.shape[-2]), int(image.shape[-1])
@@ -119,8 +119,8 @@ def _cells(
     errors = np.where(wrong[..., None], np.array(_ERROR, np.uint8), errors)
     stripes = _stripes(size)
     drawn = [
-        np.where(void[..., None], stripes, _coloured(np.where(void, 0, truth), colours)),
-        _coloured(prediction, colours),
+        np.where(void[..., None], stripes, _colored(np.where(void, 0, truth), colors)),
+        _colored(prediction, colors),
         np.where(void[..., None], stripes, errors),
     ]
     return [photograph, *(Image.fromarray(cell.astype(np.uint8)) for cell in drawn)]
@@ -133,11 +133,11 @@ def _nearest(labels: npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArra
     return nearest
 
 
-def _coloured(labels: npt.NDArray[np.int64], colours: _Pixels) -> _Pixels:
-    if labels.min() < 0 or labels.max() >= len(colours):
+def _colored(labels: npt.NDArray[np.int64], colors: _Pixels) -> _Pixels:
+    if labels.min() < 0 or labels.max() >= len(colors):
         label = int(labels.min() if labels.min() < 0 else labels.max())
-        raise ValueError(f"label {label} has no colour: the palette has {len(colours)}, and it is not ignore_index.")
-    return colours[labels]
+        raise ValueError(f"label {label} has no color: the palette has {len(colors)}, and it is not ignore_index.")
+    return colors[labels]
 
 
 def _stripes(size: tuple[int, int]) -> _Pixels:
@@ -146,10 +146,10 @@ def _stripes(size: tuple[int, int]) -> _Pixels:
     return np.where(light[..., None], np.uint8(190), np.uint8(150)).repeat(3, axis=2)
 
 
-def _legend(names: Sequence[str], colours: _Pixels, has_void: bool, width: int, font: Any) -> Image.Image:
+def _legend(names: Sequence[str], colors: _Pixels, has_void: bool, width: int, font: Any) -> Image.Image:
     entries: list[tuple[str, Image.Image]] = [
-        (name, Image.new("RGB", (_SWATCH, _SWATCH), tuple(int(value) for value in colour)))
-        for name, colour in zip(names, colours, strict=True)
+        (name, Image.new("RGB", (_SWATCH, _SWATCH), tuple(int(value) for value in color)))
+        for name, color in zip(names, colors, strict=True)
     ]
     if has_void:
         entries.append(("void", Image.fromarray(_stripes((_SWATCH, _SWATCH)))))

@@ -34,8 +34,8 @@ def predict_tiled(
     """Logits of an image, in patches that cover every pixel of the result once.
 
     An image with both sides at most `tile` goes through whole. A larger one is cut into overlapping tiles, each is
-    predicted, and only its centre is kept: pixels nearer than `margin` to an edge that the image itself does not have
-    are left to the neighbour (the overlap-tile strategy of Ronneberger et al., U-Net, 2015, but tiles end at the
+    predicted, and only its center is kept: pixels nearer than `margin` to an edge that the image itself does not have
+    are left to the neighbor (the overlap-tile strategy of Ronneberger et al., U-Net, 2015, but tiles end at the
     image's border instead of mirroring it, as in a whole pass). Memory is that of one tile. The result equals a whole
     pass if no pixel looks further than `margin`, and for a network that downsamples, if also `tile - 2 * margin` and
     the image's sides are multiples of its stride.
@@ -44,18 +44,18 @@ def predict_tiled(
         forward: gives logits `(1, C, H, W)` of images `(1, channels, H, W)`.
         image: `(1, channels, H, W)` on any device.
         tile: side of a tile in pixels, with its context.
-        margin: pixels of context around a tile's centre.
+        margin: pixels of context around a tile's center.
         size: `(height, width)` of the result, to which the logits are resampled bilinearly (as
             `torch.nn.functional.interpolate` does to those of the whole image). Default: the size of the image.
 
     Raises:
-        ValueError: the image has another shape, or `tile` leaves no centre.
+        ValueError: the image has another shape, or `tile` leaves no center.
     """
     if image.ndim != 4 or len(image) != 1 or image.numel() == 0:
         raise ValueError(f"expected an image of shape (1, channels, H, W), but got {tuple(image.shape)}.")
     if margin < 0 or tile <= 2 * margin:
         raise ValueError(
-            f"tile={tile} leaves no centre between two margins of margin={margin}: "
+            f"tile={tile} leaves no center between two margins of margin={margin}: "
             "the tile must be larger than twice the margin, and the margin not negative."
         )
     # Checked here and generated below, so that a mistake shows at the call and not at the first patch.

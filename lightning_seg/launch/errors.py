@@ -88,7 +88,7 @@ def _of_traceback(text: str) -> str | None:
 def quiet_lightning() -> None:
     """Silences advice of Lightning that does not hold here."""
     for message in (
-        r".*recommended to use `self.log\(.*sync_dist=True.*",  # our metrics have synchronised already
+        r".*recommended to use `self.log\(.*sync_dist=True.*",  # our metrics have synchronized already
         r".*it is recommended to use `Trainer\(devices=1.*",  # our module counts each image once
         r".*does not have many workers.*",  # measured: the embedded data set needs none
         r".*The `srun` command is available.*",

@@ -110,10 +110,10 @@ function curveChart(width, height, { metric, along, each, log }) {
       const distance = (x(at) - px) ** 2 + (y(value) - py) ** 2;
       if (distance < nearest.distance) nearest = { distance, series, at, value };
     }
-    emphasise(nearest.series ? nearest.series.group : null);
+    emphasize(nearest.series ? nearest.series.group : null);
     tip(event, nearest.series && `${nearest.series.name}\n${along} ${nearest.at}: ${scale(nearest.value)}${scale === short ? "" : " %"}`);
   });
-  picture.addEventListener("pointerleave", (event) => { emphasise(null); tip(event, ""); });
+  picture.addEventListener("pointerleave", (event) => { emphasize(null); tip(event, ""); });
   return [picture];
 }
 
@@ -133,7 +133,7 @@ function costChart(width, height, cost) {
     const said = `${DATA.groups[group].label}\n${MAIN.label} ${mainText(score.mean)}${mainUnit}${score.deviation == null ? "" : ` ± ${mainText(score.deviation)}`}, ${text(at)}`;
     picture.append(svg("g", {
       "data-group": group, class: "point",
-      onpointermove: (event) => { emphasise(group); tip(event, said); }, onpointerleave: (event) => { emphasise(null); tip(event, ""); },
+      onpointermove: (event) => { emphasize(group); tip(event, said); }, onpointerleave: (event) => { emphasize(null); tip(event, ""); },
     },
     svg("line", { x1: x(at), x2: x(at), y1: y(low(score)), y2: y(high(score)), "stroke-width": 2, style: `stroke: ${stroke}` }),
     svg("circle", { cx: x(at), cy: y(score.mean), r: 11, style: "fill: transparent" }),
@@ -147,14 +147,14 @@ function costChart(width, height, cost) {
 function legend() {
   const list = el("ul", { class: "legend" });
   redrawn.push(() => {
-    const parameter = colourParameter();
+    const parameter = colorParameter();
     const seen = new Map();
     for (const group of shown()) {
       const text = parameter ? `${parameter.label}=${parameter.values[group] ?? "–"}` : `${group + 1} ${DATA.groups[group].label}`;
       if (!seen.has(text)) seen.set(text, group);
     }
     list.replaceChildren(...[...seen].map(([text, group]) => el("li", {
-      onmouseenter: () => parameter || emphasise(group), onmouseleave: () => emphasise(null),
+      onmouseenter: () => parameter || emphasize(group), onmouseleave: () => emphasize(null),
     }, mark(group), text)));
   });
   return list;

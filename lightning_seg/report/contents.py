@@ -52,7 +52,7 @@ def report_contents(runs: Sequence[Run], jobs: Sequence[Job] = ()) -> dict[str, 
         "jobs": [_job(job) for job in jobs],
         "classes": classes,
         "samples": _samples(runs),
-        "colours": _colours(runs),
+        "colors": _colors(runs),
     }
 
 
@@ -208,16 +208,16 @@ def _digest(sample: Sample) -> bytes:
     return content.digest()
 
 
-def _colours(runs: Sequence[Run]) -> list[tuple[str, list[int]]]:
-    """Name and colour of each class that pictures show."""
-    colours: dict[tuple[str, tuple[int, ...]], None] = {}
+def _colors(runs: Sequence[Run]) -> list[tuple[str, list[int]]]:
+    """Name and color of each class that pictures show."""
+    colors: dict[tuple[str, tuple[int, ...]], None] = {}
     for run in runs:
         for sample in run.samples[:1]:
             names = sample.class_names
             if len(sample.palette) == len(names) + 1:  # the binary task
                 names = ["background", *names]
-            colours |= dict.fromkeys((name, tuple(colour)) for name, colour in zip(names, sample.palette, strict=False))
-    return [(name, list(colour)) for name, colour in colours]
+            colors |= dict.fromkeys((name, tuple(color)) for name, color in zip(names, sample.palette, strict=False))
+    return [(name, list(color)) for name, color in colors]
 
 
 def _rounded_difference(found: Difference | None) -> list[float | None] | None:

@@ -1,6 +1,6 @@
 // The data, what of it is shown, and how it is written. Text reaches the page as text nodes only, never as markup.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const state = { visible: new Set(DATA.groups.keys()), colourBy: "", reference: 0 };
+const state = { visible: new Set(DATA.groups.keys()), colorBy: "", reference: 0 };
 const redrawn = [];
 const redraw = () => redrawn.forEach((draw) => draw());
 
@@ -50,13 +50,13 @@ const COSTS = {
   parameters: ["Parameters", many],
 };
 
-// A colour for each configuration, or each value of a parameter; beyond eight the dashes change.
+// A color for each configuration, or each value of a parameter; beyond eight the dashes change.
 const DASHES = ["", "7 4", "2 3", "10 3 2 3"];
 const byNumber = (a, b) => (Number.isFinite(Number(a)) && Number.isFinite(Number(b)) ? a - b : String(a).localeCompare(String(b), "en", { numeric: true }));
 const valuesOf = (parameter) => [...new Set(parameter.values)].sort((a, b) => (a == null) - (b == null) || byNumber(a, b));
-const colourParameter = () => DATA.parameters.find((parameter) => parameter.key === state.colourBy);
+const colorParameter = () => DATA.parameters.find((parameter) => parameter.key === state.colorBy);
 function look(group) {
-  const parameter = colourParameter();
+  const parameter = colorParameter();
   const index = parameter ? valuesOf(parameter).indexOf(parameter.values[group]) : group;
   return { stroke: `var(--c${index % 8})`, dash: DASHES[Math.floor(index / 8) % DASHES.length] };
 }
@@ -66,7 +66,7 @@ function mark(group) {
     svg("line", { x1: 0, x2: 26, y1: 6, y2: 6, "stroke-width": 4, style: `stroke: ${stroke}`, "stroke-dasharray": dash }));
 }
 const shown = () => [...DATA.groups.keys()].filter((group) => state.visible.has(group));
-function emphasise(group) {
+function emphasize(group) {
   for (const node of document.querySelectorAll("svg [data-group]")) {
     node.classList.toggle("faded", group != null && Number(node.dataset.group) !== group);
   }

@@ -20,7 +20,7 @@ function filters() {
     return el("fieldset", { "data-parameter": parameter.key, title: parameter.key }, el("legend", {}, parameter.label),
       isRange ? rangeChoice(parameter, tests, apply) : valueChoice(parameter, values, tests, apply));
   });
-  const colours = [["", "configuration"], ...DATA.parameters.filter((parameter) => valuesOf(parameter).length <= 32)
+  const colors = [["", "configuration"], ...DATA.parameters.filter((parameter) => valuesOf(parameter).length <= 32)
     .map((parameter) => [parameter.key, parameter.label])];
   const reset = el("button", { class: "plain", type: "button", onclick: () => {
     for (const input of document.querySelectorAll("#filters fieldset input")) {
@@ -32,7 +32,7 @@ function filters() {
   document.getElementById("filters").append(el("details", { open: innerWidth > 640 }, el("summary", {}, "Filter", output),
     el("div", { class: "choices" }, content),
     DATA.parameters.length ? el("div", { class: "controls" },
-      select("Colour by", colours, "", (value) => { state.colourBy = value; redraw(); }), reset) : null));
+      select("Color by", colors, "", (value) => { state.colorBy = value; redraw(); }), reset) : null));
   return apply;
 }
 
@@ -201,13 +201,13 @@ function pictures() {
       }))))));
   };
   redrawn.push(draw);
-  const colours = [...DATA.colours.map(([name, [red, green, blue]]) => [name, `rgb(${red} ${green} ${blue})`]), ["void", "rgb(150 150 150)"], ["error", "rgb(230 30 40)"]];
+  const colors = [...DATA.colors.map(([name, [red, green, blue]]) => [name, `rgb(${red} ${green} ${blue})`]), ["void", "rgb(150 150 150)"], ["error", "rgb(230 30 40)"]];
   section("images", "Validation images", "The same images for every run, predicted by the weights that were tested. Larger images are shrunk.",
     el("div", { class: "controls" },
       select("Seed", [["first", "the first of each"], ...seeds.map((one) => [String(one), String(one)]), ["all", "all"]], seed, (value) => { seed = value; draw(); }),
       select("Show", [["labels", "predictions"], ["errors", "errors"]], "labels", (value) => { errors = value === "errors"; draw(); }),
       el("label", {}, "Size", el("input", { type: "range", min: 70, max: 480, value: 150, oninput: (event) => document.documentElement.style.setProperty("--cell", `${event.target.value}px`) }))),
-    box, el("ul", { class: "legend" }, colours.map(([name, colour]) => el("li", {}, el("span", { class: "swatch", style: `background: ${colour}` }), name))));
+    box, el("ul", { class: "legend" }, colors.map(([name, color]) => el("li", {}, el("span", { class: "swatch", style: `background: ${color}` }), name))));
 }
 
 function allRuns() {

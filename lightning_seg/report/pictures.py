@@ -20,17 +20,17 @@ def image_uri(sample: Sample) -> str:
 
 
 def truth_uri(sample: Sample) -> str:
-    """The truth in the colours of the classes, void pixels grey."""
+    """The truth in the colors of the classes, void pixels gray."""
     return _labels_uri(sample.truth, [*sample.palette, list(_VOID)])
 
 
 def labels_uri(sample: Sample) -> str:
-    """The prediction in the colours of the classes."""
+    """The prediction in the colors of the classes."""
     return _labels_uri(sample.labels, sample.palette)
 
 
 def errors_uri(sample: Sample) -> str:
-    """Wrong pixels red, void ones grey, all others transparent."""
+    """Wrong pixels red, void ones gray, all others transparent."""
     kinds = (sample.truth != sample.labels).astype(np.uint8)
     kinds[sample.truth == sample.void] = 2
     picture = Image.fromarray(kinds)
@@ -38,8 +38,8 @@ def errors_uri(sample: Sample) -> str:
     return _uri(picture, "PNG", transparency=0, bits=2)
 
 
-def _labels_uri(labels: npt.NDArray[np.integer[Any]], colours: list[list[int]]) -> str:
-    table = np.array(colours, dtype=np.uint8)
+def _labels_uri(labels: npt.NDArray[np.integer[Any]], colors: list[list[int]]) -> str:
+    table = np.array(colors, dtype=np.uint8)
     if len(table) <= 256:
         picture = Image.fromarray(labels.astype(np.uint8))
         picture.putpalette(table.flatten().tolist())

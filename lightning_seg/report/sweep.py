@@ -55,7 +55,7 @@ def swept_parameters(configs: Sequence[Mapping[str, Any]]) -> list[Parameter]:
     for key, texts in differing.items():
         if not _explains(list(zip(*named.values(), strict=True)), texts):
             named[key] = texts
-    return _labelled(_joined(named))
+    return _labeled(_joined(named))
 
 
 def group_runs(parameters: Sequence[Parameter], count: int) -> list[list[int]]:
@@ -131,7 +131,7 @@ def _joined(named: dict[str, _Values]) -> list[Parameter]:
     return joined
 
 
-def _labelled(parameters: list[Parameter]) -> list[Parameter]:
+def _labeled(parameters: list[Parameter]) -> list[Parameter]:
     last = [parameter.key.split(".")[-1] for parameter in parameters]
     known = Counter(last)
     return [

@@ -23,8 +23,8 @@ function sortableTable({ caption, columns, rows, sort = null, descending = true,
     if (by != null) kept.sort((a, b) => compare(all[by].value(a), all[by].value(b)));
     body.replaceChildren(...kept.map((row) => el("tr", {
       "data-group": row.group,
-      onmouseenter: () => emphasise(row.group),
-      onmouseleave: () => emphasise(null),
+      onmouseenter: () => emphasize(row.group),
+      onmouseleave: () => emphasize(null),
     }, all.map((column, index) => {
       const shownAs = column.cell ? column.cell(row) : column.value(row) ?? "–";
       if (shownAs instanceof HTMLTableCellElement) return shownAs;
@@ -100,11 +100,11 @@ function intervalMark([, mean, low, high]) {
   const reach = Math.max(...all.flatMap((one) => one.slice(1).map((value) => Math.abs(value ?? 0))), 1e-6);
   const x = (value) => 70 + (64 * value) / reach;
   const clear = low != null && (low > 0 || high < 0);
-  const colour = !clear ? "var(--soft)" : mean > 0 ? "var(--better)" : "var(--worse)";
+  const color = !clear ? "var(--soft)" : mean > 0 ? "var(--better)" : "var(--worse)";
   return svg("svg", { width: 140, height: 18, role: "img", "aria-label": clear ? "excludes zero" : "includes zero or unknown" },
     svg("line", { class: "zero", x1: 70, x2: 70, y1: 0, y2: 18 }),
-    low == null ? null : svg("line", { x1: x(low), x2: x(high), y1: 9, y2: 9, "stroke-width": 3, style: `stroke: ${colour}` }),
-    svg("circle", { cx: x(mean), cy: 9, r: 4.5, style: `fill: ${low == null ? "none" : colour}; stroke: ${colour}` }));
+    low == null ? null : svg("line", { x1: x(low), x2: x(high), y1: 9, y2: 9, "stroke-width": 3, style: `stroke: ${color}` }),
+    svg("circle", { cx: x(mean), cy: 9, r: 4.5, style: `fill: ${low == null ? "none" : color}; stroke: ${color}` }));
 }
 
 const costColumn = (name) => ({

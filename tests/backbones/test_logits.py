@@ -36,7 +36,7 @@ def test_logits_of_lower_resolution_are_interpolated_linearly(small, size, mode)
 
 
 def test_interpolation_treats_pixels_as_areas():
-    # Pixel centres of a doubled row lie at quarters: 0, 1/4, 3/4, 1.
+    # Pixel centers of a doubled row lie at quarters: 0, 1/4, 3/4, 1.
     logits = torch.tensor([[[[0.0, 1.0]]]])
     torch.testing.assert_close(logits_at_size(logits, (1, 4)), torch.tensor([[[[0.0, 0.25, 0.75, 1.0]]]]))
 

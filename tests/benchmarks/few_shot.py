@@ -3,9 +3,9 @@
     python -m tests.benchmarks.few_shot --jobs 2 data.num_workers=0     # all: 120 trainings, an hour of two cores
     python -m tests.benchmarks.few_shot --datasets membrane --limits 4 8 --seeds 0
     python -m tests.benchmarks.few_shot --steps 200 trainer=gpu augment.crop_size=256 backbone.encoder_name=resnet34
-    python -m tests.benchmarks.few_shot --summarise                     # only what has been measured
+    python -m tests.benchmarks.few_shot --summarize                     # only what has been measured
 
-Augmentation by turning, consistency, and regularisation are on by themselves, all off, and all on; the eight
+Augmentation by turning, consistency, and regularization are on by themselves, all off, and all on; the eight
 orientations at test time are on and off for each trained network. All trainings have as many optimizer steps, and the
 network after the last of them is scored, on validation images (of CamVid's sequence every third), which nothing was
 chosen on. The seed is that of the weights and of the choice of images. A training that was interrupted goes on where it
@@ -39,7 +39,7 @@ ALL = "all"
 OFF = {
     "augmentation": ["augment=light"],
     "consistency": ["module.consistency_weight=0"],
-    "regularisation": ["loss.label_smoothing=0", "optimizer.weight_decay=0.01"],
+    "regularization": ["loss.label_smoothing=0", "optimizer.weight_decay=0.01"],
 }
 MEANS = (*OFF, "orientations")
 COMPARED = {**{f"{name} alone": (name,) for name in MEANS}, "all four": MEANS}
@@ -55,7 +55,7 @@ DATASETS = {
         *("backbone=fpn", "+backbone.decoder_pyramid_channels=64", "+backbone.decoder_segmentation_channels=64"),
     ],
 }
-# One in so many validation images is scored: neighbours in CamVid's sequence are a second apart.
+# One in so many validation images is scored: neighbors in CamVid's sequence are a second apart.
 SCORED = {"membrane": 1, "camvid": 3}
 
 
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Trains what is missing, then prints and writes what there is."""
     options = parse(arguments)
     wanted = list(trainings(options.datasets, options.limits, options.seeds))
-    if not options.summarise:
+    if not options.summarize:
         for dataset in options.datasets:
             link_images(options.data / dataset, options.output / "data" / dataset, SCORED[dataset])
         run_all([commands(training, options) for training in wanted], options.jobs, options.output / "trainings.log")
@@ -245,7 +245,7 @@ def draw(path: Path, dataset: str, found: Sequence[Score]) -> None:
             right.errorbar(
                 *zip(*measured, strict=True), fmt="o", color=f"C{index}", label=name, capsize=3, markersize=4
             )
-    right.axhline(0, color="grey", linewidth=0.8)
+    right.axhline(0, color="gray", linewidth=0.8)
     right.set(ylabel="difference in mean IoU", title="what is added, with 95% confidence")
     for axes in (left, right):
         axes.set_xticks(list(places), [str(limit or ALL) for limit in limits])

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.loss_study --jobs 2 data.num_workers=0         # an hour of two cores
     python -m tests.benchmarks.loss_study --epochs 100 trainer=gpu data.scale=1 augment.crop_size=[288,384]
-    python -m tests.benchmarks.loss_study --summarise                         # only what has been measured
+    python -m tests.benchmarks.loss_study --summarize                         # only what has been measured
 
 First each loss is trained with one seed for a third of the length at each of four learning rates, and at a higher one
 if the highest is best; the rate with the best IoU is chosen. With it each is trained for the whole length, with other
@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains what is missing, then writes what there is."""
     options = parse(arguments)
-    if not options.summarise:
+    if not options.summarize:
         choose_rates(options)
         compare(options)
         measure_costs(options)

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.losses                                     # the default selection, about 15 minutes
     python -m tests.benchmarks.losses --losses dice focal --shapes 2x21x512x512 --rounds 9
     python -m tests.benchmarks.losses --device cuda --dtype bfloat16
-    python -m tests.benchmarks.losses --summarise runs/benchmarks/losses.csv
+    python -m tests.benchmarks.losses --summarize runs/benchmarks/losses.csv
 
 Each loss is measured at each shape in a process of its own, in rounds in which cross-entropy, the floor of three passes
 over the logits, ours and the peers take turns in random order. Rows are written to the CSV file as soon as a case is
@@ -54,7 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="every loss on every shape, with void, at all threads")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "benchmarks" / "losses.csv", metavar="FILE.csv")
     parser.add_argument("--resume", action="store_true", help="leave out the cases that are in the file")
-    parser.add_argument("--summarise", type=Path, metavar="FILE.csv", help="only print what this file says")
+    parser.add_argument("--summarize", type=Path, metavar="FILE.csv", help="only print what this file says")
     return parser.parse_args(arguments)
 
 
@@ -90,8 +90,8 @@ def main() -> None:
     options = parse()
     # A pipe or a file has no width of its own.
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    if options.summarise is not None:
-        rows = read_rows(options.summarise)
+    if options.summarize is not None:
+        rows = read_rows(options.summarize)
         print_tables(rows, console)
         print_floors(rows, console)
         return

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_module
 
 from tests.benchmarks import few_shot
 
-GAINS = {"augmentation": 0.1, "consistency": 0.05, "regularisation": -0.02, "orientations": 0.01}
+GAINS = {"augmentation": 0.1, "consistency": 0.05, "regularization": -0.02, "orientations": 0.01}
 
 
 def finish(training: few_shot.Training, output: Path) -> None:
@@ -28,7 +28,7 @@ def test_what_each_means_adds_is_found_again_at_each_number_of_images(
     assert len({training.name for training in trainings}) == len(trainings) == 2 * 3 * 5
     for training in trainings:
         finish(training, tmp_path)
-    few_shot.main(["--summarise", "--datasets", "membrane", "--limits", "4", "all", "--output", str(tmp_path)])
+    few_shot.main(["--summarize", "--datasets", "membrane", "--limits", "4", "all", "--output", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "+10.0 (+10.0 to +10.0)" in printed
     assert "-2.0 (-2.0 to -2.0)" in printed

@@ -59,7 +59,7 @@ def test_scores_are_a_row_for_each_finished_training(tmp_path: Path) -> None:
     unfinished = tmp_path / loss_study.COMPARISON / "ce-0.003-2"
     unfinished.mkdir()
     (unfinished / "config.yaml").write_text("{module: {}, data: {}, trainer: {}, seed: 0}")
-    loss_study.main(["--summarise", "--output", str(tmp_path)])
+    loss_study.main(["--summarize", "--output", str(tmp_path)])
     with (tmp_path / "scores.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["part"], row["loss"], row["rate"], row["seed"]) == (loss_study.COMPARISON, "ce_dice", "0.003", "2")
@@ -68,7 +68,7 @@ def test_scores_are_a_row_for_each_finished_training(tmp_path: Path) -> None:
 
 def test_a_folder_without_trainings_is_told(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="holds no finished training"):
-        loss_study.main(["--summarise", "--output", str(tmp_path)])
+        loss_study.main(["--summarize", "--output", str(tmp_path)])
 
 
 @pytest.mark.parametrize("loss", loss_study.LOSSES)

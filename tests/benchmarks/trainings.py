@@ -42,7 +42,7 @@ def study_parser(name: str, description: str, *, seeds: Sequence[int], epochs: i
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / name, metavar="FOLDER")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, which share the cores")
-    parser.add_argument("--summarise", action="store_true", help="train nothing")
+    parser.add_argument("--summarize", action="store_true", help="train nothing")
     parser.add_argument("overrides", nargs="*", help="of lightning-seg-train, for every training")
     return parser
 

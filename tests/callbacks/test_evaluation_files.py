@@ -74,7 +74,7 @@ def test_validation_samples_hold_image_truth_and_the_prediction_of_the_tested_we
     about = json.loads(str(file["about"]))
     assert about == {
         "names": ["val_00001", "val_00004", "val_00007"],
-        "palette": [list(colour) for colour in PALETTE],
+        "palette": [list(color) for color in PALETTE],
         "class_names": NAMES,
         "void": 6,
     }

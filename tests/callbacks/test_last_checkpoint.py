@@ -26,8 +26,8 @@ BATCHES = 5
 
 def augmentation() -> Any:
     changes = {"crop_size": 24, "scale": [0.8, 1.2], "rotation": 10, "horizontal_flip": 0.5, "vertical_flip": 0.0}
-    colours = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1, "blur": 0.2}
-    return training_augmentation(**changes, **colours, ignore_index=255)
+    colors = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1, "blur": 0.2}
+    return training_augmentation(**changes, **colors, ignore_index=255)
 
 
 def network() -> nn.Module:

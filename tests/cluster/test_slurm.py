@@ -106,7 +106,7 @@ def test_a_task_that_fails_ends_the_job_and_not_the_sweep(call: Call, cluster: S
 
 
 def test_a_job_that_leaves_no_result_is_told_by_its_state(call: Call) -> None:
-    done = call("lightning-seg-train launcher=slurm trainer=cpu run=cancelled", callback("CancelJob"))
+    done = call("lightning-seg-train launcher=slurm trainer=cpu run=canceled", callback("CancelJob"))
     assert done.returncode == 1
     assert re.search(r"SLURM job \d+ is CANCELLED and has no result", done.stdout)
 

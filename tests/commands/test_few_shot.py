@@ -18,7 +18,7 @@ OFF = {
     "augmentation": ["augment=light"],
     "consistency": ["module.consistency_weight=0"],
     "unlabelled": ["data.unlabelled_per_image=0"],
-    "regularisation": ["loss.label_smoothing=0", "optimizer.weight_decay=0.01"],
+    "regularization": ["loss.label_smoothing=0", "optimizer.weight_decay=0.01"],
     "orientations": ["module.test_time_augmentation=false"],
 }
 

@@ -122,7 +122,7 @@ def test_crop_larger_than_the_image_without_void_repeats_its_border() -> None:
     assert torch.allclose(changed["image"][0], changed["mask"] * 0.2)
 
 
-def test_colours_change_the_image_and_never_the_mask() -> None:
+def test_colors_change_the_image_and_never_the_mask() -> None:
     before = sample()
     after = augmentation(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.2, blur=1.0)(before)
     assert torch.equal(after["mask"], before["mask"])

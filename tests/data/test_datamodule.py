@@ -32,7 +32,7 @@ def shapes(**options: Any) -> ShapesDataModule:
         ),
         ({"num_classes": 1, "ignore_index": 1}, "ignore_index=1 is also the mask value 1 of the binary task"),
         ({"class_names": ["a", "b"]}, "2 class_names were given for num_classes=3"),
-        ({"palette": [[0, 0, 0], [1, 1, 1]]}, "the palette has 2 colours, but masks hold 3 values"),
+        ({"palette": [[0, 0, 0], [1, 1, 1]]}, "the palette has 2 colors, but masks hold 3 values"),
         ({"batch_size": 0}, "data.batch_size=0"),
         ({"eval_batch_size": 0}, "data.eval_batch_size=0"),
         ({"num_workers": -1}, "data.num_workers=-1"),
@@ -49,13 +49,13 @@ def test_ignore_index_may_be_any_value_that_is_no_class(ignore_index: int | None
     assert module(ignore_index=ignore_index).ignore_index == ignore_index
 
 
-def test_classes_have_names_and_colours_by_default() -> None:
+def test_classes_have_names_and_colors_by_default() -> None:
     assert module().class_names == ["0", "1", "2"]
     assert module().palette == [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
     assert len(module(num_classes=1).palette) == 2
 
 
-def test_normalisation_is_kept_for_the_module() -> None:
+def test_normalization_is_kept_for_the_module() -> None:
     kept = module(mean=[0, 0.5, 1], std=[1, 1, 2])
     assert (kept.mean, kept.std) == ([0.0, 0.5, 1.0], [1.0, 1.0, 2.0])
 

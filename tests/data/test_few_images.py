@@ -124,7 +124,7 @@ def test_without_a_limit_unlabelled_images_are_the_training_images_themselves() 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_labelled_samples_are_the_same_with_and_without_unlabelled_ones_on_any_workers(workers: int) -> None:
+def test_labeled_samples_are_the_same_with_and_without_unlabelled_ones_on_any_workers(workers: int) -> None:
     augment = v2.Compose([v2.RandomHorizontalFlip(), v2.ColorJitter(0.5)])
     options = {"train_limit": 3, "train_repeats": 4, "augment": augment}
     plain = epoch(shapes(**options))

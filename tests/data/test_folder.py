@@ -15,7 +15,7 @@ CAMVID = Path(os.environ.get("LIGHTNING_SEG_DATA", Path(__file__).parents[3] / "
 
 
 def write(folder: Path, stem: str, mask: Any = ((0, 1), (2, 255)), image_suffix: str = "png") -> None:
-    """A mask, and a grey image whose pixels are 10 times its values."""
+    """A mask, and a gray image whose pixels are 10 times its values."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     values = np.array(mask, np.uint8)
@@ -138,11 +138,11 @@ def test_scale_resizes_training_masks_and_leaves_the_others(tmp_path: Path) -> N
     assert val["mask"].tolist() == mask.tolist()
 
 
-def test_masks_in_colours_and_void_colours(tmp_path: Path) -> None:
+def test_masks_in_colors_and_void_colors(tmp_path: Path) -> None:
     for split in ("train", "val"):
         write(tmp_path / split, "a")
-        colours = np.array([[[1, 1, 1], [2, 0, 0]], [[3, 0, 0], [9, 9, 9]]], np.uint8)
-        Image.fromarray(colours).save(tmp_path / split / "masks" / "a.png")
+        colors = np.array([[[1, 1, 1], [2, 0, 0]], [[3, 0, 0], [9, 9, 9]]], np.uint8)
+        Image.fromarray(colors).save(tmp_path / split / "masks" / "a.png")
     table = [[1, 1, 1], [2, 0, 0], [3, 0, 0]]
     data = folder(tmp_path, color_table=table, void_colors=[[9, 9, 9]], ignore_index=11)
     data.setup()
@@ -238,7 +238,7 @@ def test_wrong_roots_are_named(tmp_path: Path) -> None:
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "both together below 1"),
         ({"scale": 0}, "data.scale=0"),
         ({"void_colors": [[0, 0, 0]]}, "data.void_colors are only used with data.color_table"),
-        ({"color_table": [[0, 0, 0]]}, "has 1 colours, but masks hold 3 classes"),
+        ({"color_table": [[0, 0, 0]]}, "has 1 colors, but masks hold 3 classes"),
         ({"ignore_index": 2}, "ignore_index=2 is also class_names"),
     ],
 )

@@ -13,7 +13,7 @@ def ramp(dtype: type = np.uint8, top: int = 255) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
-def test_colours_are_divided_by_255(tmp_path: Path, suffix: str) -> None:
+def test_colors_are_divided_by_255(tmp_path: Path, suffix: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(pixels).save(path)
@@ -30,10 +30,10 @@ def test_jpeg_is_read(tmp_path: Path) -> None:
 
 
 def test_grey_fills_three_channels_and_alpha_is_dropped(tmp_path: Path) -> None:
-    grey = Image.fromarray(ramp())
+    gray = Image.fromarray(ramp())
     expected = torch.from_numpy(ramp()).expand(3, 6, 9) / 255
     for mode in ("L", "LA", "RGB", "RGBA"):
-        image = grey.convert(mode)
+        image = gray.convert(mode)
         if mode.endswith("A"):
             image.putalpha(17)
         image.save(tmp_path / "a.png")
@@ -69,7 +69,7 @@ def test_exif_orientation_is_respected(tmp_path: Path, orientation: int) -> None
 
 
 def test_scale_averages_as_an_antialiased_resize_does(tmp_path: Path) -> None:
-    # A checkerboard of single pixels becomes even grey; without antialiasing it would not.
+    # A checkerboard of single pixels becomes even gray; without antialiasing it would not.
     board = np.indices((32, 48)).sum(0) % 2 * 255
     Image.fromarray(board.astype(np.uint8)).save(tmp_path / "a.png")
     image = load_image(tmp_path / "a.png", scale=0.25)

@@ -15,24 +15,24 @@ TABLE = [[0, 0, 0], [128, 64, 128], [255, 0, 0]]
 
 def stored(form: str) -> Image.Image:
     eight = LABELS.astype(np.uint8)
-    if form == "grey, 16 bits":
+    if form == "gray, 16 bits":
         return Image.fromarray(LABELS.astype(np.uint16))
     if form == "palette":
-        # Two equal colours: indices, and not colours, are what counts.
+        # Two equal colors: indices, and not colors, are what counts.
         image = Image.new("P", (4, 2))
         image.putdata(eight.reshape(-1).tolist())
-        image.putpalette([part for colour in [(9, 9, 9), (9, 9, 9), *default_palette(254)] for part in colour])
+        image.putpalette([part for color in [(9, 9, 9), (9, 9, 9), *default_palette(254)] for part in color])
         return image
     image = Image.fromarray(eight)
-    if form == "grey, 8 bits":
+    if form == "gray, 8 bits":
         return image
-    image = image.convert({"grey as RGB": "RGB", "grey as RGBA": "RGBA", "grey and alpha": "LA"}[form])
+    image = image.convert({"gray as RGB": "RGB", "gray as RGBA": "RGBA", "gray and alpha": "LA"}[form])
     if "A" in image.getbands():
         image.putalpha(40)
     return image
 
 
-FORMS = ["grey, 8 bits", "grey, 16 bits", "palette", "grey as RGB", "grey as RGBA", "grey and alpha"]
+FORMS = ["gray, 8 bits", "gray, 16 bits", "palette", "gray as RGB", "gray as RGBA", "gray and alpha"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -56,10 +56,10 @@ def test_one_bit_is_zero_and_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA"])
-def test_colours_become_classes_through_the_table(tmp_path: Path, mode: str) -> None:
+def test_colors_become_classes_through_the_table(tmp_path: Path, mode: str) -> None:
     classes = np.array([[0, 1, 2], [2, 1, 3]])
-    colours = np.array([*TABLE, [255, 255, 255]], np.uint8)[classes]
-    image = Image.fromarray(colours)
+    colors = np.array([*TABLE, [255, 255, 255]], np.uint8)[classes]
+    image = Image.fromarray(colors)
     image = image.quantize(4) if mode == "P" else image.convert(mode)
     image.save(tmp_path / "a.png")
     mask = load_mask(tmp_path / "a.png", color_table=TABLE, void_colors=[[255, 255, 255]], ignore_index=-1)
@@ -71,19 +71,19 @@ def test_grey_of_0_and_255_becomes_two_classes_through_a_table(tmp_path: Path) -
     assert load_mask(tmp_path / "a.png", color_table=[[0, 0, 0], [255, 255, 255]]).tolist() == [[0, 1]]
 
 
-def test_unknown_colour_is_named_with_its_file_and_pixels(tmp_path: Path) -> None:
-    colours = np.zeros((50, 50, 3), np.uint8)
-    colours[:30] = [1, 2, 3]
-    colours[30] = [4, 5, 6]
-    Image.fromarray(colours).save(tmp_path / "a.png")
-    expected = r"a\.png holds colour \[1, 2, 3\] in 1,500 pixels \(and 1 more such colours\).*data\.color_table"
+def test_unknown_color_is_named_with_its_file_and_pixels(tmp_path: Path) -> None:
+    colors = np.zeros((50, 50, 3), np.uint8)
+    colors[:30] = [1, 2, 3]
+    colors[30] = [4, 5, 6]
+    Image.fromarray(colors).save(tmp_path / "a.png")
+    expected = r"a\.png holds color \[1, 2, 3\] in 1,500 pixels \(and 1 more such colors\).*data\.color_table"
     with pytest.raises(ValueError, match=expected):
         load_mask(tmp_path / "a.png", color_table=TABLE)
 
 
-def test_colours_without_a_table_ask_for_one(tmp_path: Path) -> None:
+def test_colors_without_a_table_ask_for_one(tmp_path: Path) -> None:
     Image.new("RGB", (3, 2), (128, 64, 0)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"coloured, \[128, 64, 0\] for instance, in 6 pixels.*data\.color_table"):
+    with pytest.raises(ValueError, match=r"colored, \[128, 64, 0\] for instance, in 6 pixels.*data\.color_table"):
         load_mask(tmp_path / "a.png")
 
 
@@ -96,7 +96,7 @@ def test_jpeg_masks_are_refused(tmp_path: Path) -> None:
 def test_exif_orientation_turns_the_mask_too(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    stored("grey, 8 bits").save(tmp_path / "a.png", exif=exif)
+    stored("gray, 8 bits").save(tmp_path / "a.png", exif=exif)
     assert load_mask(tmp_path / "a.png").tolist() == np.rot90(LABELS, -1).tolist()
 
 
@@ -124,13 +124,13 @@ def test_value_that_is_no_class_is_named_with_its_file_and_pixels() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((TABLE, [], 4, None), "has 3 colours, but masks hold 4 classes"),
+        ((TABLE, [], 4, None), "has 3 colors, but masks hold 4 classes"),
         (([[0, 0, 0], [0, 0]], [], 2, None), r"holds \[0, 0\]"),
         (([[0, 0, 0], [0, 0, 256]], [], 2, None), r"holds \[0, 0, 256\]"),
         (([[0, 0, 0], [0, 0, 0]], [], 2, None), r"\[0, 0, 0\] is twice"),
         ((TABLE, [[1, 1, 1]], 3, None), "data.void_colors need data.ignore_index"),
     ],
 )
-def test_colour_table_that_does_not_fit_is_refused(arguments: Any, message: str) -> None:
+def test_color_table_that_does_not_fit_is_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_color_table(*arguments)

@@ -8,7 +8,7 @@ from lightning_seg.inference import atomic_write, overlay, probabilities_file, w
 PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
 
 
-def test_a_mask_reads_back_as_its_labels_and_shows_its_colours(tmp_path):
+def test_a_mask_reads_back_as_its_labels_and_shows_its_colors(tmp_path):
     labels = np.array([[0, 1, 2], [2, 1, 0]])
     write_mask(tmp_path / "new" / "mask.png", labels, PALETTE)
     with Image.open(tmp_path / "new" / "mask.png") as picture:
@@ -59,8 +59,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.array([[3]]), "label 3 has no colour"),
-        (np.array([[-1]]), "label -1 has no colour"),
+        (np.array([[3]]), "label 3 has no color"),
+        (np.array([[-1]]), "label -1 has no color"),
         (np.array([[0.5]]), "float64"),
         (np.array([1]), r"shape \(1,\)"),
     ],
@@ -76,7 +76,7 @@ def test_a_mask_is_a_png(tmp_path):
         write_mask(tmp_path / "mask.jpg", np.array([[0]]), PALETTE)
 
 
-def test_an_overlay_mixes_image_and_colours():
+def test_an_overlay_mixes_image_and_colors():
     image, labels = torch.ones(3, 1, 2), np.array([[0, 1]])
     assert overlay(image, labels, PALETTE, 0.5).tolist() == [[[128, 128, 128], [228, 132, 138]]]
     assert overlay(image, labels, PALETTE, 0.0).tolist() == [[[255] * 3] * 2]

@@ -204,7 +204,7 @@ def test_an_input_is_never_replaced(module, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"palette": PALETTE[:2]}, "2 colours for 3 mask values"),
+        ({"palette": PALETTE[:2]}, "2 colors for 3 mask values"),
         ({"scale": 0}, "scale=0 must be positive"),
         ({"tile": 4}, "tile=4 must be larger than twice margin=2"),
     ],

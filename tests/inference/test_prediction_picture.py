@@ -51,5 +51,5 @@ def test_numbers_and_sizes_that_differ_are_refused():
         prediction_picture([image], [labels], [labels[:2]], PALETTE, NAMES)
     with pytest.raises(ValueError, match="got 3 colors for 1 class names"):
         prediction_picture([image], [labels], [labels], PALETTE, ["one"])
-    with pytest.raises(ValueError, match="label 9 has no colour"):
+    with pytest.raises(ValueError, match="label 9 has no color"):
         prediction_picture([image], [labels + 9], [labels], PALETTE, NAMES)

@@ -59,7 +59,7 @@ def test_an_image_no_larger_than_the_tile_goes_through_whole_and_is_not_changed(
 
 @pytest.mark.parametrize(("tile", "margin"), [(16, 8), (10, 20), (16, -1), (0, 0)])
 def test_a_tile_without_a_centre_is_refused_at_the_call(tile, margin):
-    with pytest.raises(ValueError, match=f"tile={tile} leaves no centre"):
+    with pytest.raises(ValueError, match=f"tile={tile} leaves no center"):
         predict_tiled(lambda part: part, torch.rand(1, 3, 8, 8), tile=tile, margin=margin)
 
 

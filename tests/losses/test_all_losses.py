@@ -45,7 +45,7 @@ class Case(NamedTuple):
     tasks: tuple[str, ...] = ("multiclass", "multilabel", "binary")
 
     @property
-    def reads_neighbours(self) -> bool:
+    def reads_neighbors(self) -> bool:
         """Whether it matters where a pixel is, and not only what its logits and label are."""
         return self.make in (BoundaryLoss, HausdorffDistanceLoss, SoftClDiceLoss)
 
@@ -122,7 +122,7 @@ CASES = {
 
 
 def rows(where: Callable[[Case], bool] = lambda case: True):
-    """Parametrises a test by the losses that it is about, in each of their tasks."""
+    """Parametrizes a test by the losses that it is about, in each of their tasks."""
     chosen = [(name, case) for name, case in CASES.items() if where(case)]
     table = [pytest.param(case, task, id=f"{name}-{task}") for name, case in chosen for task in case.tasks]
     return pytest.mark.parametrize(("case", "task"), table)
@@ -252,7 +252,7 @@ def test_half_precision_logits_of_50_are_computed_in_float32(case, task, dtype, 
 def test_gradcheck_passes_in_float64(case, task):
     loss = case.make(task=task, ignore_index=255, **case.options)
     logits, target = batch(task, 255)
-    height, width = (4, 4) if case.reads_neighbours else (2, 3)
+    height, width = (4, 4) if case.reads_neighbors else (2, 3)
     logits, target = logits[..., :height, :width].clone().requires_grad_(), target[..., :height, :width]
     assert torch.autograd.gradcheck(lambda z: loss(z, target), logits)
 
@@ -269,7 +269,7 @@ def test_more_dimensions_of_one_pixel_change_nothing(case, task):
         torch.testing.assert_close(other.squeeze(dimension), gradient)
 
 
-@rows(lambda case: not case.reads_neighbours)
+@rows(lambda case: not case.reads_neighbors)
 @pytest.mark.parametrize("spatial", [(30,), (3, 2, 5), (1, 30, 1, 1)])
 def test_any_number_of_spatial_dimensions_gives_the_same(case, task, spatial):
     loss = case.make(task=task, ignore_index=255, **case.options)
@@ -341,7 +341,7 @@ def test_it_compiles_without_a_graph_break(case, task):
     loss = case.make(task=task, ignore_index=255, **case.options)
     logits, target = batch(task, 255)
     # aot_eager traces the backward pass, too, and takes twice as long: where there are operators that others have not.
-    backend = "aot_eager" if case.reads_neighbours and not case.options.get("per_image") else "eager"
+    backend = "aot_eager" if case.reads_neighbors and not case.options.get("per_image") else "eager"
     value, gradient = value_and_gradient(torch.compile(loss, backend=backend, fullgraph=True), logits, target)
     expected, expected_gradient = value_and_gradient(loss, logits, target)
     torch.testing.assert_close(value, expected)
@@ -375,7 +375,7 @@ def test_the_sums_of_batches_give_the_loss_of_all_their_pixels_where_it_is_a_fun
     sums = [loss.summed(*part) for part in parts]
     options = case.options
     if (
-        case.reads_neighbours
+        case.reads_neighbors
         or case.make in (OhemCrossEntropyLoss, TopKCrossEntropyLoss)
         or options.get("per_image")
         or getattr(loss, "per_image", False)

@@ -20,7 +20,7 @@ def draw_images(task, num_classes):
 
 
 def scores_of(task, num_classes, indices):
-    """All scores, over two epochs so that a process must also recover from having synchronised."""
+    """All scores, over two epochs so that a process must also recover from having synchronized."""
     metrics = segmentation_metrics(task, num_classes, 255, None).clone(prefix="val/")
     spec = {"task": task, "num_classes": num_classes, "ignore_index": 255}
     metrics.add_metrics({"image_iou": ImageMeanIoU(**spec), "image_dice": ImageDiceScore(**spec, average="none")})

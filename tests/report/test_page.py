@@ -195,7 +195,7 @@ def test_curves_images_and_matrices_have_choices(opened: Opened) -> None:
     assert page.locator("#confusion tbody tr").first.inner_text().split("\t") == ["ground", "75.0", "12.5"]
     page.get_by_label("difference to the reference of the leaderboard").check()
     assert opened.rows("classes", 3) == ["±0.00", "−25.00", "−34.00"]
-    page.get_by_label("Colour by").select_option("loss")
+    page.get_by_label("Color by").select_option("loss")
     assert page.locator("#curves .legend li").all_inner_texts() == [
         "loss=Dice",
         "loss=LovaszSoftmax",

@@ -16,7 +16,7 @@ class BoundaryLoss(DistanceLoss):
     perfect prediction has the least value that the target allows, which is negative. It says little about a class that
     is small or not found yet; the authors add it to a region loss, with a weight that rises.
 
-    Distances are in pixels, or in the unit of `spacing`, from the centre of a pixel to that of the nearest pixel of the
+    Distances are in pixels, or in the unit of `spacing`, from the center of a pixel to that of the nearest pixel of the
     other side: -1 and +1 at the two sides of an outline (see `signed_distance`). The authors' program adds 1 inside,
     which gives pixels at the outline, and all of a structure one or two pixels wide, no reason to be found.
 
@@ -33,7 +33,7 @@ class BoundaryLoss(DistanceLoss):
     module), or any other by `target_distances`, which the call takes as a third argument.
 
     Args:
-        spacing: the distance of neighbours in each spatial dimension, for voxels that are no cubes; None is 1 in all.
+        spacing: the distance of neighbors in each spatial dimension, for voxels that are no cubes; None is 1 in all.
         classes: all, present, or a list of the class indices that count.
         task: see `Loss`, as all that follow.
         ignore_index: the label of void pixels.

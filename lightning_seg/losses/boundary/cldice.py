@@ -121,7 +121,7 @@ def soft_skeleton(image: Tensor, valid: Tensor, iterations: int) -> Tensor:
     """The centrelines of an image of values from 0 to 1: S(x) of Shit et al. 2021, Algorithm 1.
 
     What an opening removes, gathered while the image is eroded once an iteration. Erosion takes the least of a pixel
-    and its neighbours along the axes, dilation the greatest of the 3 × 3 (× 3) around it, as the authors' program does.
+    and its neighbors along the axes, dilation the greatest of the 3 × 3 (× 3) around it, as the authors' program does.
     Pixels out of the image, and those not valid, are neutral in both.
 
     Args:
@@ -150,7 +150,7 @@ _POOLS: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3:
 
 
 def _eroded(image: Tensor, valid: Tensor) -> Tensor:
-    """The least of each pixel and its neighbours along the axes; 0 where not valid."""
+    """The least of each pixel and its neighbors along the axes; 0 where not valid."""
     dimensions = image.ndim - 2
     # Above every value, so that no void pixel is the least.
     negative = -image.where(valid, 2)

@@ -14,7 +14,7 @@ def signed_distance(mask: Tensor, scope: Tensor, spatial: Sequence[int], spacing
         φ(i) = -min { |i - j| : j in scope, outside the mask }    for i inside the mask
         φ(i) = +min { |i - j| : j in scope, inside the mask }     for i outside of it
 
-    between the centres of pixels, in pixels or in the unit of `spacing`, and not normalised by the size of the image.
+    between the centers of pixels, in pixels or in the unit of `spacing`, and not normalized by the size of the image.
     The two sides of an outline in a row of pixels have -1 and +1; no pixel has 0, so that structures of a single pixel
     are inside, too, and the complement of the mask has -φ. The border of the image is no outline.
 
@@ -31,7 +31,7 @@ def signed_distance(mask: Tensor, scope: Tensor, spatial: Sequence[int], spacing
         mask: bool, (N, C, S).
         scope: bool, (N, C, S): the pixels that count.
         spatial: the spatial dimensions that S joins, any number of them.
-        spacing: the distance of neighbours in each spatial dimension; None is 1 in all.
+        spacing: the distance of neighbors in each spatial dimension; None is 1 in all.
 
     Returns:
         (N, C, S), float64, or float32 on a device without float64; never with a gradient.

@@ -21,8 +21,8 @@ class HausdorffDistanceLoss(DistanceLoss):
     the predicted class (the greatest p; in the multilabel and binary tasks p > 1/2) and, as d(t), a constant: the
     gradient is that of (p - t)². A perfect prediction costs 0.
 
-    Distances are in pixels, or in the unit of `spacing`, from the centre of a pixel to that of the nearest pixel of the
-    other side: 1 at both sides of an outline (see `signed_distance`). They are not normalised, so with α = 2 an error
+    Distances are in pixels, or in the unit of `spacing`, from the center of a pixel to that of the nearest pixel of the
+    other side: 1 at both sides of an outline (see `signed_distance`). They are not normalized, so with α = 2 an error
     20 pixels away costs 400 times one at the outline: weigh the loss accordingly, or begin with a region loss alone.
 
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
@@ -41,7 +41,7 @@ class HausdorffDistanceLoss(DistanceLoss):
 
     Args:
         alpha: α > 0.
-        spacing: the distance of neighbours in each spatial dimension, for voxels that are no cubes; None is 1 in all.
+        spacing: the distance of neighbors in each spatial dimension, for voxels that are no cubes; None is 1 in all.
         classes: all, present, or a list of the class indices that count.
         task: see `Loss`, as all that follow.
         ignore_index: the label of void pixels.

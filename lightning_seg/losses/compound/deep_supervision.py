@@ -14,7 +14,7 @@ class DeepSupervisionLoss(nn.Module):
 
         Σ_k weight_k · loss(logits_k, target_k) / Σ_k weight_k        target_k: the target at the size of logits_k
 
-    A pixel of target_k is the target's pixel nearest to its centre, so that labels, void pixels and probabilities stay
+    A pixel of target_k is the target's pixel nearest to its center, so that labels, void pixels and probabilities stay
     what they are. A single tensor of logits, as networks give in evaluation, is given to the loss as it is; that the
     weights are divided by their sum keeps the values of both comparable. An output of weight 0 is computed all the
     same, and stays in the graph.
@@ -98,7 +98,7 @@ def target_at_size(target: Tensor, size: Sequence[int]) -> Tensor:
     for dim, length in enumerate(size, start=target.ndim - len(size)):
         before = target.shape[dim]
         if before != length:
-            # The pixel that holds the centre, (i + 1/2)·before/length, in whole numbers.
+            # The pixel that holds the center, (i + 1/2)·before/length, in whole numbers.
             nearest = (2 * torch.arange(length, device=target.device) + 1) * before // (2 * length)
             target = target.index_select(dim, nearest)
     return target

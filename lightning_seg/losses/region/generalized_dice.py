@@ -1,4 +1,4 @@
-"""Generalised Dice loss."""
+"""Generalized Dice loss."""
 
 from collections.abc import Iterable
 

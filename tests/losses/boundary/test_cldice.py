@@ -33,7 +33,7 @@ def value_and_gradient(loss, logits, target):
 
 
 def skeleton_pixel_by_pixel(image: Tensor, valid: Tensor, iterations: int) -> Tensor:
-    """The soft skeleton of one image (*spatial), by a loop over pixels and their valid neighbours."""
+    """The soft skeleton of one image (*spatial), by a loop over pixels and their valid neighbors."""
     pixels = [p for p in itertools.product(*map(range, image.shape)) if valid[p]]
 
     def near(pixel, along_axes):

@@ -59,8 +59,8 @@ def test_a_single_tensor_is_given_to_the_loss_as_it_is():
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
 def test_a_resized_target_holds_the_nearest_pixels_in_its_own_dtype(before, after, dtype):
     target = torch.randint(0, 2**40, (before,)).to(dtype)
-    centres = (torch.arange(after) + 0.5) * before / after
-    distance = (centres[:, None] - (torch.arange(before) + 0.5)).abs()
+    centers = (torch.arange(after) + 0.5) * before / after
+    distance = (centers[:, None] - (torch.arange(before) + 0.5)).abs()
     found = target_at_size(target[None], (after,))[0]
     assert found.dtype == dtype
     # Of two pixels that are equally near, either.

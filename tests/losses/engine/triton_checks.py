@@ -43,7 +43,7 @@ MARGINS = [
 ]
 # With more than 64 classes the softmax is computed by tiles of channels.
 TASKS = [(True, 3), (True, 70), (False, 3)]
-# Neighbouring bins that share a weight: which of two bins an error at their edge falls in depends on its last bit.
+# Neighboring bins that share a weight: which of two bins an error at their edge falls in depends on its last bit.
 BANDS = {"probability": torch.arange(1, 8) / 8, "margin": 2.0 ** torch.arange(1, 12) - 1}
 
 

@@ -58,7 +58,7 @@ def test_infinite_and_huge_costs_come_first():
     assert hardest(costs, 4).tolist() == [0, 1, 1, 0, 1, 1]
 
 
-def test_neighbouring_numbers_are_told_apart():
+def test_neighboring_numbers_are_told_apart():
     one = torch.tensor(1.0)
     above = torch.nextafter(one, torch.tensor(2.0))
     assert hardest(torch.stack([one, above, one]), 1).tolist() == [0, 1, 0]

@@ -178,7 +178,7 @@ def test_float32_gradients_keep_their_digits_on_an_image_of_a_million_pixels():
     LovaszHingeLoss(method="sort")(single, target).backward()
     LovaszHingeLoss(method="sort")(double, target).backward()
     assert single.grad is not None
-    # Rounding may exchange neighbours in the order; differences of float32 Jaccard losses would be off by percents.
+    # Rounding may exchange neighbors in the order; differences of float32 Jaccard losses would be off by percents.
     torch.testing.assert_close(single.grad.double(), double.grad, rtol=1e-4, atol=0)
 
 

@@ -14,7 +14,7 @@ from lightning_seg.metrics.confusion import ConfusionMatrixMetric
 class ConfusionCounts(Callback):
     """Writes the confusion matrix that the test scores are computed from, summed over all processes.
 
-    The file is JSON: `task`, `class_names`, and `matrix`, integer pixel counts with rows the truth and columns the
+    The file is JSON: `task`, `class_names`, and `matrix`, integer pixel counts with rows the target and columns the
     prediction: (C, C) in the multiclass task, (C, 2, 2) in multilabel, (2, 2) in binary. One of an earlier test in the
     same place is replaced. A module whose `build_metrics` has no score of this package's has none, and no file.
 

@@ -9,21 +9,21 @@ from torch.nn import functional as F
 
 
 class Prediction(NamedTuple):
-    """One image, on the CPU: `name`, `image` `(channels, H, W)`, `truth` `(H, W)` and predicted `labels` `(H, W)`."""
+    """One image, on the CPU: `name`, `image` `(channels, H, W)`, `target` `(H, W)` and predicted `labels` `(H, W)`."""
 
     name: str
     image: Tensor
-    truth: Tensor
+    target: Tensor
     labels: Tensor
 
 
-def spread_indices(length: int, count: int) -> list[int]:
+def evenly_spaced_indices(length: int, count: int) -> list[int]:
     """The middles of `count` equal parts of `0 ... length - 1`, all different; all of them if there are fewer."""
     count = min(count, length)
     return [(2 * part + 1) * length // (2 * count) for part in range(count)]
 
 
-def predict_spread(trainer: Trainer, pl_module: Any, loaders: Any, count: int) -> list[Prediction]:
+def predict_evenly_spaced(trainer: Trainer, pl_module: Any, loaders: Any, count: int) -> list[Prediction]:
     """Predicts images spread evenly over the data set of a loader, the first one of several.
 
     Every process predicts the same images, since a sharded model needs all of them for a forward pass.
@@ -45,7 +45,7 @@ def predict_spread(trainer: Trainer, pl_module: Any, loaders: Any, count: int) -
             "leave them out (~callbacks.pictures ~callbacks.validation)."
         )
     predictions = []
-    for index in spread_indices(len(dataset), count):
+    for index in evenly_spaced_indices(len(dataset), count):
         batch = loader.collate_fn([dataset[index]])
         names = batch.get("name", [index]) if isinstance(batch, dict) else [index]
         image, mask = pl_module.unpack(trainer.strategy.batch_to_device(batch))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_seg.callbacks.evenly_spaced import predict_spread
+from lightning_seg.callbacks.evenly_spaced import predict_evenly_spaced
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.pictures import prediction_picture
 
 
 class PredictionPictures(Callback):
-    """Writes a picture of images spread evenly over the test set: image, truth, prediction, errors.
+    """Writes a picture of images spread evenly over the test set: image, target, prediction, errors.
 
     Neighbors in a data set are often frames of one film. Only these images are predicted once more, after the test.
     With several test loaders the first one is shown. A picture of an earlier test in the same place is replaced.
@@ -53,12 +53,12 @@ class PredictionPictures(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predicts the images once more, draws and writes the picture."""
-        shown = predict_spread(trainer, pl_module, trainer.test_dataloaders, self.count)
+        shown = predict_evenly_spaced(trainer, pl_module, trainer.test_dataloaders, self.count)
         if not shown or not trainer.is_global_zero:
             return
         picture = prediction_picture(
             [one.image for one in shown],
-            [one.truth for one in shown],
+            [one.target for one in shown],
             [one.labels for one in shown],
             self.palette,
             self.class_names,

@@ -10,17 +10,17 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.nn import functional as F
 
-from lightning_seg.callbacks.evenly_spaced import Prediction, predict_spread
+from lightning_seg.callbacks.evenly_spaced import Prediction, predict_evenly_spaced
 from lightning_seg.files import atomic_write
 
 
 class ValidationSamples(Callback):
-    """Writes images spread evenly over the validation set, with truth and prediction, when the model is tested.
+    """Writes images spread evenly over the validation set, with target and prediction, when the model is tested.
 
     They are those of the same indices in every run on the same data, predicted by the weights that are tested. The
-    file is a compressed `.npz`: for each image k `image_<k>`, uint8 `(H, W, 3)`, `truth_<k>` and `labels_<k>`, uint8 or
-    uint16 `(H, W)`; and `about`, JSON with `names`, `palette`, `class_names` and `void`, the number of void pixels in a
-    truth. A file of an earlier test in the same place is replaced.
+    file is a compressed `.npz`: for each image k `image_<k>`, uint8 `(H, W, 3)`, `target_<k>` and `labels_<k>`, uint8
+    or uint16 `(H, W)`; and `about`, JSON with `names`, `palette`, `class_names` and `void`, the number of void pixels in
+    a target. A file of an earlier test in the same place is replaced.
 
     Nothing is written in the multilabel task, whose pixels have no single label, and without a validation set.
 
@@ -64,7 +64,7 @@ class ValidationSamples(Callback):
             if getattr(datamodule, "val_set", None) is None:
                 return
             loaders = datamodule.val_dataloader()
-        samples = predict_spread(trainer, pl_module, loaders, self.count)
+        samples = predict_evenly_spaced(trainer, pl_module, loaders, self.count)
         if not samples or not trainer.is_global_zero:
             return
         void = len(self.palette)
@@ -81,7 +81,7 @@ class ValidationSamples(Callback):
             np.savez_compressed(temporary, **arrays)
 
     def _shrunk(self, sample: Prediction, void: int) -> dict[str, Any]:
-        height, width = sample.truth.shape
+        height, width = sample.target.shape
         factor = min(1.0, self.size / max(height, width))
         rows, columns = _middles(height, factor), _middles(width, factor)
         pixels = sample.image.float()
@@ -89,13 +89,13 @@ class ValidationSamples(Callback):
         if factor < 1:
             small = (len(rows), len(columns))
             pixels = F.interpolate(pixels[None], small, mode="bilinear", align_corners=False, antialias=True)[0]
-        truth, labels = sample.truth.long(), sample.labels.long()
+        target, labels = sample.target.long(), sample.labels.long()
         if self.ignore_index is not None:
-            truth = truth.where(truth != self.ignore_index, void)
+            target = target.where(target != self.ignore_index, void)
         kind = np.uint8 if void < 256 else np.uint16
         return {
             "image": (255 * pixels.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy(),
-            "truth": truth[rows][:, columns].numpy().astype(kind),
+            "target": target[rows][:, columns].numpy().astype(kind),
             "labels": labels[rows][:, columns].numpy().astype(kind),
         }
 

@@ -1,4 +1,4 @@
-"""Pictures of predictions beside the truth."""
+"""Pictures of predictions beside the target."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,31 +18,31 @@ _SWATCH = 16
 _INK = (32, 32, 32)
 _PAPER = (255, 255, 255)
 _ERROR = (230, 30, 40)
-_TITLES = ("image", "truth", "prediction", "errors")
+_TITLES = ("image", "target", "prediction", "errors")
 
 _Pixels = npt.NDArray[np.uint8]
 
 
 def prediction_picture(
     images: Sequence[Tensor],
-    truths: Sequence[Tensor],
+    targets: Sequence[Tensor],
     predictions: Sequence[Tensor],
     palette: Palette,
     class_names: Sequence[str],
     ignore_index: int | None = None,
 ) -> Image.Image:
-    """One row an image: the image, its truth, its prediction, and the errors in red over the darkened image.
+    """One row an image: the image, its target, its prediction, and the errors in red over the darkened image.
 
-    Void pixels of the truth are striped gray, which no class is. Below is a legend. Images larger than 320 pixels are
+    Void pixels of the target are striped gray, which no class is. Below is a legend. Images larger than 320 pixels are
     shrunk, small ones enlarged by whole factors.
 
     Args:
         images: each `(channels, H, W)`, float in [0, 1], with 1 or 3 channels; of more, the first 3 are shown.
-        truths: each `(H, W)`, integer labels or `ignore_index`.
+        targets: each `(H, W)`, integer labels or `ignore_index`.
         predictions: each `(H, W)`, integer labels.
         palette: `(red, green, blue)` of each label, 0 ... 255.
         class_names: one for each color, or without the first, which is then called background (the binary task).
-        ignore_index: the truth's value of void pixels.
+        ignore_index: the target's value of void pixels.
 
     Returns:
         An RGB picture.
@@ -50,9 +50,9 @@ def prediction_picture(
     Raises:
         ValueError: no images, numbers or sizes that differ, or a label without a color.
     """
-    if not images or not len(images) == len(truths) == len(predictions):
+    if not images or not len(images) == len(targets) == len(predictions):
         raise ValueError(
-            f"expected at least one image, and as many targets and predictions, but got {len(images)}, {len(truths)} "
+            f"expected at least one image, and as many targets and predictions, but got {len(images)}, {len(targets)} "
             f"and {len(predictions)}."
         )
     if len(palette) == len(class_names) + 1:
@@ -61,14 +61,14 @@ def prediction_picture(
         raise ValueError(f"got {len(palette)} colors for {len(class_names)} class names; expected one for each.")
     colors = np.array([tuple(color) for color in palette], dtype=np.uint8)
     rows = [
-        _cells(image, _labels(truth), _labels(prediction), colors, ignore_index)
-        for image, truth, prediction in zip(images, truths, predictions, strict=True)
+        _cells(image, _labels(target), _labels(prediction), colors, ignore_index)
+        for image, target, prediction in zip(images, targets, predictions, strict=True)
     ]
 
     font = ImageFont.load_default(_TEXT)
     cell_width = max(max(cell.width for row in rows for cell in row), 96)
     width = _GAP + len(_TITLES) * (cell_width + _GAP)
-    has_void = ignore_index is not None and any(bool((_labels(truth) == ignore_index).any()) for truth in truths)
+    has_void = ignore_index is not None and any(bool((_labels(target) == ignore_index).any()) for target in targets)
     legend = _legend(class_names, colors, has_void, width, font)
     height = _LINE + sum(row[0].height + _GAP for row in rows) + legend.height
     picture = Image.new("RGB", (width, height), _PAPER)
@@ -92,15 +92,15 @@ def _labels(labels: Tensor) -> npt.NDArray[np.int64]:
 
 def _cells(
     image: Tensor,
-    truth: npt.NDArray[np.int64],
+    target: npt.NDArray[np.int64],
     prediction: npt.NDArray[np.int64],
     colors: _Pixels,
     ignore_index: int | None,
 ) -> list[Image.Image]:
     height, width = int(image.shape[-2]), int(image.shape[-1])
-    if truth.shape != (height, width) or prediction.shape != (height, width):
+    if target.shape != (height, width) or prediction.shape != (height, width):
         raise ValueError(
-            f"expected target and prediction of the image's size {height} x {width}, but got {tuple(truth.shape)} and "
+            f"expected target and prediction of the image's size {height} x {width}, but got {tuple(target.shape)} and "
             f"{tuple(prediction.shape)}."
         )
     larger = max(height, width)
@@ -111,15 +111,15 @@ def _cells(
     pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
     photograph = Image.fromarray((255 * pixels.permute(1, 2, 0).numpy()).round().astype(np.uint8))
     photograph = photograph.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX)
-    truth, prediction = _nearest(truth, size), _nearest(prediction, size)
+    target, prediction = _nearest(target, size), _nearest(prediction, size)
 
-    void = np.zeros(truth.shape, dtype=bool) if ignore_index is None else truth == ignore_index
-    wrong = (truth != prediction) & ~void
+    void = np.zeros(target.shape, dtype=bool) if ignore_index is None else target == ignore_index
+    wrong = (target != prediction) & ~void
     errors = np.asarray(photograph.convert("L").convert("RGB")) // 3
     errors = np.where(wrong[..., None], np.array(_ERROR, np.uint8), errors)
     stripes = _stripes(size)
     drawn = [
-        np.where(void[..., None], stripes, _colored(np.where(void, 0, truth), colors)),
+        np.where(void[..., None], stripes, _colored(np.where(void, 0, target), colors)),
         _colored(prediction, colors),
         np.where(void[..., None], stripes, errors),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_seg.report.pictures import errors_uri, image_uri, labels_uri, truth_uri
+from lightning_seg.report.pictures import errors_uri, image_uri, labels_uri, target_uri
 from lightning_seg.report.runs import Job, Run, Sample
 from lightning_seg.report.statistics import CONFIDENCE, Difference, Summary, paired_difference, summary
 from lightning_seg.report.sweep import Parameter, group_runs, swept_parameters
@@ -183,7 +183,7 @@ def _curves(run: Run) -> dict[str, list[float | None]]:
 
 
 def _samples(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Each image once, with its truth, and the predictions by run."""
+    """Each image once, with its target, and the predictions by run."""
     shown: dict[tuple[str, bytes], dict[str, Any]] = {}
     for index, run in enumerate(runs):
         for sample in run.samples:
@@ -192,19 +192,19 @@ def _samples(runs: Sequence[Run]) -> list[dict[str, Any]]:
                 shown[key] = {
                     "name": sample.name,
                     "image": image_uri(sample),
-                    "truth": truth_uri(sample),
+                    "target": target_uri(sample),
                     "runs": {},
-                    "size": [sample.truth.shape[1], sample.truth.shape[0]],
+                    "size": [sample.target.shape[1], sample.target.shape[0]],
                 }
             shown[key]["runs"][index] = [labels_uri(sample), errors_uri(sample)]
     return list(shown.values())
 
 
 def _digest(sample: Sample) -> bytes:
-    """Of the image and its truth: runs on other data, or at another size, have other images of the same name."""
+    """Of the image and its target: runs on other data, or at another size, have other images of the same name."""
     content = hashlib.sha256(repr(sample.image.shape).encode())
     content.update(sample.image.tobytes())
-    content.update(sample.truth.tobytes())
+    content.update(sample.target.tobytes())
     return content.digest()
 
 

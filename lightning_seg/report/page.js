@@ -134,7 +134,7 @@ function costs() {
 function confusion() {
   if (!DATA.groups.some((group) => group.confusion)) return;
   let group = DATA.groups.findIndex((one) => one.confusion);
-  let share = "truth";
+  let share = "target";
   const box = el("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Confusion matrix" });
   const chooser = el("label", {}, "Configuration");
   const draw = () => {
@@ -146,7 +146,7 @@ function confusion() {
   };
   redrawn.push(draw);
   section("confusion", "Confusion matrix", "Pixels of the test split, summed over the finished runs of a configuration. Void pixels are not counted.",
-    el("div", { class: "controls" }, chooser, select("Share", [["truth", "of the class's pixels (rows)"], ["prediction", "of what was predicted (columns)"], ["pixels", "numbers of pixels"]], share,
+    el("div", { class: "controls" }, chooser, select("Share", [["target", "of the class's pixels (rows)"], ["prediction", "of what was predicted (columns)"], ["pixels", "numbers of pixels"]], share,
       (value) => { share = value; draw(); })), box);
 }
 
@@ -155,7 +155,7 @@ function confusionTable({ task, classes, matrix, runs }, share) {
   const cell = (pixels, whole, total) => heatCell(share === "pixels" ? many(pixels) : whole ? percent(pixels / whole, 1) : "–",
     whole ? pixels / whole : 0, "var(--heat)", `${pixels.toLocaleString("en")} of ${whole.toLocaleString("en")} pixels`);
   const unit = share === "pixels" ? "pixels" : "%";
-  const caption = el("caption", {}, `Rows are the truth, columns the prediction; ${unit}; ${plural(runs, "run")}`);
+  const caption = el("caption", {}, `Rows are the target, columns the prediction; ${unit}; ${plural(runs, "run")}`);
   if (task === "multilabel") {
     const heads = ["class", "right, on", "missed", "false alarm", "right, off"];
     return el("table", {}, caption, el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
@@ -187,11 +187,11 @@ function pictures() {
   });
   const draw = () => {
     const runs = chosenRuns();
-    const head = el("tr", {}, el("th", { scope: "col", class: "fixed" }, "image and truth"),
+    const head = el("tr", {}, el("th", { scope: "col", class: "fixed" }, "image and target"),
       runs.map((run) => el("th", { scope: "col", "data-run": run }, mark(DATA.runs[run].group), ` ${DATA.runs[run].group + 1} ${DATA.groups[DATA.runs[run].group].label}, seed=${DATA.runs[run].seed}`)));
     box.replaceChildren(el("table", {}, el("thead", {}, head), el("tbody", {}, DATA.samples.map((sample) => el("tr", {},
       el("th", { scope: "row", class: "fixed", title: sample.name }, el("div", { class: "pair" },
-        el("figure", {}, picture(sample, sample.image, `image ${sample.name}`)), el("figure", {}, picture(sample, sample.truth, `truth of ${sample.name}`, "labels")))),
+        el("figure", {}, picture(sample, sample.image, `image ${sample.name}`)), el("figure", {}, picture(sample, sample.target, `target of ${sample.name}`, "labels")))),
       runs.map((run) => {
         const own = sample.runs[run];
         const alt = `${errors ? "errors" : "prediction"} for ${sample.name}, ${DATA.groups[DATA.runs[run].group].label}, seed ${DATA.runs[run].seed}`;

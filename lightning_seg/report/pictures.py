@@ -19,9 +19,9 @@ def image_uri(sample: Sample) -> str:
     return _uri(Image.fromarray(sample.image), "WEBP", quality=88)
 
 
-def truth_uri(sample: Sample) -> str:
-    """The truth in the colors of the classes, void pixels gray."""
-    return _labels_uri(sample.truth, [*sample.palette, list(_VOID)])
+def target_uri(sample: Sample) -> str:
+    """The target in the colors of the classes, void pixels gray."""
+    return _labels_uri(sample.target, [*sample.palette, list(_VOID)])
 
 
 def labels_uri(sample: Sample) -> str:
@@ -31,8 +31,8 @@ def labels_uri(sample: Sample) -> str:
 
 def errors_uri(sample: Sample) -> str:
     """Wrong pixels red, void ones gray, all others transparent."""
-    kinds = (sample.truth != sample.labels).astype(np.uint8)
-    kinds[sample.truth == sample.void] = 2
+    kinds = (sample.target != sample.labels).astype(np.uint8)
+    kinds[sample.target == sample.void] = 2
     picture = Image.fromarray(kinds)
     picture.putpalette([0, 0, 0, *_ERROR, *_VOID])
     return _uri(picture, "PNG", transparency=0, bits=2)

@@ -22,14 +22,14 @@ _SCORES = ("train/", "val/", "test/")
 
 @dataclass(frozen=True)
 class Sample:
-    """A validation image with its truth and prediction.
+    """A validation image with its target and prediction.
 
-    `image` uint8 `(H, W, 3)`; `truth` and `labels` `(H, W)`, values that index `palette`, or in the truth `void`.
+    `image` uint8 `(H, W, 3)`; `target` and `labels` `(H, W)`, values that index `palette`, or in the target `void`.
     """
 
     name: str
     image: npt.NDArray[np.uint8]
-    truth: npt.NDArray[np.integer[Any]]
+    target: npt.NDArray[np.integer[Any]]
     labels: npt.NDArray[np.integer[Any]]
     palette: list[list[int]]
     class_names: list[str]
@@ -237,7 +237,7 @@ def _samples(path: Path) -> list[Sample]:
                 Sample(
                     name,
                     file[f"image_{index}"],
-                    file[f"truth_{index}"],
+                    file[f"target_{index}" if f"target_{index}" in file else f"truth_{index}"],  # of 0.1.0
                     file[f"labels_{index}"],
                     about["palette"],
                     about["class_names"],

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_seg.callbacks import EpochCurves, PredictionPictures, StoredConfig
-from lightning_seg.callbacks.evenly_spaced import spread_indices
+from lightning_seg.callbacks.evenly_spaced import evenly_spaced_indices
 
 PALETTE = [(0, 0, 0), (200, 10, 20)]
 
@@ -151,7 +151,7 @@ def test_pictures_show_test_images_from_all_over_the_split_and_predict_only_thes
 
 @pytest.mark.parametrize("count", [1, 2, 6, 7, 100])
 def test_spread_images_are_different_and_leave_no_long_gap(count):
-    indices = spread_indices(50, count)
+    indices = evenly_spaced_indices(50, count)
     gaps = [after - before for before, after in pairwise([-1, *indices, 50])]
     assert len(indices) == min(count, 50)
     assert min(gaps) >= 1

@@ -56,9 +56,9 @@ def test_the_written_confusion_matrix_is_that_of_the_test_scores(tmp_path, task,
         sample = data.test_set[index]
         with torch.no_grad():
             labels = module.predict_labels(module(sample["image"][None]))[0]
-        for truth, label in zip(sample["mask"].flatten().tolist(), labels.flatten().tolist(), strict=True):
-            if truth != 255:
-                expected[truth, label] += 1
+        for target, label in zip(sample["mask"].flatten().tolist(), labels.flatten().tolist(), strict=True):
+            if target != 255:
+                expected[target, label] += 1
     assert (matrix == expected).all()
     assert (written["task"], written["class_names"]) == (task, names)
     right = np.diag(matrix)
@@ -66,7 +66,7 @@ def test_the_written_confusion_matrix_is_that_of_the_test_scores(tmp_path, task,
     assert scores["test/iou"] == pytest.approx(np.nanmean(iou[-num_classes:]), rel=1e-6)
 
 
-def test_validation_samples_hold_image_truth_and_the_prediction_of_the_tested_weights(tmp_path):
+def test_validation_samples_hold_image_target_and_the_prediction_of_the_tested_weights(tmp_path):
     path = tmp_path / "new" / "validation.npz"
     callback = ValidationSamples(path, PALETTE, NAMES, count=3, size=320, ignore_index=255)
     _, module, data = run_test(tmp_path, callback)
@@ -80,11 +80,11 @@ def test_validation_samples_hold_image_truth_and_the_prediction_of_the_tested_we
     }
     for place, index in enumerate((1, 4, 7)):
         sample = data.val_set[index]
-        truth = np.where(sample["mask"] == 255, 6, sample["mask"])
+        target = np.where(sample["mask"] == 255, 6, sample["mask"])
         with torch.no_grad():
             labels = module.predict_labels(module(sample["image"][None]))[0]
         assert (file[f"image_{place}"] == np.round(255 * sample["image"].permute(1, 2, 0).numpy())).all()
-        assert (file[f"truth_{place}"] == truth).all()
+        assert (file[f"target_{place}"] == target).all()
         assert (file[f"labels_{place}"] == labels.numpy()).all()
     assert [made.name for made in path.parent.iterdir()] == ["validation.npz"]
 
@@ -96,7 +96,7 @@ def test_larger_validation_images_are_shrunk_with_their_labels_in_place(tmp_path
     run_test(tmp_path, ValidationSamples(path, PALETTE, NAMES, count=2, size=96, ignore_index=255), image_size=96)
     large = np.load(path)
     assert small["image_0"].shape == (32, 32, 3)
-    for part in ("truth_1", "labels_1"):
+    for part in ("target_1", "labels_1"):
         assert (small[part] == large[part][1::3, 1::3]).all()
 
 

@@ -13,10 +13,10 @@ def cell(picture, column, size=320):
     return np.asarray(picture)[24 : 24 + size, left : left + size]
 
 
-def test_the_columns_are_image_truth_prediction_and_errors():
+def test_the_columns_are_image_target_prediction_and_errors():
     image = torch.full((3, 2, 2), 0.6)
-    truth, prediction = torch.tensor([[0, 1], [2, 255]]), torch.tensor([[0, 1], [1, 2]])
-    picture = prediction_picture([image], [truth], [prediction], PALETTE, NAMES, 255)
+    target, prediction = torch.tensor([[0, 1], [2, 255]]), torch.tensor([[0, 1], [1, 2]])
+    picture = prediction_picture([image], [target], [prediction], PALETTE, NAMES, 255)
     corners = (slice(80, 320, 160), slice(80, 320, 160))
     assert (cell(picture, 0) == 153).all()
     assert cell(picture, 1)[corners].tolist()[0] == [[0, 0, 0], [10, 200, 20]]
@@ -33,8 +33,8 @@ def test_any_size_of_image_and_number_of_classes_is_drawn_in_bounds(size):
     names = [f"class with a rather long name {index}" for index in range(40)]
     palette = [(index, 2 * index, 255 - index) for index in range(40)]
     images = [torch.rand(3, *size), torch.rand(1, 5, 9)]
-    truths = [labels, torch.zeros(5, 9, dtype=torch.int64)]
-    picture = prediction_picture(images, truths, truths, palette, names)
+    targets = [labels, torch.zeros(5, 9, dtype=torch.int64)]
+    picture = prediction_picture(images, targets, targets, palette, names)
     assert picture.width <= 4 * 328 + 8
 
 
@@ -47,7 +47,7 @@ def test_numbers_and_sizes_that_differ_are_refused():
     image, labels = torch.rand(3, 4, 4), torch.zeros(4, 4, dtype=torch.int64)
     with pytest.raises(ValueError, match="got 1, 1 and 0"):
         prediction_picture([image], [labels], [], PALETTE, NAMES)
-    with pytest.raises(ValueError, match="all must be of one size"):
+    with pytest.raises(ValueError, match="target and prediction of the image"):
         prediction_picture([image], [labels], [labels[:2]], PALETTE, NAMES)
     with pytest.raises(ValueError, match="got 3 colors for 1 class names"):
         prediction_picture([image], [labels], [labels], PALETTE, ["one"])

@@ -70,15 +70,15 @@ def write_run(tmp_path: Path) -> WriteRun:
 
 
 def write_samples(path: Path, label: int) -> None:
-    """Two images of 8 x 12 pixels, half of whose truth is the first class and half the second, predicted as one."""
+    """Two images of 8 x 12 pixels, half of whose target is the first class and half the second, predicted as one."""
     callback = ValidationSamples(path, [[20, 40, 60], [200, 180, 160]], CLASSES, count=2, size=320, ignore_index=255)
-    truth = torch.zeros(8, 12, dtype=torch.int64)
-    truth[:, 6:] = 1
-    truth[0] = 255
+    target = torch.zeros(8, 12, dtype=torch.int64)
+    target[:, 6:] = 1
+    target[0] = 255
     image = torch.linspace(0, 1, 8 * 12 * 3).reshape(3, 8, 12)
     arrays = {}
     for index, name in enumerate(["first", "second"]):
-        sample = Prediction(name, image, truth, torch.full((8, 12), label))
+        sample = Prediction(name, image, target, torch.full((8, 12), label))
         arrays |= {f"{part}_{index}": array for part, array in callback._shrunk(sample, 2).items()}
     about = {"names": ["first", "second"], "palette": callback.palette, "class_names": CLASSES, "void": 2}
     np.savez_compressed(path, about=np.array(json.dumps(about)), **arrays)

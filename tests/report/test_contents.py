@@ -65,9 +65,9 @@ def test_each_image_is_kept_once_with_the_predictions_of_all_runs(write_run: Wri
     samples = report_contents(runs)["samples"]
     assert [sample["name"] for sample in samples] == ["first", "second"]
     assert set(samples[0]["runs"]) == {0, 1}
-    truth = np.asarray(decoded(samples[0]["truth"]).convert("RGB"))
-    assert truth[0, 0].tolist() == [150, 150, 150]  # void
-    assert (truth[3, 0].tolist(), truth[3, 11].tolist()) == ([20, 40, 60], [200, 180, 160])
+    target = np.asarray(decoded(samples[0]["target"]).convert("RGB"))
+    assert target[0, 0].tolist() == [150, 150, 150]  # void
+    assert (target[3, 0].tolist(), target[3, 11].tolist()) == ([20, 40, 60], [200, 180, 160])
     labels, errors = (decoded(uri) for uri in samples[0]["runs"][1])
     assert set(labels.convert("RGB").get_flattened_data()) == {(200, 180, 160)}
     drawn = np.asarray(errors.convert("RGBA"))

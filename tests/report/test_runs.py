@@ -40,8 +40,8 @@ def test_a_run_is_read_as_it_was_written(write_run: WriteRun) -> None:
     assert run.confusion["matrix"] == [[90, 10], [30, 70]]
     assert [sample.name for sample in run.samples] == ["first", "second"]
     assert run.samples[0].labels.tolist() == [[1] * 12] * 8
-    assert run.samples[0].truth[1].tolist() == [0] * 6 + [1] * 6
-    assert set(run.samples[0].truth[0].tolist()) == {2}
+    assert run.samples[0].target[1].tolist() == [0] * 6 + [1] * 6
+    assert set(run.samples[0].target[0].tolist()) == {2}
 
 
 def test_a_value_that_a_curve_lacks_is_not_a_number(write_run: WriteRun) -> None:

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.callbacks import StoredConfig, TrainingInterrupted
+from lightning_seg.commands.renamed_options import with_current_names
 from lightning_seg.launch.cluster import (
     check_processes,
     end_all_processes,
@@ -45,6 +46,7 @@ def main() -> None:
     """The console command."""
     register_sweepers()
     register_launchers()
+    sys.argv[1:] = with_current_names(sys.argv[1:])
     run_command(train_composed, "train")
 
 

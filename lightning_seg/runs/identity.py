@@ -15,7 +15,7 @@ _PLACES = (
 # Callbacks that look on; any other one, such as early stopping, is part of what a run is.
 _WATCHING = (
     *("pictures", "validation", "progress", "curves", "confusion", "resource_usage", "last"),
-    *("costs", "model_summary", "lr_monitor"),  # costs: the name of resource_usage in earlier releases
+    *("model_summary", "lr_monitor"),
 )
 # What it computes on, which may change while it goes on, as on another machine.
 _MACHINE = (

@@ -89,3 +89,33 @@ def test_a_training_with_ema_is_evaluated_with_the_averaged_weights() -> None:
     # The trained weights are not what was evaluated; the average is what remains after the training.
     assert not any(torch.allclose(last, weights) for weights in after_each_step)
     torch.testing.assert_close(module.backbone.weight.detach(), last)
+
+
+def test_the_test_of_a_checkpoint_uses_its_averaged_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tested: list[torch.Tensor] = []
+
+    class Watching(SegmentationModule):
+        def on_test_epoch_start(self) -> None:
+            tested.append(self.backbone.weight.detach().clone())
+
+    samples = [{"image": torch.rand(3, 8, 8), "mask": torch.randint(0, 2, (8, 8))} for _ in range(4)]
+    loader = DataLoader(samples, batch_size=2)
+    module = Watching(
+        torch.nn.Conv2d(3, 2, 1), CrossEntropyLoss(), num_classes=2, optimizer=lambda p: torch.optim.SGD(p, lr=1.0)
+    )
+    config = composed("callbacks=[default,ema]", "callbacks.ema.decay=0.5").callbacks.ema
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(
+        max_epochs=1, accelerator="cpu", callbacks=[instantiate(config)], enable_model_summary=False, **quiet
+    )
+    trainer.fit(module, loader, loader)
+    averaged = module.backbone.weight.detach().clone()
+    path = tmp_path / "one.ckpt"
+    trainer.save_checkpoint(path)
+    stored = torch.load(path, weights_only=True)
+    stored["state_dict"]["backbone.weight"] = averaged
+    stored["current_model_state"]["backbone.weight"] = averaged + 1
+    torch.save(stored, path)
+    trainer.test(module, loader, ckpt_path=str(path), weights_only=True, verbose=False)
+    torch.testing.assert_close(tested[-1], averaged)

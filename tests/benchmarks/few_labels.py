@@ -1,9 +1,9 @@
 """Measures what helps to learn from few images: IoU against their number, with each means of experiment=few_labels.
 
-    python -m tests.benchmarks.few_shot --jobs 2 data.num_workers=0     # all: 120 trainings, an hour of two cores
-    python -m tests.benchmarks.few_shot --datasets membrane --limits 4 8 --seeds 0
-    python -m tests.benchmarks.few_shot --steps 200 trainer=gpu augment.crop_size=256 backbone.encoder_name=resnet34
-    python -m tests.benchmarks.few_shot --summarize                     # only what has been measured
+    python -m tests.benchmarks.few_labels --jobs 2 data.num_workers=0     # all: 120 trainings, an hour of two cores
+    python -m tests.benchmarks.few_labels --datasets membrane --limits 4 8 --seeds 0
+    python -m tests.benchmarks.few_labels --steps 200 trainer=gpu augment.crop_size=256 backbone.encoder_name=resnet34
+    python -m tests.benchmarks.few_labels --summarize                     # only what has been measured
 
 Augmentation by turning, consistency, and regularization are on by themselves, all off, and all on; the eight
 orientations at test time are on and off for each trained network. All trainings have as many optimizer steps, and the
@@ -86,7 +86,7 @@ class Score:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = study_parser("few_shot", str(__doc__), seeds=[0, 1, 2], epochs=10)
+    parser = study_parser("few_labels", str(__doc__), seeds=[0, 1, 2], epochs=10)
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared" / "data", help="holds membrane/ and camvid/"
     )

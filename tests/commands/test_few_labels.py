@@ -14,7 +14,7 @@ FEW = ("lightning-seg-train", "experiment=few_labels", "data.train_limit=4", "da
 # What takes each means away.
 OFF = {
     "rotation": ["augment.rotation=0"],
-    "turns": ["augment.dihedral=0"],
+    "turns": ["augment.d4=0"],
     "augmentation": ["augment=light"],
     "consistency": ["module.consistency_weight=0"],
     "unlabelled": ["data.unlabelled_per_image=0"],

@@ -7,7 +7,7 @@ from PIL import Image
 
 from lightning_seg import load_module
 from lightning_seg.checkpoint import CONFIG_KEY
-from tests.commands.conftest import SHORT, Run, write_folder
+from tests.console import SHORT, Run, write_folder
 
 TRAIN = (
     "lightning-seg-train",

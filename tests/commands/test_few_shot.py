@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from torch import nn
 
-from tests.commands.conftest import SHORT, SMALL, Run
+from tests.console import SHORT, SMALL, Run
 
 FEW = ("lightning-seg-train", "experiment=few_shot", "data.train_limit=4", "data.train_repeats=2", *SHORT, *SMALL)
 # What takes each means away.

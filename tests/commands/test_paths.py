@@ -2,8 +2,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lightning_seg.commands.paths import with_quoted_paths
-from tests.commands.conftest import Run
 from tests.commands.test_evaluate_and_predict import TRAIN
+from tests.console import Run
 
 
 @pytest.mark.parametrize("path", ["runs/loss=ce,seed=0/best.ckpt", 'my "photos" [1]', "a b", "~/x", "C:\\x"])

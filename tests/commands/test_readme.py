@@ -2,7 +2,7 @@ import re
 import shlex
 from pathlib import Path
 
-from tests.commands.conftest import SHORT, SMALL, Run
+from tests.console import SHORT, SMALL, Run
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 LINES = [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lightning_seg.runs.folder import read_result
-from tests.commands.conftest import SHORT, SMALL, Run
+from tests.console import SHORT, SMALL, Run
 
 TRAIN = ("lightning-seg-train", *SHORT, *SMALL)
 

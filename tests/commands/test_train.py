@@ -12,7 +12,7 @@ from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.train import insert_class_weights, resolved, train
 from lightning_seg.data import ShapesDataModule
 from lightning_seg.runs.folder import read_result, run_name
-from tests.commands.conftest import SHORT, SMALL, Run
+from tests.console import SHORT, SMALL, Run
 
 CONF = Path(__file__).parents[2] / "conf"
 TRAIN = ("lightning-seg-train", *SHORT, *SMALL)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_seg.launch.processes import ProcessError, run_on_processes
-from tests.commands import ranks
+from tests.launch import ranks
 
 TWO = {"trainer": {"devices": 2}}
 
@@ -74,7 +74,7 @@ def test_a_signal_to_the_command_ends_every_rank_however_it_waits(
     number: signal.Signals, ready: int, tmp_path: Path, started: Callable[[], set[int]]
 ) -> None:
     command = subprocess.Popen(
-        [sys.executable, "-m", "tests.commands.ranks", "wait_forever"],
+        [sys.executable, "-m", "tests.launch.ranks", "wait_forever"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stderr=subprocess.PIPE,

@@ -17,7 +17,7 @@ import torch
 from lightning_seg.commands import train
 from lightning_seg.runs.folder import checkpoint_to_resume, read_result
 from tests.callbacks.test_last_checkpoint import check_equal
-from tests.commands.conftest import Run
+from tests.console import Run
 
 CONVOLUTION = "_target_:torch.nn.Conv2d,kernel_size:3,padding:1"
 NETWORK = (

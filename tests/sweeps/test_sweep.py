@@ -19,7 +19,7 @@ from lightning_seg import SegmentationModule
 from lightning_seg.runs.folder import read_result
 from lightning_seg.sweeps.grid import combine
 from lightning_seg.sweeps.space import read_space
-from tests.commands.conftest import SHORT, Run
+from tests.console import SHORT, Run
 
 TINY = ["data.num_train=4", "data.num_val=1", "data.num_test=1", "data.image_size=32", "data.batch_size=4"]
 SWEEP = ("lightning-seg-train", "-m", *SHORT, *TINY, "~callbacks.progress", "run=s")
@@ -172,7 +172,7 @@ def test_a_file_of_another_origin_is_not_written_over(run: Run, folder: Path) ->
 def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the_table(
     run: Run, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fail = "+callbacks.fail={_target_:tests.commands.ranks.FailOnRank,rank:-1}"
+    fail = "+callbacks.fail={_target_:tests.launch.ranks.FailOnRank,rank:-1}"
     two = ("trainer=ddp_sim", "trainer.devices=2", "data.batch_size=2", "callbacks.fail.rank=1,-1")
     with pytest.raises(SystemExit, match="1"):
         run(*SWEEP, fail, *two)
@@ -186,7 +186,7 @@ def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the
 
 
 def test_joblib_runs_jobs_in_processes_that_share_the_cores(run: Run, folder: Path) -> None:
-    note = "+callbacks.note={_target_:tests.commands.ranks.NoteThreads,path:'${folder}/threads.txt'}"
+    note = "+callbacks.note={_target_:tests.launch.ranks.NoteThreads,path:'${folder}/threads.txt'}"
     run(*SWEEP, "seed=0,1", "launcher=joblib", "hydra.launcher.n_jobs=2", note)
     assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 2
     notes = [path.read_text().split() for path in folder.glob("runs/*/threads.txt")]

@@ -18,6 +18,7 @@ from lightning_seg.commands import train
 from lightning_seg.runs.folder import checkpoint_to_resume, read_result
 from tests.callbacks.test_last_checkpoint import check_equal
 from tests.console import Run
+from tests.forkserver import forkserver
 
 CONVOLUTION = "_target_:torch.nn.Conv2d,kernel_size:3,padding:1"
 NETWORK = (
@@ -45,9 +46,7 @@ def call(folder: Path, arguments: list[str]) -> None:
 
 def start_in(folder: Path, *arguments: str) -> BaseProcess:
     """Starts the command, in a process that has torch and the package imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_seg.commands.train"])
-    process = context.Process(target=call, args=(folder, [*SMALL, *arguments]))
+    process = forkserver().Process(target=call, args=(folder, [*SMALL, *arguments]))
     process.start()
     return process
 

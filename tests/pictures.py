@@ -3,8 +3,8 @@
     python -m tests.pictures                 # all of them; the first is of a training, minutes on a CPU
     python -m tests.pictures few_membrane    # one of them
 
-Those of the study of few images are drawn from its scores, notebooks/few_shot.csv, which
-`python -m tests.benchmarks.few_shot` measures.
+Those of the study of few images are drawn from its scores, notebooks/few_labels.csv, which
+`python -m tests.benchmarks.few_labels` measures.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import few_shot
+from tests.benchmarks import few_labels
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 
@@ -31,13 +31,13 @@ def predictions(path: Path) -> None:
 
 def few_images(dataset: str, path: Path) -> None:
     """IoU against the number of training images, and what each means adds."""
-    scores = few_shot.read_scores(FOLDER / "few_shot.csv")
-    few_shot.draw(path, dataset, [score for score in scores if score.dataset == dataset])
+    scores = few_labels.read_scores(FOLDER / "few_labels.csv")
+    few_labels.draw(path, dataset, [score for score in scores if score.dataset == dataset])
 
 
 PICTURES: dict[str, Callable[[Path], None]] = {
     "predictions": predictions,
-    **{f"few_{dataset}": partial(few_images, dataset) for dataset in few_shot.DATASETS},
+    **{f"few_{dataset}": partial(few_images, dataset) for dataset in few_labels.DATASETS},
 }
 
 

@@ -1,11 +1,14 @@
 """Lightning callbacks: what a run leaves behind besides its weights, each in a file of its own."""
 
+import warnings
+from typing import Any
+
 from lightning_seg.callbacks.confusion import ConfusionCounts
 from lightning_seg.callbacks.curves import EpochCurves
 from lightning_seg.callbacks.interruption import TrainingInterrupted
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.pictures import PredictionPictures
-from lightning_seg.callbacks.resource_usage import TrainingCosts
+from lightning_seg.callbacks.resource_usage import ResourceUsage
 from lightning_seg.callbacks.stored_config import StoredConfig
 from lightning_seg.callbacks.validation_samples import ValidationSamples
 
@@ -14,8 +17,15 @@ __all__ = [
     "EpochCurves",
     "LastCheckpoint",
     "PredictionPictures",
+    "ResourceUsage",
     "StoredConfig",
-    "TrainingCosts",
     "TrainingInterrupted",
     "ValidationSamples",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "TrainingCosts":
+        warnings.warn("TrainingCosts is ResourceUsage now; the old name will go.", FutureWarning, stacklevel=2)
+        return ResourceUsage
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

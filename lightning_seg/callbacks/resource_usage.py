@@ -1,4 +1,4 @@
-"""What a training costs: time per step, memory, parameters."""
+"""What a training uses: time per step, memory, parameters."""
 
 import json
 import sys
@@ -12,8 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_seg.files import atomic_write
 
 
-class TrainingCosts(Callback):
-    """Writes what the training has cost so far, at the end of each of its epochs, as JSON.
+class ResourceUsage(Callback):
+    """Writes what the training has used so far, at the end of each of its epochs, as JSON.
 
     - `seconds_per_step`: mean time of a training batch, waiting for its data included and validation not. The first
       batch of a process is left out, since much is set up in it; null if there was no other.

@@ -19,8 +19,8 @@ class ValidationSamples(Callback):
 
     They are those of the same indices in every run on the same data, predicted by the weights that are tested. The
     file is a compressed `.npz`: for each image k `image_<k>`, uint8 `(H, W, 3)`, `target_<k>` and `labels_<k>`, uint8
-    or uint16 `(H, W)`; and `about`, JSON with `names`, `palette`, `class_names` and `void`, the number of void pixels in
-    a target. A file of an earlier test in the same place is replaced.
+    or uint16 `(H, W)`; and `about`, JSON with `names`, `palette`, `class_names` and `void`, the value of void pixels
+    in a target. A file of an earlier test in the same place is replaced.
 
     Nothing is written in the multilabel task, whose pixels have no single label, and without a validation set.
 

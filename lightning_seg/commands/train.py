@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.callbacks import StoredConfig, TrainingInterrupted
+from lightning_seg.commands.renamed import with_current_names
 from lightning_seg.launch.cluster import (
     check_processes,
     end_all_processes,
@@ -43,6 +44,7 @@ from lightning_seg.sweeps import register_sweepers
 
 def main() -> None:
     """The console command."""
+    sys.argv[1:] = with_current_names(sys.argv[1:])
     register_sweepers()
     register_launchers()
     run_command(train_composed, "train")

@@ -1,5 +1,6 @@
 """Random changes of training images and their masks, made of torchvision.transforms.v2."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ def training_augmentation(
     hue: float,
     blur: float,
     ignore_index: int | None,
-    dihedral: float = 0.0,
+    d4: float = 0.0,
+    dihedral: float | None = None,
 ) -> v2.Compose:
     """Zoom and rotation, crop, flips, quarter turns, colors and blur, in this order; what is zero or None is left out.
 
@@ -44,7 +46,8 @@ def training_augmentation(
         blur: probability of a Gaussian blur.
         ignore_index: the mask value of void pixels. None allows neither rotation nor zooming out, whose empty corners
             need it; a crop larger than the image then repeats the image's last row and column.
-        dihedral: probability of `RandomSymmetry`: exact quarter turns and flips, for images without an up.
+        d4: probability of `RandomSymmetry`, an exact quarter turn or flip, for images without a preferred orientation.
+        dihedral: the former name of `d4`.
 
     Raises:
         ValueError: an option is outside its range, or needs an `ignore_index`.
@@ -52,7 +55,10 @@ def training_augmentation(
     smallest, largest = (float(factor) for factor in scale)
     if not 0 < smallest <= largest:
         raise ValueError(f"augment.scale=[{smallest}, {largest}] must be two factors above 0, the smaller one first.")
-    probabilities = {"horizontal_flip": horizontal_flip, "vertical_flip": vertical_flip, "dihedral": dihedral}
+    if dihedral is not None:
+        warnings.warn("augment.dihedral is augment.d4 now; the old name will go.", FutureWarning, stacklevel=2)
+        d4 = dihedral
+    probabilities = {"horizontal_flip": horizontal_flip, "vertical_flip": vertical_flip, "d4": d4}
     for name, probability in {**probabilities, "blur": blur}.items():
         if not 0 <= probability <= 1:
             raise ValueError(f"augment.{name}={probability} is a probability: give 0 to 1.")
@@ -80,8 +86,8 @@ def training_augmentation(
         steps.append(v2.RandomHorizontalFlip(horizontal_flip))
     if vertical_flip:
         steps.append(v2.RandomVerticalFlip(vertical_flip))
-    if dihedral:
-        steps.append(v2.RandomApply([RandomSymmetry()], dihedral))
+    if d4:
+        steps.append(v2.RandomApply([RandomSymmetry()], d4))
     if brightness or contrast or saturation or hue:
         steps.append(v2.ColorJitter(brightness, contrast, saturation, hue))
     if blur:

@@ -50,7 +50,7 @@ class Run:
         class_names: one for each class.
         monitor: the name of the score that chose the best epoch, and `best`, its value.
         curves: each column of the curves over the rows of the file, NaN where a row has no value.
-        costs: see `lightning_seg.callbacks.TrainingCosts`.
+        costs: see `lightning_seg.callbacks.ResourceUsage`.
         confusion: see `lightning_seg.callbacks.ConfusionCounts`.
         samples: see `lightning_seg.callbacks.ValidationSamples`.
     """
@@ -153,7 +153,7 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
         monitor=result.get("monitor"),
         best=result.get("best"),
         curves=_curves(folder / "curves.csv"),
-        costs=_json(folder / "costs.json") or {},
+        costs=_json(folder / "resource_usage.json") or _json(folder / "costs.json") or {},  # the latter of 0.1.0
         confusion=_json(folder / "confusion.json"),
         samples=_samples(folder / "validation.npz"),
     )

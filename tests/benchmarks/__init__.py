@@ -1,1 +1,1 @@
-"""Measurements, run by hand: `python -m tests.benchmarks.NAME` with `losses`, `module` or `few_shot`."""
+"""Measurements, run by hand: `python -m tests.benchmarks.NAME` with `losses`, `module` or `few_labels`."""

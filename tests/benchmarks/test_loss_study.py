@@ -23,7 +23,7 @@ def finish(output: Path, part: str, name: str, iou: float) -> None:
     (folder / "config.yaml").write_text("{module: {}, data: {}, trainer: {}, seed: 0}")
     test = {"test/iou": iou, "test/iou/road": iou + 0.25, "test/iou/pole": iou - 0.25}
     (folder / "result.json").write_text(json.dumps({"test": test, "class_names": CLASSES}))
-    (folder / "costs.json").write_text(json.dumps({"seconds_per_step": 0.5, "peak_memory_bytes": 2**30}))
+    (folder / "resource_usage.json").write_text(json.dumps({"seconds_per_step": 0.5, "peak_memory_bytes": 2**30}))
 
 
 def test_each_loss_goes_on_with_the_learning_rate_of_its_best_short_training(tmp_path: Path) -> None:

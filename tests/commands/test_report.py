@@ -44,7 +44,7 @@ def test_the_files_of_two_processes_are_those_of_one_test_of_all_images(run: Run
     assert result is not None
     expected = [result["test"][f"test/iou/{name}"] for name in result["class_names"]]
     assert iou == pytest.approx(np.array(expected), rel=1e-6, nan_ok=True)
-    costs = json.loads((made / "costs.json").read_text())
+    costs = json.loads((made / "resource_usage.json").read_text())
     assert costs["processes"] == 2
     assert costs["peak_memory_bytes"] > 0
     with np.load(made / "validation.npz") as samples:

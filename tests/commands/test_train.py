@@ -33,7 +33,7 @@ def test_a_run_leaves_checkpoint_curves_scores_and_pictures(run: Run, folder: Pa
     assert names == {
         "config.yaml",
         "confusion.json",
-        "costs.json",
+        "resource_usage.json",
         "curves.csv",
         "predictions.png",
         "result.json",

@@ -37,7 +37,7 @@ def sample(height: int = 64, width: int = 64) -> dict[str, Any]:
 GEOMETRY = [
     {"horizontal_flip": 1.0},
     {"vertical_flip": 1.0},
-    {"dihedral": 1.0},
+    {"d4": 1.0},
     {"rotation": 30.0},
     {"scale": (0.5, 2.0)},
     {"crop_size": 40},
@@ -72,7 +72,7 @@ def test_flips_are_exact() -> None:
 def test_all_eight_orientations_come_about_as_often_and_exactly() -> None:
     torch.manual_seed(0)
     mask = torch.arange(16).view(4, 4)
-    augment = augmentation(dihedral=1.0)
+    augment = augmentation(d4=1.0)
     seen: Counter[tuple[int, ...]] = Counter()
     for _ in range(800):
         changed = augment({"image": tv_tensors.Image(mask.expand(3, -1, -1) / 16), "mask": tv_tensors.Mask(mask)})
@@ -87,7 +87,7 @@ def test_images_that_are_not_square_keep_their_size_in_four_orientations() -> No
     torch.manual_seed(0)
     mask = torch.arange(12).view(3, 4)
     before = {"image": tv_tensors.Image(mask.expand(3, -1, -1) / 12), "mask": tv_tensors.Mask(mask)}
-    changed = [augmentation(dihedral=1.0)(before)["mask"] for _ in range(60)]
+    changed = [augmentation(d4=1.0)(before)["mask"] for _ in range(60)]
     assert {one.shape for one in changed} == {(3, 4)}
     expected = [mask, mask.flip(0), mask.flip(1), mask.flip(0, 1)]
     assert {tuple(one.flatten().tolist()) for one in changed} == {tuple(one.flatten().tolist()) for one in expected}
@@ -101,9 +101,9 @@ def test_void_stays_void_and_the_outside_of_a_rotation_becomes_void(ignore_index
     mask[16:] = 0
     image = (mask == ignore_index).float() * 0.6 + 0.4
     before = {"image": tv_tensors.Image(image.expand(3, -1, -1).clone()), "mask": tv_tensors.Mask(mask)}
-    turned = augmentation(dihedral=1.0, ignore_index=ignore_index)(before)["mask"]
+    turned = augmentation(d4=1.0, ignore_index=ignore_index)(before)["mask"]
     assert (turned == ignore_index).sum() == 16 * 32
-    changed = augmentation(rotation=180.0, dihedral=1.0, ignore_index=ignore_index)(before)
+    changed = augmentation(rotation=180.0, d4=1.0, ignore_index=ignore_index)(before)
     outside, was_void, was_zero = (abs(changed["image"][0] - value) < 1e-3 for value in (0.0, 1.0, 0.4))
     assert outside.sum() > 50
     assert (changed["mask"][outside | was_void] == ignore_index).all()
@@ -144,7 +144,7 @@ def test_all_off_changes_nothing() -> None:
         ({"scale": (0.5, 1), "ignore_index": None}, "no scale below 1"),
         ({"scale": (2, 1)}, "augment.scale"),
         ({"horizontal_flip": 1.5}, "augment.horizontal_flip=1.5 is a probability"),
-        ({"dihedral": 2}, "augment.dihedral=2 is a probability"),
+        ({"d4": 2}, "augment.d4=2 is a probability"),
         ({"crop_size": 0}, "augment.crop_size=0"),
         ({"crop_size": (4, 5, 6)}, "augment.crop_size"),
     ],
@@ -209,3 +209,8 @@ def test_only_training_images_are_augmented() -> None:
     data.setup()
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
     assert [next(iter(loader))["image"].shape[-1] for loader in loaders] == [16, 32, 32]
+
+
+def test_the_former_name_of_d4_works_with_a_warning() -> None:
+    with pytest.warns(FutureWarning, match=r"augment\.dihedral is augment\.d4 now"):
+        assert repr(augmentation(dihedral=1.0)) == repr(augmentation(d4=1.0))

@@ -21,7 +21,7 @@ def configured(data: str, augment: str, **values: Any) -> Any:
     return instantiate(config.data)
 
 
-@pytest.mark.parametrize("augment", ["none", "light", "strong", "turns"])
+@pytest.mark.parametrize("augment", ["none", "light", "strong", "d4"])
 def test_shapes_give_batches_with_every_augmentation(augment: str) -> None:
     data = configured("shapes", augment, num_train=4, num_val=1, num_test=1, batch_size=4)
     data.setup()

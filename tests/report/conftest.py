@@ -54,7 +54,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             "memory": "cuda",
             "parameters": 12_744_134,
         }
-        (folder / "costs.json").write_text(json.dumps(costs))
+        (folder / "resource_usage.json").write_text(json.dumps(costs))
         if iou is None:
             return folder
         by_class = {f"test/iou/{CLASSES[0]}": iou + 0.1, f"test/iou/{CLASSES[1]}": iou - 0.1}

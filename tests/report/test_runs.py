@@ -84,7 +84,7 @@ def test_jobs_that_left_no_run_are_told_and_the_newest_table_counts(write_run: W
     ("file", "text", "message"),
     [
         ("result.json", '{"best": 0.5', "cannot be read as JSON"),
-        ("costs.json", "[1]", "holds a list where a mapping is expected"),
+        ("resource_usage.json", "[1]", "holds a list where a mapping is expected"),
         ("curves.csv", "epoch,val/iou\n0,much\n", "is not a table of numbers"),
         ("validation.npz", "PK", "holds no validation samples"),
     ],

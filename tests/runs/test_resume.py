@@ -95,7 +95,7 @@ def check_same_run(one: Path, other: Path) -> None:
     [
         (0, ["loss=focal_dice"]),
         (2, ["loss=focal_dice"]),
-        (2, ["experiment=few_shot", "data.train_limit=8", "data.train_repeats=3"]),
+        (2, ["experiment=few_labels", "data.train_limit=8", "data.train_repeats=3"]),
     ],
 )
 def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(

@@ -1,20 +1,8 @@
 """One pass over the logits: every sum over pixels that a per-pixel, region or Lovász loss reads, and its gradient.
 
-With p the probabilities and ℓ = log p_y the log-probability of a pixel's label y, over the valid pixels i of an image:
-
-    by label      Σ 1,  Σ ℓ,  Σ p_y,  Σ (1 - p_y)^γ ℓ             of the pixels of each label
-    by channel    Σ p_c,  Σ p_c²,  Σ log p_c                       over all pixels
-    by bin        the number of errors |p_c - [y = c]| and their sum, for each class, label and bin of `error_bins`
-
-The gradient is written in closed form. With a_i = ∂L/∂ℓ_i, h_{i,c} = ∂L/∂p_{i,c} through the sums by channel and by
-bin, and u_c = ∂L/∂(Σ log p_c),
-
-    ∂L/∂z_{i,c} = a_i (δ_{c,y_i} - p_{i,c}) + p_{i,c} (h_{i,c} - Σ_k h_{i,k} p_{i,k}) + u_c - p_{i,c} Σ_k u_k
-
-for the softmax, and each channel by itself for the sigmoid; it is 0 at void pixels, whatever logits they hold. The
-logits are read once forward, and read and written once backward. `torch_backend` computes this, on CUDA
-`triton_backend`; here it becomes one differentiable operator, which torch.compile takes as it is. Its gradient has
-no gradient of its own.
+The mathematics stands in `lightning_seg.losses.engine`. A back end computes it, `torch_backend` or, on CUDA,
+`triton_backend`; here it becomes one differentiable operator, which torch.compile takes as it is. Its gradient has no
+gradient of its own.
 """
 
 from functools import cache

@@ -1,4 +1,4 @@
-"""experiment=few_shot, by the real command."""
+"""experiment=few_labels, by the real command."""
 
 import csv
 from pathlib import Path
@@ -10,11 +10,11 @@ from torch import nn
 
 from tests.console import SHORT, SMALL, Run
 
-FEW = ("lightning-seg-train", "experiment=few_shot", "data.train_limit=4", "data.train_repeats=2", *SHORT, *SMALL)
+FEW = ("lightning-seg-train", "experiment=few_labels", "data.train_limit=4", "data.train_repeats=2", *SHORT, *SMALL)
 # What takes each means away.
 OFF = {
     "rotation": ["augment.rotation=0"],
-    "turns": ["augment.dihedral=0"],
+    "turns": ["augment.d4=0"],
     "augmentation": ["augment=light"],
     "consistency": ["module.consistency_weight=0"],
     "unlabelled": ["data.unlabelled_per_image=0"],
@@ -56,8 +56,8 @@ def test_each_means_is_a_switch_that_changes_the_training_or_its_test(
 
 def test_the_experiment_takes_other_losses_and_networks_with_dropout() -> None:
     with initialize_config_module("lightning_seg.conf", version_base="1.3"):
-        config = compose("train", ["experiment=few_shot", "loss=dice", "~loss.label_smoothing"])
+        config = compose("train", ["experiment=few_labels", "loss=dice", "~loss.label_smoothing"])
         assert type(instantiate(config.loss)).__name__ == "DiceLoss"
-        config = compose("train", ["experiment=few_shot", "backbone=fpn", "+backbone.decoder_dropout=0.5"])
+        config = compose("train", ["experiment=few_labels", "backbone=fpn", "+backbone.decoder_dropout=0.5"])
     rates = [part.p for part in instantiate(config.backbone).modules() if isinstance(part, nn.Dropout2d)]
     assert rates == [0.5]

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_seg.callbacks import TrainingCosts, resource_usage
+from lightning_seg.callbacks import ResourceUsage, resource_usage
 
 
 class Clock:
@@ -70,7 +70,7 @@ class Images(Dataset):
 def fit(module, folder, *callbacks, ckpt_path=None, **options):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = lightning.Trainer(
-        callbacks=[TrainingCosts(folder / "costs.json"), *callbacks],
+        callbacks=[ResourceUsage(folder / "resource_usage.json"), *callbacks],
         default_root_dir=folder,
         **quiet,
         **{"enable_checkpointing": bool(callbacks), **options},
@@ -82,7 +82,7 @@ def fit(module, folder, *callbacks, ckpt_path=None, **options):
         ckpt_path=ckpt_path,
         weights_only=True,
     )
-    return json.loads((folder / "costs.json").read_text())
+    return json.loads((folder / "resource_usage.json").read_text())
 
 
 @pytest.mark.parametrize("options", [{}, {"val_check_interval": 2}])

@@ -1,9 +1,9 @@
-"""Measures what helps to learn from few images: IoU against their number, with each means of experiment=few_shot.
+"""Measures what helps to learn from few images: IoU against their number, with each means of experiment=few_labels.
 
-    python -m tests.benchmarks.few_shot --jobs 2 data.num_workers=0     # all: 120 trainings, an hour of two cores
-    python -m tests.benchmarks.few_shot --datasets membrane --limits 4 8 --seeds 0
-    python -m tests.benchmarks.few_shot --steps 200 trainer=gpu augment.crop_size=256 backbone.encoder_name=resnet34
-    python -m tests.benchmarks.few_shot --summarize                     # only what has been measured
+    python -m tests.benchmarks.few_labels --jobs 2 data.num_workers=0     # all: 120 trainings, an hour of two cores
+    python -m tests.benchmarks.few_labels --datasets membrane --limits 4 8 --seeds 0
+    python -m tests.benchmarks.few_labels --steps 200 trainer=gpu augment.crop_size=256 backbone.encoder_name=resnet34
+    python -m tests.benchmarks.few_labels --summarize                     # only what has been measured
 
 Augmentation by turning, consistency, and regularization are on by themselves, all off, and all on; the eight
 orientations at test time are on and off for each trained network. All trainings have as many optimizer steps, and the
@@ -35,7 +35,7 @@ from matplotlib import pyplot
 
 BATCH = 4
 ALL = "all"
-# What is done where a means of training is off; experiment=few_shot has them all.
+# What is done where a means of training is off; experiment=few_labels has them all.
 OFF = {
     "augmentation": ["augment=light"],
     "consistency": ["module.consistency_weight=0"],
@@ -86,7 +86,7 @@ class Score:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = study_parser("few_shot", str(__doc__), seeds=[0, 1, 2], epochs=10)
+    parser = study_parser("few_labels", str(__doc__), seeds=[0, 1, 2], epochs=10)
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared" / "data", help="holds membrane/ and camvid/"
     )
@@ -139,7 +139,7 @@ def commands(training: Training, options: argparse.Namespace) -> list[Command]:
     images = training.limit or len(list((root / "train" / "images").iterdir()))
     train = [
         *(f"run={training.name}", f"runs={options.output}", "resume=auto", "callbacks=no_pictures", "trainer=cpu"),
-        *("experiment=few_shot", "data=folder", f"data.root={root}", "data.scale=0.5", "data.check_masks=false"),
+        *("experiment=few_labels", "data=folder", f"data.root={root}", "data.scale=0.5", "data.check_masks=false"),
         *DATASETS[training.dataset],
         *("backbone.encoder_name=tu-mobilenetv3_small_100", "augment.crop_size=128"),
         *(f"seed={training.seed}", f"data.seed={training.seed}", f"data.train_limit={training.limit or 'null'}"),

@@ -40,6 +40,7 @@ def test_the_experiment_trains_tests_evaluates_and_predicts(
     assert "train/loss/consistency" in columns(tmp_path / "runs/two")
 
 
+@pytest.mark.slow
 def test_each_means_is_a_switch_that_changes_the_training_or_its_test(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

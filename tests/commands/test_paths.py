@@ -19,6 +19,7 @@ def test_all_else_is_left_as_it_is(argument: str) -> None:
     assert with_quoted_paths([argument]) == [argument]
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_a_run_named_by_its_choices_is_evaluated_and_predicts(run: Run, folder) -> None:
     run(*(argument for argument in TRAIN if not argument.startswith("run=")))
     (made,) = folder.glob("runs/*")

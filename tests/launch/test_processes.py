@@ -58,6 +58,7 @@ def test_a_rank_that_fails_before_the_rendezvous_ends_the_others_and_its_own_err
     assert started() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "function", [ranks.be_killed_while_others_wait, ranks.be_interrupted_while_others_wait], ids=["KILL", "INT"]
 )
@@ -69,6 +70,7 @@ def test_a_rank_that_a_signal_ends_ends_the_others(
     assert started() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "ready"), [(signal.SIGTERM, 0), (signal.SIGINT, 2), (signal.SIGKILL, 2)])
 def test_a_signal_to_the_command_ends_every_rank_however_it_waits(
     number: signal.Signals, ready: int, tmp_path: Path, started: Callable[[], set[int]]

@@ -95,8 +95,10 @@ def check_same_run(one: Path, other: Path) -> None:
     ("workers", "chosen"),
     [
         (0, ["loss=focal_dice"]),
-        (2, ["loss=focal_dice"]),
-        (2, ["experiment=few_labels", "data.train_limit=8", "data.train_repeats=3"]),
+        pytest.param(2, ["loss=focal_dice"], marks=pytest.mark.slow),
+        pytest.param(
+            2, ["experiment=few_labels", "data.train_limit=8", "data.train_repeats=3"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(
@@ -168,6 +170,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_starts_again_goes_on_with_its_run(
     run: Run, fails: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +218,7 @@ def written_since(moment: float, checkpoints: Path) -> bool:
     return last.exists() and last.stat().st_mtime > moment
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_best_one_and_then_to_a_clear_line(
     run: Run, fails: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

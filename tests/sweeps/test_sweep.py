@@ -169,6 +169,7 @@ def test_a_file_of_another_origin_is_not_written_over(run: Run, folder: Path) ->
     assert {path.name for path in (folder / "runs").glob("*.csv")} == {"s.csv", "s-2.csv"}
 
 
+@pytest.mark.slow
 def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the_table(
     run: Run, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +186,7 @@ def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the
     assert len(list((folder / "runs").glob("*/curves.csv"))) == 1
 
 
+@pytest.mark.slow
 def test_joblib_runs_jobs_in_processes_that_share_the_cores(run: Run, folder: Path) -> None:
     note = "+callbacks.note={_target_:tests.launch.ranks.NoteThreads,path:'${folder}/threads.txt'}"
     run(*SWEEP, "seed=0,1", "launcher=joblib", "hydra.launcher.n_jobs=2", note)
@@ -231,6 +233,7 @@ def _written(event: str, values: tuple[Any, ...]) -> list[str]:
     return [os.path.abspath(os.fsdecode(values[1]))] if event == "os.rename" else []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_sixteen_jobs_at_once_write_no_file_in_common(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Plugins.instance().register(ForkLauncher)
@@ -246,6 +249,7 @@ def test_sixteen_jobs_at_once_write_no_file_in_common(run: Run, folder: Path, mo
     assert all(path.startswith(f"{folder}/runs/") or "/tmp" in path for path in written)
 
 
+@pytest.mark.slow
 def test_a_search_is_kept_and_goes_on_and_asks_only_for_parameters_that_a_loss_has(
     run: Run, fails: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, trained: list[int]
 ) -> None:

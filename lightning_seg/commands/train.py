@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.callbacks import StoredConfig, TrainingInterrupted
+from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.commands.renamed import with_current_names
 from lightning_seg.launch.cluster import (
     check_processes,
@@ -22,7 +23,6 @@ from lightning_seg.launch.cluster import (
     is_submitted,
     make_tasks_visible,
     process_rank,
-    register_launchers,
     shared_name,
     world_size,
 )
@@ -39,14 +39,12 @@ from lightning_seg.runs.folder import (
     write_result,
 )
 from lightning_seg.runs.scores import print_scores, write_scores
-from lightning_seg.sweeps import register_sweepers
 
 
 def main() -> None:
     """The console command."""
     sys.argv[1:] = with_current_names(sys.argv[1:])
-    register_sweepers()
-    register_launchers()
+    register_plugins()
     run_command(train_composed, "train")
 
 

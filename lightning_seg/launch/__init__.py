@@ -1,1 +1,1 @@
-"""TODO lightning_seg/launch."""
+"""Processes that train together: those that a command starts, and those of torchrun and SLURM."""

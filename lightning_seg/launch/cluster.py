@@ -3,14 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
-
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 # Shells within a job, and what Lightning takes for one, so that it would not see the other tasks.
 _SHELLS = ("bash", "interactive")
@@ -34,17 +28,6 @@ def world_size() -> int:
 def is_submitted() -> bool:
     """Whether this is a job that `launcher=slurm` has sent."""
     return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
-
-
-def register_launchers() -> None:
-    """Lets Hydra find the launcher that `conf/hydra/launcher/slurm.yaml` names."""
-    launcher: type[Launcher]
-    try:
-        from lightning_seg.launch.slurm import SlurmLauncher as launcher
-    except ImportError:
-        launcher = _NotInstalled
-    # Hydra takes plugins by names of this namespace only; a class must be pickled by where it really is.
-    Plugins.instance().class_name_to_class["hydra_plugins.lightning_seg.SlurmLauncher"] = launcher
 
 
 def check_processes(trainer: Mapping[str, Any], devices: int) -> None:
@@ -141,17 +124,6 @@ def end_all_processes() -> NoReturn:
         except (OSError, subprocess.SubprocessError) as error:
             print(f"the other tasks of step {step} may be left waiting: {error}", file=sys.stderr, flush=True)
     os._exit(1)  # leaving in the usual way may wait for the others
-
-
-class _NotInstalled(Launcher):
-    def __init__(self, **params: Any) -> None:
-        raise ValueError('launcher=slurm needs hydra-submitit-launcher: pip install "lightning-seg[cluster]".')
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        raise NotImplementedError
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        raise NotImplementedError
 
 
 def _by_torchrun() -> bool:

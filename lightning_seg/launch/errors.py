@@ -21,6 +21,10 @@ PACKAGE = Path(__file__).parents[1]
 _ABOUT_THE_CHOICE = (HydraException, OmegaConfBaseException, MisconfigurationException)
 
 
+class JobError(RuntimeError):
+    """The error of a job in one line, which can be pickled on its way from another process."""
+
+
 def run_command(task: Callable[[Any], Any], config_name: str) -> None:
     """Runs a command: Hydra composes `config_name`, and `task` is called with it.
 

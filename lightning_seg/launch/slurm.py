@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.files import atomic_write
 from lightning_seg.launch.cluster import make_tasks_visible
+from lightning_seg.launch.errors import JobError
 from lightning_seg.launch.processes import requested_devices
-from lightning_seg.sweeps.jobs import JobError
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,10 @@ _PLACES = (
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.detect_anomaly"),
 )
 # Callbacks that look on; any other one, such as early stopping, is part of what a run is.
-_WATCHING = ("pictures", "validation", "progress", "curves", "confusion", "resource_usage", "last")
+_WATCHING = (
+    *("pictures", "validation", "progress", "curves", "confusion", "resource_usage", "last"),
+    *("model_summary", "lr_monitor"),
+)
 # What it computes on, which may change while it goes on, as on another machine.
 _MACHINE = (
     *("data.root", "sync_dist", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),

@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lightning_seg.launch.errors import one_line
+from lightning_seg.launch.errors import JobError, one_line
 from lightning_seg.launch.processes import ProcessError, end_with
 from lightning_seg.runs.folder import read_result
 
@@ -40,10 +40,6 @@ class Job:
     status: Status = "unfinished"
     error: str = ""
     value: float | None = None
-
-
-class JobError(RuntimeError):
-    """The error of a job in one line, which can be pickled on its way from another process."""
 
 
 class SweptTask:

@@ -8,13 +8,12 @@ from hydra.core.plugins import Plugins
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_seg.launch import cluster
+from lightning_seg.commands.plugins import NotInstalled, register_plugins
 from lightning_seg.launch.cluster import (
     check_processes,
     is_launched,
     make_tasks_visible,
     process_rank,
-    register_launchers,
     shared_name,
     world_size,
 )
@@ -187,14 +186,14 @@ def test_what_depends_on_the_machine_that_trains_is_refused_where_jobs_are_sent(
 
 def test_the_launcher_says_what_to_install_where_submitit_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning_seg.launch.slurm", None)
-    register_launchers()
+    register_plugins()
     name = "hydra_plugins.lightning_seg.SlurmLauncher"
-    assert Plugins.instance().class_name_to_class[name] is cluster._NotInstalled
+    assert Plugins.instance().class_name_to_class[name] is NotInstalled
     with pytest.raises(ValueError, match=r"lightning-seg\[cluster\]"):
-        cluster._NotInstalled(nodes=1)
+        NotInstalled(nodes=1)
     monkeypatch.undo()
-    register_launchers()
-    assert Plugins.instance().class_name_to_class[name] is not cluster._NotInstalled
+    register_plugins()
+    assert Plugins.instance().class_name_to_class[name] is not NotInstalled
 
 
 def test_fsdp_shards_the_network_and_writes_whole_checkpoints() -> None:

@@ -3,12 +3,15 @@
 import warnings
 from pathlib import Path
 
+import pytest
+
 import lightning_seg.losses
 from tests import site
 
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_reference_of_the_whole_package_builds_without_a_warning(tmp_path: Path) -> None:
     assert "`python -m tests.site reference`" in (ROOT / "README.md").read_text(encoding="utf-8")
     with warnings.catch_warnings():

@@ -10,8 +10,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from pathlib import Path
+
+from tests.forkserver import forkserver
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,10 +65,7 @@ def run_all(steps: Iterable[Sequence[Command]], jobs: int, log: Path) -> None:
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
-    # What takes seconds to import is imported once, in the process that all others are copies of.
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["lightning_seg.commands.train", "lightning_seg.commands.evaluate"])
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=forkserver(), max_tasks_per_child=1) as pool:
         running = {pool.submit(_run, commands, log): commands for commands in left}
         for number, future in enumerate(as_completed(running), start=1):
             failed = future.result()

@@ -6,10 +6,13 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.conftest import SMALL, Call, assert_same_weights, from_readme
 from tests.cluster.slurm import Slurm
 from tests.commands.test_readme import README
 
+pytestmark = pytest.mark.slow
 SRUN = from_readme("srun")
 SWEEP = from_readme("lightning-seg-train -m launcher=slurm")
 

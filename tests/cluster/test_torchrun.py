@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.conftest import SMALL, assert_same_weights, from_readme
+
+pytestmark = pytest.mark.slow
 
 
 def torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

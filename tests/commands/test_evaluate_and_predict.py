@@ -7,7 +7,7 @@ from PIL import Image
 
 from lightning_seg import load_module
 from lightning_seg.checkpoint import CONFIG_KEY
-from tests.commands.conftest import SHORT, Run, write_folder
+from tests.console import SHORT, Run, write_folder
 
 TRAIN = (
     "lightning-seg-train",
@@ -33,6 +33,7 @@ def test_evaluation_repeats_the_training_runs_own_test_to_the_last_digit(run: Ru
     assert (trained / "scores.csv").read_text() == (trained / "runs/mine/test.csv").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_scores_of_one_on_an_odd_number_of_images(run: Run, trained: Path) -> None:
     run("lightning-seg-evaluate", CHECKPOINT, "output=one.csv")
     run("lightning-seg-evaluate", CHECKPOINT, "output=two.csv", "trainer=ddp_sim")

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from torch import nn
 
-from tests.commands.conftest import SHORT, SMALL, Run
+from tests.console import SHORT, SMALL, Run
 
 FEW = ("lightning-seg-train", "experiment=few_labels", "data.train_limit=4", "data.train_repeats=2", *SHORT, *SMALL)
 # What takes each means away.
@@ -40,6 +40,7 @@ def test_the_experiment_trains_tests_evaluates_and_predicts(
     assert "train/loss/consistency" in columns(tmp_path / "runs/two")
 
 
+@pytest.mark.slow
 def test_each_means_is_a_switch_that_changes_the_training_or_its_test(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

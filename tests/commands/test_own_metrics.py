@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.conftest import SHORT, SMALL, Run
+from tests.console import SHORT, SMALL, Run
 
 MODULE = """
 from torchmetrics import MetricCollection

@@ -2,8 +2,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from lightning_seg.commands.paths import with_quoted_paths
-from tests.commands.conftest import Run
 from tests.commands.test_evaluate_and_predict import TRAIN
+from tests.console import Run
 
 
 @pytest.mark.parametrize("path", ["runs/loss=ce,seed=0/best.ckpt", 'my "photos" [1]', "a b", "~/x", "C:\\x"])
@@ -19,6 +19,7 @@ def test_all_else_is_left_as_it_is(argument: str) -> None:
     assert with_quoted_paths([argument]) == [argument]
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_a_run_named_by_its_choices_is_evaluated_and_predicts(run: Run, folder) -> None:
     run(*(argument for argument in TRAIN if not argument.startswith("run=")))
     (made,) = folder.glob("runs/*")

@@ -2,7 +2,9 @@ import re
 import shlex
 from pathlib import Path
 
-from tests.commands.conftest import SHORT, SMALL, Run
+import pytest
+
+from tests.console import SHORT, SMALL, Run
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 LINES = [
@@ -15,6 +17,7 @@ LINES = [
 COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and "launcher=slurm" not in line]
 
 
+@pytest.mark.slow
 def test_every_command_and_the_python_of_the_readme_run(run: Run, folder: Path) -> None:
     assert len(COMMANDS) >= 10
     for line in COMMANDS:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lightning_seg.runs.folder import read_result
-from tests.commands.conftest import SHORT, SMALL, Run
+from tests.console import SHORT, SMALL, Run
 
 TRAIN = ("lightning-seg-train", *SHORT, *SMALL)
 
@@ -34,6 +34,7 @@ def test_runs_that_were_trained_make_a_page(run: Run, folder: Path) -> None:
     assert all(entry["costs"]["seconds_per_step"] > 0 for entry in data["runs"])  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_files_of_two_processes_are_those_of_one_test_of_all_images(run: Run, folder: Path) -> None:
     run(*TRAIN, "run=two", "trainer=ddp_sim", "data.batch_size=2")
     made = folder / "runs" / "two"

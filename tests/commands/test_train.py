@@ -12,7 +12,7 @@ from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.train import insert_class_weights, resolved, train
 from lightning_seg.data import ShapesDataModule
 from lightning_seg.runs.folder import read_result, run_name
-from tests.commands.conftest import SHORT, SMALL, Run
+from tests.console import SHORT, SMALL, Run
 
 CONF = Path(__file__).parents[2] / "conf"
 TRAIN = ("lightning-seg-train", *SHORT, *SMALL)
@@ -151,6 +151,7 @@ def test_training_on_several_processes_joins_their_batches_in_the_loss(trainer: 
     assert (own.module.loss.sync_dist, alone.module.loss.sync_dist) == (False, False)
 
 
+@pytest.mark.slow
 def test_two_processes_log_the_terms_of_their_loss(run: Run, folder: Path) -> None:
     weights = "loss.weights={focal:1,dice:0}"
     run(*TRAIN, "run=two", "trainer=ddp_sim", "trainer.devices=2", "loss=focal_dice", weights, "data.batch_size=2")
@@ -159,16 +160,19 @@ def test_two_processes_log_the_terms_of_their_loss(run: Run, folder: Path) -> No
     assert 0 < float(two["train/loss/dice"]) < 1
 
 
+@pytest.mark.slow
 def test_a_run_may_go_on_with_another_trainer(run: Run, folder: Path) -> None:
     run(*TRAIN, "run=one")
     assert "has finished" in run(*TRAIN, "run=one", "resume=auto", "trainer=ddp_sim")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("debug", choices("debug"))
 def test_debugging_choices_run(run: Run, folder: Path, debug: str) -> None:
     run(*TRAIN[:2], *SMALL, f"debug={debug}", "trainer.max_epochs=1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["backbone", "optimizer", "scheduler", "loss", "augment"])
 def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
     for choice in choices(group):
@@ -228,6 +232,7 @@ def test_wrong_data_gets_one_clear_line(fails: Run, folder: Path) -> None:
     assert "1.jpg" in fails(*FOLDER, "data.ignore_index=255")
 
 
+@pytest.mark.slow
 def test_the_error_of_another_process_is_one_line_too(fails: Run, folder: Path) -> None:
     assert "num_classes=7" in fails(*TRAIN, "trainer=ddp_sim", "trainer.devices=2", "data.num_classes=7")
 

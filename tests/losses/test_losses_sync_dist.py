@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-import torch.distributed
-import torch.multiprocessing
 from torch import nn
 
 from lightning_seg.losses import (
@@ -19,6 +17,7 @@ from lightning_seg.losses import (
     TopKCrossEntropyLoss,
     TverskyLoss,
 )
+from tests.process_group import run_on_ranks
 
 
 def compound(**options) -> CompoundLoss:
@@ -112,10 +111,7 @@ def weights_after_ten_steps(model: nn.Module, loss: nn.Module, part: slice = sli
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-def train_on_one_rank(rank: int, world_size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    method = f"file://{folder}/rendezvous"
-    torch.distributed.init_process_group("gloo", init_method=method, rank=rank, world_size=world_size)
+def train_on_one_rank(rank: int, world_size: int) -> dict[tuple, object]:
     part = PARTS[world_size][rank]
     model = nn.parallel.DistributedDataParallel(network())
     results = {}
@@ -133,29 +129,17 @@ def train_on_one_rank(rank: int, world_size: int, folder: str) -> None:
     image, target = joined_batch("uneven", "multiclass")
     if rank == 0:  # one rank alone, as at the end of an evaluation with an odd number of images
         for make in (DiceLoss, LovaszSoftmaxLoss):
-            results["eval", make] = make(ignore_index=255, sync_dist=True).eval()(network()(image), target).item()
-    torch.save({key: value for key, value in results.items() if key[0] != "eval"}, f"{folder}/rank{rank}.pt")
-    torch.save([value for key, value in results.items() if key[0] == "eval"], f"{folder}/eval{rank}.pt")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+            loss = make(ignore_index=255, sync_dist=True).eval()
+            results["eval", make.__name__] = loss(network()(image), target).item()
+    return results
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """What the ranks saved, by the number of processes."""
-    folders = {}
-    for world_size in PARTS:
-        folders[world_size] = tmp_path_factory.mktemp("ranks")
-        arguments = (world_size, str(folders[world_size]))
-        torch.multiprocessing.spawn(train_on_one_rank, arguments, nprocs=world_size)
-    return folders
-
-
-@pytest.fixture(scope="module")
-def ranks(folders):
+def ranks(tmp_path_factory):
+    """What each rank found, by the number of processes."""
     return {
-        world_size: [torch.load(folder / f"rank{rank}.pt") for rank in range(world_size)]
-        for world_size, folder in folders.items()
+        world_size: run_on_ranks(train_on_one_rank, world_size, tmp_path_factory.mktemp("ranks"))
+        for world_size in PARTS
     }
 
 
@@ -193,11 +177,12 @@ def test_without_sync_dist_it_would_not(ranks, world_size, name):
     assert not torch.allclose(ranks[world_size][0][name, "uneven", False][1], gradient, rtol=1e-3)
 
 
-def test_evaluation_waits_for_no_other_process(folders):
+def test_evaluation_waits_for_no_other_process(ranks):
     image, target = joined_batch("uneven", "multiclass")
-    expected = [make(ignore_index=255)(network()(image), target).item() for make in (DiceLoss, LovaszSoftmaxLoss)]
-    for folder in folders.values():
-        assert torch.load(folder / "eval0.pt") == pytest.approx(expected)
+    for make in (DiceLoss, LovaszSoftmaxLoss):
+        expected = make(ignore_index=255)(network()(image), target).item()
+        for first, *_ in ranks.values():
+            assert first["eval", make.__name__] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,8 +1,7 @@
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from lightning_seg.metrics import ImageDiceScore, ImageMeanIoU, segmentation_metrics
+from tests.process_group import run_on_ranks
 
 TASKS = [("multiclass", 4), ("binary", 1), ("multilabel", 3)]
 # Which of seven images each of the two processes sees; image 6 is nothing but void.
@@ -35,18 +34,15 @@ def scores_of(task, num_classes, indices):
     return results
 
 
-def run_rank(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    results = [scores_of(task, num_classes, shard[rank]) for task, num_classes in TASKS for shard in SHARDS]
-    torch.save(results, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+def scores_of_rank(rank, world_size):
+    return [scores_of(task, num_classes, shard[rank]) for task, num_classes in TASKS for shard in SHARDS]
 
 
 def test_any_split_over_two_processes_gives_one_processs_scores_to_the_last_digit(tmp_path):
-    mp.spawn(run_rank, args=(str(tmp_path),), nprocs=2)
+    ranks = run_on_ranks(scores_of_rank, 2, tmp_path)
     alone = [scores_of(task, num_classes, list(range(7))) for task, num_classes in TASKS for _shard in SHARDS]
-    for rank in range(2):
-        for expected_epochs, epochs in zip(alone, torch.load(tmp_path / f"rank{rank}.pt"), strict=True):
+    for results in ranks:
+        for expected_epochs, epochs in zip(alone, results, strict=True):
             for expected, scores in zip(expected_epochs, epochs, strict=True):
                 assert scores.keys() == expected.keys()
                 assert all(torch.equal(scores[name], expected[name]) for name in expected)

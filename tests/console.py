@@ -1,20 +1,13 @@
-"""The commands, called in this process as the console calls them."""
+"""The commands, called in this process as the console calls them; a plugin of pytest for all tests."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_seg.commands import evaluate, predict, report, train
-
-MAINS = {
-    "lightning-seg-train": train.main,
-    "lightning-seg-evaluate": evaluate.main,
-    "lightning-seg-predict": predict.main,
-    "lightning-seg-report": report.main,
-}
 SMALL = ["data.num_train=8", "data.num_val=2", "data.num_test=3", "data.image_size=32", "data.batch_size=4"]
 SHORT = ["trainer.max_epochs=1", "trainer.accelerator=cpu"]
 
@@ -28,7 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
     def call(command: str, *arguments: str) -> str:
         monkeypatch.setattr("sys.argv", [command, *arguments])
         capfd.readouterr()
-        MAINS[command]()
+        import_module(f"lightning_seg.commands.{command.removeprefix('lightning-seg-')}").main()
         return capfd.readouterr().out
 
     return call

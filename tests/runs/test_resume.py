@@ -17,7 +17,8 @@ import torch
 from lightning_seg.commands import train
 from lightning_seg.runs.folder import checkpoint_to_resume, read_result
 from tests.callbacks.test_last_checkpoint import check_equal
-from tests.commands.conftest import Run
+from tests.console import Run
+from tests.forkserver import forkserver
 
 CONVOLUTION = "_target_:torch.nn.Conv2d,kernel_size:3,padding:1"
 NETWORK = (
@@ -45,9 +46,7 @@ def call(folder: Path, arguments: list[str]) -> None:
 
 def start_in(folder: Path, *arguments: str) -> BaseProcess:
     """Starts the command, in a process that has torch and the package imported already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_seg.commands.train"])
-    process = context.Process(target=call, args=(folder, [*SMALL, *arguments]))
+    process = forkserver().Process(target=call, args=(folder, [*SMALL, *arguments]))
     process.start()
     return process
 
@@ -75,7 +74,8 @@ def wait(process: BaseProcess) -> int | None:
 def signal_at(hook: str, epoch: int, batch: int, signum: int = signal.SIGTERM, **options: Any) -> str:
     values = {"hook": hook, "epoch": epoch, "batch": batch, "signum": int(signum), **options}
     written = ",".join(f"{name}:{value}" for name, value in values.items())
-    return f"+callbacks.signal={{_target_:tests.callbacks.stopping.Signal,{written}}}"
+    # In the place of a callback that looks on, without which a run is the same and may go on.
+    return f"++callbacks.progress={{_target_:tests.callbacks.stopping.Signal,{written}}}"
 
 
 def curves(run: Path) -> list[dict[str, str]]:
@@ -95,8 +95,10 @@ def check_same_run(one: Path, other: Path) -> None:
     ("workers", "chosen"),
     [
         (0, ["loss=focal_dice"]),
-        (2, ["loss=focal_dice"]),
-        (2, ["experiment=few_labels", "data.train_limit=8", "data.train_repeats=3"]),
+        pytest.param(2, ["loss=focal_dice"], marks=pytest.mark.slow),
+        pytest.param(
+            2, ["experiment=few_labels", "data.train_limit=8", "data.train_repeats=3"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(
@@ -168,6 +170,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_starts_again_goes_on_with_its_run(
     run: Run, fails: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +218,7 @@ def written_since(moment: float, checkpoints: Path) -> bool:
     return last.exists() and last.stat().st_mtime > moment
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_best_one_and_then_to_a_clear_line(
     run: Run, fails: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_seg.launch.processes import ProcessError, run_on_processes
-from tests.commands import ranks
+from tests.launch import ranks
 
 TWO = {"trainer": {"devices": 2}}
 
@@ -58,6 +58,7 @@ def test_a_rank_that_fails_before_the_rendezvous_ends_the_others_and_its_own_err
     assert started() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "function", [ranks.be_killed_while_others_wait, ranks.be_interrupted_while_others_wait], ids=["KILL", "INT"]
 )
@@ -69,12 +70,13 @@ def test_a_rank_that_a_signal_ends_ends_the_others(
     assert started() == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "ready"), [(signal.SIGTERM, 0), (signal.SIGINT, 2), (signal.SIGKILL, 2)])
 def test_a_signal_to_the_command_ends_every_rank_however_it_waits(
     number: signal.Signals, ready: int, tmp_path: Path, started: Callable[[], set[int]]
 ) -> None:
     command = subprocess.Popen(
-        [sys.executable, "-m", "tests.commands.ranks", "wait_forever"],
+        [sys.executable, "-m", "tests.launch.ranks", "wait_forever"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stderr=subprocess.PIPE,

@@ -19,7 +19,7 @@ from lightning_seg import SegmentationModule
 from lightning_seg.runs.folder import read_result
 from lightning_seg.sweeps.grid import combine
 from lightning_seg.sweeps.space import read_space
-from tests.commands.conftest import SHORT, Run
+from tests.console import SHORT, Run
 
 TINY = ["data.num_train=4", "data.num_val=1", "data.num_test=1", "data.image_size=32", "data.batch_size=4"]
 SWEEP = ("lightning-seg-train", "-m", *SHORT, *TINY, "~callbacks.progress", "run=s")
@@ -169,10 +169,11 @@ def test_a_file_of_another_origin_is_not_written_over(run: Run, folder: Path) ->
     assert {path.name for path in (folder / "runs").glob("*.csv")} == {"s.csv", "s-2.csv"}
 
 
+@pytest.mark.slow
 def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the_table(
     run: Run, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fail = "+callbacks.fail={_target_:tests.commands.ranks.FailOnRank,rank:-1}"
+    fail = "+callbacks.fail={_target_:tests.launch.ranks.FailOnRank,rank:-1}"
     two = ("trainer=ddp_sim", "trainer.devices=2", "data.batch_size=2", "callbacks.fail.rank=1,-1")
     with pytest.raises(SystemExit, match="1"):
         run(*SWEEP, fail, *two)
@@ -185,8 +186,9 @@ def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the
     assert len(list((folder / "runs").glob("*/curves.csv"))) == 1
 
 
+@pytest.mark.slow
 def test_joblib_runs_jobs_in_processes_that_share_the_cores(run: Run, folder: Path) -> None:
-    note = "+callbacks.note={_target_:tests.commands.ranks.NoteThreads,path:'${folder}/threads.txt'}"
+    note = "+callbacks.note={_target_:tests.launch.ranks.NoteThreads,path:'${folder}/threads.txt'}"
     run(*SWEEP, "seed=0,1", "launcher=joblib", "hydra.launcher.n_jobs=2", note)
     assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 2
     notes = [path.read_text().split() for path in folder.glob("runs/*/threads.txt")]
@@ -231,6 +233,7 @@ def _written(event: str, values: tuple[Any, ...]) -> list[str]:
     return [os.path.abspath(os.fsdecode(values[1]))] if event == "os.rename" else []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_sixteen_jobs_at_once_write_no_file_in_common(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Plugins.instance().register(ForkLauncher)
@@ -246,6 +249,7 @@ def test_sixteen_jobs_at_once_write_no_file_in_common(run: Run, folder: Path, mo
     assert all(path.startswith(f"{folder}/runs/") or "/tmp" in path for path in written)
 
 
+@pytest.mark.slow
 def test_a_search_is_kept_and_goes_on_and_asks_only_for_parameters_that_a_loss_has(
     run: Run, fails: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, trained: list[int]
 ) -> None:

@@ -1,5 +1,6 @@
 """Options that have another name now; the old ones work until the next release, with a warning."""
 
+import re
 import sys
 from collections.abc import Sequence
 
@@ -18,10 +19,14 @@ def with_current_names(arguments: Sequence[str]) -> list[str]:
 
 
 def _renamed(argument: str) -> str:
-    option = argument.lstrip("+~")
     for old, new in _RENAMED.items():
-        ends = (",",) if "=" in old else ("=", ".")  # of one choice in a sweep, or of a key
-        if option == old or option.startswith(tuple(old + end for end in ends)):
+        group, _, choice = old.partition("=")
+        if choice:  # the whole value, or one of a sweep
+            pattern = rf"(?<=^{re.escape(group)}=){re.escape(choice)}(?=,|$)|(?<=,){re.escape(choice)}(?=,|$)"
+            current = re.sub(pattern, new.partition("=")[2], argument) if argument.startswith(f"{group}=") else argument
+        else:  # a key, or what is below it
+            current = re.sub(rf"^([+~]*){re.escape(old)}(?=[=.]|$)", rf"\g<1>{new}", argument)
+        if current != argument:
             print(f"warning: {old} is {new} now; the old name will go with the next release", file=sys.stderr)
-            return argument.replace(old, new, 1)
+            return current
     return argument

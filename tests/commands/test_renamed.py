@@ -6,6 +6,7 @@ from lightning_seg.commands.renamed import with_current_names
 RENAMED = {
     "augment=turns": "augment=d4",
     "augment=turns,light": "augment=d4,light",
+    "augment=light,turns": "augment=light,d4",
     "augment.dihedral=0.5": "augment.d4=0.5",
     "callbacks.costs=null": "callbacks.resource_usage=null",
     "~callbacks.costs": "~callbacks.resource_usage",

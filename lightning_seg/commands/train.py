@@ -1,7 +1,7 @@
 """`lightning-seg-train`: trains a network, then scores its best checkpoint on the test split."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import nan
 from pathlib import Path
@@ -106,11 +106,9 @@ def train(config: dict[str, Any]) -> float:
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     datamodule = instantiate(config["data"])
     # What the data module derived belongs to the checkpoint too.
-    insert_class_weights(config, cache(datamodule.class_weights))
+    insert_class_weights(config, cache(lambda method: datamodule.class_weights(method)))
     callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
-    for part in (config["data"], config["module"], *callbacks):
-        for name in part.keys() & {"class_names", "palette"}:
-            part[name] = getattr(datamodule, name)
+    insert_names(config, callbacks, datamodule)
     module = instantiate(config["module"])
     timer = Timer()  # its time is in the checkpoints, too
     trainer = instantiate(
@@ -129,7 +127,7 @@ def train(config: dict[str, Any]) -> float:
         raise
 
     if trainer.is_global_zero:
-        names = datamodule.class_names
+        names = module.class_names
         write_scores(folder / "test.csv", test_scores, "test", names)
         result = {"best": best, "monitor": config["monitor"], "seconds": timer.time_elapsed(), "class_names": names}
         write_result(folder, {**result, "test": test_scores})
@@ -145,6 +143,19 @@ def best_checkpoint(trainer: lightning.Trainer, monitor: str) -> tuple[str | Non
         return None, float(trainer.callback_metrics.get(monitor, nan))
     assert checkpoint.best_model_score is not None
     return checkpoint.best_model_path, float(checkpoint.best_model_score)
+
+
+def insert_names(config: dict[str, Any], callbacks: Sequence[dict[str, Any]], datamodule: Any) -> None:
+    """Replaces class names and palette by those of the data module, if it has any, wherever they follow the data's.
+
+    What a callback was given on its own stays.
+    """
+    for name in ("class_names", "palette"):
+        before = config["data"].get(name)
+        if hasattr(datamodule, name):
+            for part in (config["data"], config["module"], *callbacks):
+                if name in part and part[name] == before:
+                    part[name] = getattr(datamodule, name)
 
 
 def insert_class_weights(node: Any, estimate: Callable[[str], list[float]]) -> None:

@@ -249,3 +249,14 @@ def test_a_compound_within_another_module_is_named_after_its_term(batch):
     loss = CompoundLoss(terms={"deep": DeepSupervisionLoss(nested("dice"))}, weights={"deep": 1.0})
     loss(*batch)
     assert list(loss.named_values()) == ["deep", "deep/loss", "deep/loss/dice", "deep/loss/ce", "deep/terms"]
+
+
+def test_a_term_that_is_nan_shows_in_the_sum(batch):
+    class Broken(torch.nn.Module):
+        def forward(self, logits, target):
+            return logits.sum() * torch.nan
+
+    terms = {"dice": DiceLoss(ignore_index=255), "broken": Broken()}
+    loss = CompoundLoss(terms=terms, weights={"dice": 1.0, "broken": 0.5})
+    assert loss(*batch).isnan()
+    assert loss.named_values()["broken"].isnan()

@@ -64,7 +64,7 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
     if config["test_time_augmentation"] is not None:
         module.test_time_augmentation = config["test_time_augmentation"]
     datamodule = build_trusted(config["data"], trusted=config["trusted"], source="the data configuration")
-    if datamodule.num_classes != module.num_classes:
+    if getattr(datamodule, "num_classes", module.num_classes) != module.num_classes:
         raise ValueError(
             f"the data has {datamodule.num_classes} classes, but the checkpoint was trained for {module.num_classes}."
         )

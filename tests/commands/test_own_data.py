@@ -54,6 +54,8 @@ def test_it_is_trained_on_tested_and_drawn(run: Run, own_data: Path) -> None:
     result = json.loads((own_data / "runs/one/result.json").read_text(encoding="utf-8"))
     assert result["class_names"] == ["ground", "square"]
     assert (own_data / "runs/one/predictions.png").is_file()
+    checkpoint = "checkpoint=runs/one/checkpoints/best.ckpt"
+    assert "square" in run("lightning-seg-evaluate", checkpoint, "trusted=[own_data]")
 
 
 def test_what_a_callback_was_given_on_its_own_stays(run: Run, own_data: Path) -> None:

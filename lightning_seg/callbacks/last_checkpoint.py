@@ -71,7 +71,7 @@ class LastCheckpoint(Checkpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if trainer.is_global_zero:
-            for partial in self.path.parent.glob(".*.partial.ckpt"):
+            for partial in self.path.parent.glob(".*.partial*"):
                 partial.unlink(missing_ok=True)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -221,7 +221,7 @@ def test_input_without_images_is_refused(module, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no image; looked for jpg"):
         predict(module, tmp_path, tmp_path / "out")
     (tmp_path / "a.pdf").touch()
-    with pytest.raises(ValueError, match="no image by its suffix"):
+    with pytest.raises(ValueError, match="is not an image file"):
         predict(module, tmp_path / "a.pdf", tmp_path / "out")
     with pytest.raises(ValueError, match="is a file; name a folder"):
         predict(module, write_image(tmp_path / "a.png"), tmp_path / "a.pdf")

@@ -65,5 +65,5 @@ def test_a_tile_without_a_centre_is_refused_at_the_call(tile, margin):
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 3, 8, 8), (1, 3, 0, 8)])
 def test_anything_but_one_image_is_refused(shape):
-    with pytest.raises(ValueError, match=r"\(1, channels, H, W\) is expected"):
+    with pytest.raises(ValueError, match=r"expected an image of shape \(1, channels, H, W\)"):
         predict_tiled(lambda part: part, torch.zeros(shape), tile=8, margin=1)

@@ -38,6 +38,8 @@ class Loss(nn.Module, ABC):
     """
 
     soft_targets = False
+    # Whether `from_statistics` of a hard target, as a mean, uses sums alone and no map; see `of_sums`.
+    sums_suffice = False
     class_weights: Tensor | None
 
     def __init__(
@@ -100,7 +102,7 @@ class Loss(nn.Module, ABC):
     @property
     def of_sums(self) -> bool:
         """Whether the loss is a function of sums over all pixels, so that sums of batches give it for a data set."""
-        return not self.per_image and self.reduction == "mean"
+        return self.sums_suffice and not self.per_image and self.reduction == "mean"
 
     def summed(self, logits: Tensor, target: Tensor) -> ClassSums | None:
         """The sums over a batch, without a gradient, for `from_summed`; None if the loss is no function of any.

@@ -482,3 +482,11 @@ def test_the_gradient_is_all_the_memory_of_the_logits_size_that_is_taken(name):
             peak = max(peak, live)
     size = logits.numel() * 4
     assert size <= peak <= 1.5 * size
+
+
+def test_a_loss_of_ones_own_that_uses_maps_is_not_evaluated_from_sums():
+    class MeanProbability(losses.Loss):
+        def from_statistics(self, statistics):
+            return statistics.probabilities.mean()
+
+    assert MeanProbability().summed(*batch("multiclass")) is None

@@ -79,11 +79,6 @@ class SoftClDiceLoss(Loss):
         self.iterations = iterations
         self.smooth = not_negative(smooth, "smooth")
 
-    @property
-    def of_sums(self) -> bool:
-        """No: skeletons are of each image."""
-        return False
-
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
         pixels = statistics.pixels

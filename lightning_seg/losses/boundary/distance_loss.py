@@ -88,11 +88,6 @@ class DistanceLoss(Loss):
         distances = self.distances_of(target_mask(statistics.pixels), self._scope(statistics, counted), statistics)
         return distances.reshape(*distances.shape[:2], *statistics.pixels.spatial)
 
-    @property
-    def of_sums(self) -> bool:
-        """No: distances are of each image."""
-        return False
-
     def from_statistics(self, statistics: Statistics, distances: Tensor | None = None) -> Tensor:
         """The loss; called with autocast off."""
         counted, valid_count = self._counted(statistics)

@@ -40,6 +40,8 @@ class CrossEntropyLoss(Loss):
         ValueError: label_smoothing is out of range, or as `Loss` says.
     """
 
+    sums_suffice = True
+
     soft_targets = True
 
     def __init__(

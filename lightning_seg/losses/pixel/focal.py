@@ -41,6 +41,8 @@ class FocalLoss(Loss):
         ValueError: gamma or alpha is out of range or of the wrong kind for the task, or as `Loss` says.
     """
 
+    sums_suffice = True
+
     alpha: Tensor | None
 
     def __init__(

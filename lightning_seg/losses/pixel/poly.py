@@ -37,6 +37,8 @@ class PolyCrossEntropyLoss(Loss):
         ValueError: epsilon is out of range, or as `Loss` says.
     """
 
+    sums_suffice = True
+
     def __init__(
         self,
         *,

@@ -57,11 +57,6 @@ class TopKCrossEntropyLoss(Loss):
         """The cost of each pixel."""
         return Requirements(label_map=True)
 
-    @property
-    def of_sums(self) -> bool:
-        """No: which pixels are kept depends on all others."""
-        return False
-
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
         log_probability, weights = statistics.weighted_log_probability(self.weights_for(statistics))

@@ -54,6 +54,8 @@ class LovaszSoftmaxLoss(Loss):
         ValueError: method is neither, or as `Loss` says.
     """
 
+    sums_suffice = True
+
     def __init__(
         self,
         *,
@@ -132,6 +134,8 @@ class LovaszHingeLoss(Loss):
     Raises:
         ValueError: the task is multiclass, method is neither histogram nor sort, or as `Loss` says.
     """
+
+    sums_suffice = True
 
     def __init__(
         self,

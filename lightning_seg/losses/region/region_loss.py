@@ -86,6 +86,8 @@ class RegionLoss(Loss):
         ValueError: smooth or average is out of range, or as `Loss` says.
     """
 
+    sums_suffice = True
+
     squared = False
 
     def __init__(

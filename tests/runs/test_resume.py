@@ -151,7 +151,7 @@ def test_a_run_survives_the_end_of_each_of_its_processes(start: Start, tmp_path:
         assert wait(process) not in (0, None)
         while any(is_running(pid) for pid in processes):
             time.sleep(0.05)
-        for path in checkpoints.glob("*.ckpt"):
+        for path in checkpoints.glob("[!.]*.ckpt"):  # a name with a dot is a file that was being written
             assert torch.load(path, weights_only=True)["state_dict"]
     assert wait(start(*options)) == 0
     check_same_run(two_processes, checkpoints.parent)
@@ -199,7 +199,7 @@ def test_a_run_survives_twenty_kills_at_random_moments(start: Start, tmp_path: P
         assert process.is_alive(), f"the run ended before it could be killed {20 - kill} more times"
         process.kill()
         process.join()
-        for path in checkpoints.glob("*.ckpt"):
+        for path in checkpoints.glob("[!.]*.ckpt"):  # a name with a dot is a file that was being written
             assert torch.load(path, weights_only=True)["state_dict"]
         assert not checkpoints.exists() or checkpoint_to_resume(checkpoints.parent) or not any(checkpoints.iterdir())
     assert read_result(tmp_path / "runs/killed") is None

@@ -206,6 +206,7 @@ def _go_on(folder: Path, config: Mapping[str, Any]) -> None:
     if changed:
         texts = ", ".join(f"{key}={now} (before: {was})" for key, (was, now) in changed.items())
         print(f"{folder} goes on with {texts}")
-    kept = {name: before[name] for name in ("folder", "run_id") if name in before}
-    with atomic_write(folder / CONFIG, overwrite=True) as temporary:
-        OmegaConf.save(OmegaConf.create(dict(config) | kept), temporary)
+    now = dict(config) | {name: before[name] for name in ("folder", "run_id") if name in before}
+    if now != before:
+        with atomic_write(folder / CONFIG, overwrite=True) as temporary:
+            OmegaConf.save(OmegaConf.create(now), temporary)

@@ -21,7 +21,8 @@ logits are read once forward, and read and written once backward.
 | --- | --- |
 | `pixels`, `labels` | what a loss is called with, checked and brought to one layout |
 | `statistics` | the sums and maps that losses are functions of |
-| `class_sums`, `interface` | the operator, and the types that it shares with its back ends |
+| `class_sums`, `interface` | the operators of softmax and sigmoid, and the types that they share with the back ends |
+| `back_ends` | which back end computes a batch |
 | `torch_backend`, `triton_backend`, `triton_kernels` | the back ends |
 | `histograms`, `error_bins`, `label_blocks`, `block_threads` | what the back ends are made of |
 | `reduction`, `distributed` | means over pixels, classes and images; sums over processes |

@@ -1,8 +1,8 @@
-"""What the operator `class_sums` and its back ends share: what is asked for, the sums, and their gradients."""
+"""What the operators of `class_sums` and their back ends share: what is asked for, the sums, and their gradients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class Requirements:
 
 @dataclass(frozen=True)
 class ClassSums:
-    """What `class_sums` returns; what `Requirements` does not name has no elements. Sums are `sum_dtype(logits)`.
+    """What the operators return; what `Requirements` does not name has no elements. Sums are `sum_dtype(logits)`.
 
     Attributes:
         by_label: (N, *labels, 3 + len(gammas)): Σ 1, Σ ℓ, Σ p_y and Σ (1 - p_y)^γ ℓ; labels are (C,) of the softmax,
@@ -108,23 +108,78 @@ class Gradients:
     error_sums: Tensor | None
 
 
-def empty_outputs(
-    logits: Tensor, softmax: bool, requires: Requirements
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Unwritten tensors for the fields of `ClassSums`, and for log Σ exp z of each pixel, which the softmax keeps."""
+class Outputs(NamedTuple):
+    """What a pass over the logits writes: the fields of `ClassSums`, and what it keeps for the gradient.
+
+    Attributes:
+        by_label: as in `ClassSums`.
+        by_channel: as in `ClassSums`.
+        label_map: as in `ClassSums`.
+        error_sums: as in `ClassSums`.
+        error_counts: as in `ClassSums`.
+        normalizer: log Σ exp z of each pixel, (N, S), inf at void pixels; of the sigmoid without elements.
+    """
+
+    by_label: Tensor
+    by_channel: Tensor
+    label_map: Tensor
+    error_sums: Tensor
+    error_counts: Tensor
+    normalizer: Tensor
+
+
+Forward = Callable[[Tensor, Tensor, int | None, Requirements, Outputs], None]
+Backward = Callable[[Gradients, Tensor, Tensor, Tensor, int | None, Requirements], Tensor]
+
+
+@dataclass(frozen=True)
+class BackEnd:
+    """What computes the sums and their gradients.
+
+    Attributes:
+        name: torch, triton or numba.
+        softmax_forward: writes the sums of logits, target, ignore_index and requirements to outputs.
+        softmax_backward: the gradient of the logits, contiguous and in their dtype, from the gradients of the sums,
+            logits, target, normalizer, ignore_index and requirements.
+        sigmoid_forward: the same, of channels that are independent.
+        sigmoid_backward: the same.
+    """
+
+    name: str
+    softmax_forward: Forward
+    softmax_backward: Backward
+    sigmoid_forward: Forward
+    sigmoid_backward: Backward
+
+
+def empty_softmax_outputs(logits: Tensor, requires: Requirements) -> Outputs:
+    """Unwritten tensors for the sums of a softmax."""
     images, classes, pixels = logits.shape
-    dtype = sum_dtype(logits)
-    labels = (classes,) if softmax else (classes, 2)
+    return _empty_outputs(logits, requires, (classes,), (images, pixels), (images, pixels))
+
+
+def empty_sigmoid_outputs(logits: Tensor, requires: Requirements) -> Outputs:
+    """Unwritten tensors for the sums of sigmoids."""
+    return _empty_outputs(logits, requires, (logits.shape[1], 2), tuple(logits.shape), (0,))
+
+
+def _empty_outputs(
+    logits: Tensor,
+    requires: Requirements,
+    labels: tuple[int, ...],
+    map_shape: tuple[int, ...],
+    normalizer_shape: tuple[int, ...],
+) -> Outputs:
+    images, classes, _ = logits.shape
+    dtype, maps = sum_dtype(logits), wide_dtype(logits)
     groups = 0 if requires.errors == "none" else images if requires.errors_per_image else 1
-    maps = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    map_shape = (images, pixels) if softmax else (images, classes, pixels)
-    return (
+    return Outputs(
         logits.new_empty(images, *labels, 3 + len(requires.gammas), dtype=dtype),
         logits.new_empty(images, classes, 1 + requires.squares + requires.uniform, dtype=dtype),
         logits.new_empty(map_shape if requires.label_map else (0,), dtype=maps),
         logits.new_empty(groups, classes, 2, requires.bins.count, dtype=dtype),
         logits.new_empty(groups, classes, 2, requires.bins.count, dtype=torch.int64),
-        logits.new_empty((images, pixels) if softmax else (0,), dtype=maps),
+        logits.new_empty(normalizer_shape, dtype=maps),
     )
 
 

@@ -1,6 +1,6 @@
 """What losses read: sums for each image and class, histograms of errors, and maps.
 
-Of hard targets, the sums come from one pass over the logits, `class_sums`, which a compound makes once for all its
+Of hard targets, the sums come from one pass over the logits, in `class_sums`, which a compound makes once for all its
 terms. Maps, and all that is read of soft targets, are computed by torch operations on the whole batch.
 """
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_seg.losses.engine.class_sums import class_sums
+from lightning_seg.losses.engine.class_sums import sigmoid_sums, softmax_sums
 from lightning_seg.losses.engine.interface import ClassSums, Errors, Requirements, sum_dtype
 from lightning_seg.losses.engine.lazy_property import lazy_property
 from lightning_seg.losses.engine.pixels import Pixels
@@ -54,13 +54,8 @@ class Statistics:
 
     def _sums(self, requires: Requirements) -> ClassSums:
         pixels = self.pixels
-        return class_sums(
-            pixels.raw_logits,
-            pixels.raw_target,
-            softmax=self._multiclass,
-            ignore_index=pixels.ignore_index,
-            requires=requires,
-        )
+        sums = softmax_sums if self._multiclass else sigmoid_sums
+        return sums(pixels.raw_logits, pixels.raw_target, ignore_index=pixels.ignore_index, requires=requires)
 
     @property
     def label_count(self) -> Tensor:

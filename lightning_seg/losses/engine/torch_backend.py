@@ -6,6 +6,7 @@ three times as fast as its exp.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from lightning_seg.losses.engine.block_threads import block_size, map_blocks
 from lightning_seg.losses.engine.histograms import Histograms
-from lightning_seg.losses.engine.interface import Gradients, Requirements, wide_dtype
+from lightning_seg.losses.engine.interface import BackEnd, Gradients, Outputs, Requirements, wide_dtype
 from lightning_seg.losses.engine.label_blocks import LabelBlock
 from lightning_seg.losses.engine.labels import valid_labels
 
@@ -21,39 +22,54 @@ LOG2E = math.log2(math.e)
 Block = tuple[slice, slice]
 
 
-def forward(
-    logits: Tensor,
-    target: Tensor,
-    softmax: bool,
-    ignore_index: int | None,
-    requires: Requirements,
-    outputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+def softmax_forward(
+    logits: Tensor, target: Tensor, ignore_index: int | None, requires: Requirements, outputs: Outputs
 ) -> None:
-    """Writes the sums to `outputs`, as `interface.empty_outputs` makes them."""
-    by_label, by_channel, label_map, error_sums, error_counts, normalizer = outputs
+    """See `BackEnd`."""
     histograms = Histograms(logits, requires) if requires.errors != "none" else None
 
-    def add_block(block: Block) -> tuple[Tensor, Tensor]:
+    def sums_of(block: Block) -> tuple[Tensor, Tensor]:
         images, pixels = block
         z = _widened(logits[images, :, pixels])
-        if softmax:
-            labels = LabelBlock(target[images, pixels], ignore_index, logits.shape[1], z.dtype)
-            sums, log_probability, normalizer[images, pixels] = _softmax_sums(z, labels, requires, histograms, images)
-        else:
-            signs, valid = valid_labels(target[images, :, pixels], ignore_index, 2)
-            sums, log_probability = _sigmoid_sums(z, signs, valid, requires, histograms, images)
+        labels = LabelBlock(target[block], ignore_index, logits.shape[1], z.dtype)
+        sums, log_probability, outputs.normalizer[block] = _softmax_sums(z, labels, requires, histograms, images)
         if requires.label_map:
-            label_map[(images, pixels) if softmax else (images, slice(None), pixels)] = log_probability
+            outputs.label_map[block] = log_probability
         return sums
 
-    by_label.zero_()
-    by_channel.zero_()
+    _add_blocks(sums_of, logits, outputs, histograms)
+
+
+def sigmoid_forward(
+    logits: Tensor, target: Tensor, ignore_index: int | None, requires: Requirements, outputs: Outputs
+) -> None:
+    """See `BackEnd`."""
+    histograms = Histograms(logits, requires) if requires.errors != "none" else None
+
+    def sums_of(block: Block) -> tuple[Tensor, Tensor]:
+        images, pixels = block
+        z = _widened(logits[images, :, pixels])
+        signs, valid = valid_labels(target[images, :, pixels], ignore_index, 2)
+        sums, log_probability = _sigmoid_sums(z, signs, valid, requires, histograms, images)
+        if requires.label_map:
+            outputs.label_map[images, :, pixels] = log_probability
+        return sums
+
+    _add_blocks(sums_of, logits, outputs, histograms)
+
+
+def _add_blocks(
+    sums_of: Callable[[Block], tuple[Tensor, Tensor]], logits: Tensor, outputs: Outputs, histograms: Histograms | None
+) -> None:
+    """Writes the sums by label, by channel and by bin of all blocks."""
+    outputs.by_label.zero_()
+    outputs.by_channel.zero_()
     blocks = _blocks(logits)
-    for (images, _), (labels, channels) in zip(blocks, map_blocks(add_block, blocks, logits.device), strict=True):
-        by_label[images] += labels.to(by_label.dtype)
-        by_channel[images] += channels.to(by_channel.dtype)
+    for (images, _), (labels, channels) in zip(blocks, map_blocks(sums_of, blocks, logits.device), strict=True):
+        outputs.by_label[images] += labels.to(outputs.by_label.dtype)
+        outputs.by_channel[images] += channels.to(outputs.by_channel.dtype)
     if histograms is not None:
-        histograms.write(error_counts, error_sums)
+        histograms.write(outputs.error_counts, outputs.error_sums)
 
 
 def _softmax_sums(
@@ -121,33 +137,54 @@ def _sigmoid_sums(
     return (by_label, torch.stack(by_channel, dim=2)), log_probability
 
 
-def backward(
+def softmax_backward(
     gradients: Gradients,
     logits: Tensor,
     target: Tensor,
     normalizer: Tensor,
-    softmax: bool,
     ignore_index: int | None,
     requires: Requirements,
 ) -> Tensor:
-    """The gradient of the logits, in their dtype."""
-    # Contiguous whatever the logits are: autograd takes any strides, and the blocks are read in this order.
-    result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+    """See `BackEnd`."""
+    result = _empty_gradient(logits)
     tables = _Tables.of(gradients, requires, wide_dtype(logits))
 
     def write_block(block: Block) -> None:
         images, pixels = block
         z = _widened(logits[images, :, pixels])
         out = result[images, :, pixels]
-        if softmax:
-            part = _softmax_gradient(tables, z, target, normalizer, block, ignore_index, requires, out)
-        else:
-            part = _sigmoid_gradient(tables, z, target, block, ignore_index, requires)
+        part = _softmax_gradient(tables, z, target, normalizer, block, ignore_index, requires, out)
         if part is not out:
             out.copy_(part)
 
     map_blocks(write_block, _blocks(logits), logits.device)
     return result
+
+
+def sigmoid_backward(
+    gradients: Gradients,
+    logits: Tensor,
+    target: Tensor,
+    normalizer: Tensor,
+    ignore_index: int | None,
+    requires: Requirements,
+) -> Tensor:
+    """See `BackEnd`."""
+    result = _empty_gradient(logits)
+    tables = _Tables.of(gradients, requires, wide_dtype(logits))
+
+    def write_block(block: Block) -> None:
+        images, pixels = block
+        z = _widened(logits[images, :, pixels])
+        result[images, :, pixels] = _sigmoid_gradient(tables, z, target, block, ignore_index, requires)
+
+    map_blocks(write_block, _blocks(logits), logits.device)
+    return result
+
+
+def _empty_gradient(logits: Tensor) -> Tensor:
+    # Contiguous whatever the logits are: autograd takes any strides, and the blocks are read in this order.
+    return torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
 
 
 @dataclass(frozen=True)
@@ -390,3 +427,6 @@ def _dot(one: Tensor, other: Tensor) -> Tensor:
 
 def _add(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     return other if one is None else one if other is None else one + other
+
+
+BACK_END = BackEnd("torch", softmax_forward, softmax_backward, sigmoid_forward, sigmoid_backward)

@@ -7,7 +7,7 @@ which programs run. Histograms are integers, added atomically; an error in the f
 network are, is added up within its block first, since atomic additions to one address wait for each other.
 
 Checked under Triton's interpreter, and compiled for an H100; not yet run on a GPU, where blocks and warps may want
-tuning. The kernels do not compute float64 and empty batches, for which `class_sums` chooses another back end.
+tuning. The kernels do not compute float64 and empty batches, for which `back_ends` chooses another back end.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lightning_seg.losses.engine import triton_kernels
 from lightning_seg.losses.engine.error_bins import ErrorHistogram
-from lightning_seg.losses.engine.interface import Gradients, Requirements
+from lightning_seg.losses.engine.interface import BackEnd, Gradients, Outputs, Requirements
 
 # Logits in a block, 32 for each thread of 4 warps, and the most blocks that a program adds up.
 _BLOCK = 4096
@@ -29,26 +29,48 @@ _PROGRAMS = 4096
 _MAX_TILE = 64
 
 
-def forward(
+def softmax_forward(
+    logits: Tensor, target: Tensor, ignore_index: int | None, requires: Requirements, outputs: Outputs
+) -> None:
+    """See `BackEnd`."""
+    images, classes, _ = logits.shape
+    tile, block = _tile_and_block(classes)
+    # More than one tile of channels: the block's pixels are summed tile by tile, and there is no second block.
+    most = _BLOCKS if classes <= tile else 1
+    kernel = triton_kernels.softmax_forward
+    _launch_forward(kernel, images, classes, tile, block, most, logits, target, ignore_index, requires, outputs)
+
+
+def sigmoid_forward(
+    logits: Tensor, target: Tensor, ignore_index: int | None, requires: Requirements, outputs: Outputs
+) -> None:
+    """See `BackEnd`."""
+    rows = logits.shape[0] * logits.shape[1]
+    kernel = triton_kernels.sigmoid_forward
+    _launch_forward(kernel, rows, 2, *_tile_and_block(1), _BLOCKS, logits, target, ignore_index, requires, outputs)
+
+
+def _launch_forward(
+    kernel: Any,
+    rows: int,
+    labels: int,
+    tile: int,
+    block: int,
+    most: int,
     logits: Tensor,
     target: Tensor,
-    softmax: bool,
     ignore_index: int | None,
     requires: Requirements,
-    outputs: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+    outputs: Outputs,
 ) -> None:
-    """Writes the sums to `outputs`, as `interface.empty_outputs` makes them."""
+    """Sums the pixels of `rows`, which are images, or channels of them; a program adds up `most` blocks."""
     by_label, by_channel, label_map, error_sums, error_counts, normalizer = outputs
-    images, classes, pixels = logits.shape
-    tile, block = _tile_and_block(classes if softmax else 1)
-    rows = images if softmax else images * classes
+    images, _, pixels = logits.shape
     blocks = triton.cdiv(pixels, block)
-    # More than one tile of channels: the block's pixels are summed tile by tile, and there is no second block.
-    length = min(_BLOCKS, max(1, rows * blocks // _PROGRAMS)) if not softmax or classes <= tile else 1
+    length = min(most, max(1, rows * blocks // _PROGRAMS))
     chunks = triton.cdiv(blocks, length)
-    # The sums of each chunk of pixels of a row, which is an image, or a channel of one.
     label_sums, channel_sums = (
-        torch.empty(rows, chunks, *total.shape[1 if softmax else 2 :], dtype=torch.float32, device=logits.device)
+        torch.empty(rows, chunks, total.numel() // rows, dtype=torch.float32, device=logits.device)
         for total in (by_label, by_channel)
     )
     known = torch.ones((), dtype=torch.int32, device=logits.device)
@@ -56,7 +78,6 @@ def forward(
     if requires.errors != "none":
         like = torch.empty(0, device=logits.device)
         histogram = ErrorHistogram(requires.bins, tuple(error_sums.shape[:3]), like, images * pixels)
-    kernel = triton_kernels.softmax_forward if softmax else triton_kernels.sigmoid_forward
     with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
         kernel[(rows * chunks,)](
             logits=logits,
@@ -76,33 +97,58 @@ def forward(
             BLOCK=block,
             num_warps=_WARPS,
         )
-    labels = classes if softmax else 2
     message = f"target holds a label out of range: expected 0 to {labels - 1}, and ignore_index={ignore_index}."
     torch._assert_async(known, message)
     for total, parts in ((by_label, label_sums), (by_channel, channel_sums)):
-        torch.sum(parts, 1, dtype=total.dtype, out=total.view(rows, *parts.shape[2:]))
+        torch.sum(parts, 1, dtype=total.dtype, out=total.view(rows, -1))
     if histogram is not None:
         counts, sums = histogram.read()
         error_counts.copy_(counts)
         error_sums.copy_(sums)
 
 
-def backward(
+def softmax_backward(
     gradients: Gradients,
     logits: Tensor,
     target: Tensor,
     normalizer: Tensor,
-    softmax: bool,
     ignore_index: int | None,
     requires: Requirements,
 ) -> Tensor:
-    """The gradient of the logits, in their dtype."""
+    """See `BackEnd`."""
+    images, classes, _ = logits.shape
+    kernel, tile, block = triton_kernels.softmax_backward, *_tile_and_block(classes)
+    return _launch_backward(kernel, images, tile, block, gradients, logits, target, normalizer, ignore_index, requires)
+
+
+def sigmoid_backward(
+    gradients: Gradients,
+    logits: Tensor,
+    target: Tensor,
+    normalizer: Tensor,
+    ignore_index: int | None,
+    requires: Requirements,
+) -> Tensor:
+    """See `BackEnd`."""
+    rows = logits.shape[0] * logits.shape[1]
+    kernel, tile, block = triton_kernels.sigmoid_backward, *_tile_and_block(1)
+    return _launch_backward(kernel, rows, tile, block, gradients, logits, target, normalizer, ignore_index, requires)
+
+
+def _launch_backward(
+    kernel: Any,
+    rows: int,
+    tile: int,
+    block: int,
+    gradients: Gradients,
+    logits: Tensor,
+    target: Tensor,
+    normalizer: Tensor,
+    ignore_index: int | None,
+    requires: Requirements,
+) -> Tensor:
     result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    images, classes, pixels = logits.shape
-    tile, block = _tile_and_block(classes if softmax else 1)
-    rows = images if softmax else images * classes
-    chunks = triton.cdiv(pixels, block)
-    kernel = triton_kernels.softmax_backward if softmax else triton_kernels.sigmoid_backward
+    chunks = triton.cdiv(logits.shape[2], block)
     with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]
         kernel[(rows * chunks,)](
             by_label=_table(gradients.by_label),
@@ -159,3 +205,6 @@ def _common_arguments(
         "CUT": bins.cut(torch.float32),
         "LARGEST": 2.0**bins.octaves - 1,
     }
+
+
+BACK_END = BackEnd("triton", softmax_forward, softmax_backward, sigmoid_forward, sigmoid_backward)

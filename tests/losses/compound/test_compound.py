@@ -105,7 +105,7 @@ class _Passes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        if name.startswith("class_sums") or name in ("softmax", "_log_softmax", "_softmax", "sigmoid"):
+        if name.startswith("softmax_sums") or name in ("softmax", "_log_softmax", "_softmax", "sigmoid"):
             self.names.append(name)
         return func(*args, **(kwargs or {}))
 
@@ -123,7 +123,7 @@ def test_all_terms_share_one_pass_over_the_logits(batch):
     logits = batch[0].requires_grad_()
     with _Passes() as passes:
         loss(logits, batch[1]).backward()
-    assert passes.names == ["class_sums", "class_sums_backward"]
+    assert passes.names == ["softmax_sums", "softmax_sums_backward"]
 
 
 # ---- distances of the target that were computed before

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_seg.losses.engine import histograms, label_blocks, torch_backend
-from lightning_seg.losses.engine.class_sums import class_sums
+from lightning_seg.losses.engine.class_sums import sigmoid_sums, softmax_sums
 from lightning_seg.losses.engine.interface import ClassSums, Requirements
 
 VOID = 255
@@ -29,7 +29,7 @@ def batch(softmax: bool, dtype=torch.float64, shape=(3, 5, 40)) -> tuple[Tensor,
 
 
 def plain(logits: Tensor, target: Tensor, softmax: bool) -> dict[str, Tensor]:
-    """What `class_sums` must return, with one-hot labels and torch's own gradient."""
+    """What the operators must return, with one-hot labels and torch's own gradient."""
     valid = target != VOID
     labels = target.where(valid, 0)
     if softmax:
@@ -60,7 +60,8 @@ def plain(logits: Tensor, target: Tensor, softmax: bool) -> dict[str, Tensor]:
 
 
 def computed(logits: Tensor, target: Tensor, softmax: bool, requires: Requirements = EVERYTHING) -> ClassSums:
-    return class_sums(logits, target, softmax=softmax, ignore_index=VOID, requires=requires)
+    sums = softmax_sums if softmax else sigmoid_sums
+    return sums(logits, target, ignore_index=VOID, requires=requires)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
@@ -129,8 +130,9 @@ def test_blocks_of_any_size_give_the_same(softmax, shape, monkeypatch):
 @pytest.mark.parametrize("softmax", [True, False])
 def test_torch_finds_the_operator_sound(softmax):
     logits, target = batch(softmax)
-    arguments = (logits.requires_grad_(), target, softmax, VOID, [2.0], True, True, True, "probability", False)
-    torch.library.opcheck(torch.ops.lightning_seg.class_sums.default, arguments)
+    arguments = (logits.requires_grad_(), target, VOID, [2.0], True, True, True, "probability", False)
+    operators = torch.ops.lightning_seg
+    torch.library.opcheck((operators.softmax_sums if softmax else operators.sigmoid_sums).default, arguments)
 
 
 def test_no_tensor_of_the_logits_size_is_made_but_the_gradient():

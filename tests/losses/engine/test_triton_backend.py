@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lightning_seg.losses import engine
-from lightning_seg.losses.engine import class_sums, torch_backend
+from lightning_seg.losses.engine import back_ends, torch_backend
+from lightning_seg.losses.engine.back_ends import choose_back_end
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 
@@ -60,17 +61,17 @@ print([name for name in sys.modules if "triton_backend" in name or "triton_kerne
 def test_cuda_tensors_are_given_to_the_kernels_and_all_others_to_torch_operations():
     from lightning_seg.losses.engine import triton_backend
 
-    for name in ("class_sums", "class_sums_backward"):
+    for name in ("softmax_sums", "softmax_sums_backward", "sigmoid_sums", "sigmoid_sums_backward"):
         assert torch._C._dispatch_has_computed_kernel_for_dispatch_key(f"lightning_seg::{name}", "CUDA")
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        assert class_sums._back_end("cuda", dtype, 1) is triton_backend
-        assert class_sums._back_end("cpu", dtype, 1) is torch_backend
-        assert class_sums._back_end("mps", dtype, 1) is torch_backend
+        assert choose_back_end("cuda", dtype, 1) is triton_backend.BACK_END
+        assert choose_back_end("cpu", dtype, 1) is torch_backend.BACK_END
+        assert choose_back_end("mps", dtype, 1) is torch_backend.BACK_END
 
 
 def test_float64_and_empty_batches_are_computed_by_torch_operations_on_cuda():
-    assert class_sums._back_end("cuda", torch.float64, 1) is torch_backend
-    assert class_sums._back_end("cuda", torch.float32, 0) is torch_backend
+    assert choose_back_end("cuda", torch.float64, 1) is torch_backend.BACK_END
+    assert choose_back_end("cuda", torch.float32, 0) is torch_backend.BACK_END
 
 
 def test_without_triton_cuda_tensors_are_computed_by_torch_operations(monkeypatch):
@@ -78,4 +79,4 @@ def test_without_triton_cuda_tensors_are_computed_by_torch_operations(monkeypatc
     for name in ("triton_backend", "triton_kernels"):
         monkeypatch.delitem(sys.modules, f"lightning_seg.losses.engine.{name}", raising=False)
         monkeypatch.delattr(engine, name, raising=False)
-    assert class_sums._cuda_back_end.__wrapped__() is torch_backend
+    assert back_ends._triton.__wrapped__() is torch_backend.BACK_END

@@ -12,15 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_seg.losses.engine import class_sums as engine
-from lightning_seg.losses.engine import torch_backend, triton_backend, triton_kernels
-from lightning_seg.losses.engine.class_sums import class_sums
-from lightning_seg.losses.engine.interface import Requirements
+from lightning_seg.losses.engine import back_ends, torch_backend, triton_backend, triton_kernels
+from lightning_seg.losses.engine.class_sums import sigmoid_sums, softmax_sums
+from lightning_seg.losses.engine.interface import BackEnd, Requirements
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 if DEVICE == "cpu":
-    _choose = engine._back_end
-    engine._back_end = lambda device, dtype, size: _choose("cuda", dtype, size)
+    _choose = back_ends.choose_back_end
+    back_ends.choose_back_end = lambda device, dtype, size: _choose("cuda", dtype, size)
 
 VOID = 255
 GAMMAS = (0.0, 0.5, 1.0, 1.5, 2.0)
@@ -54,8 +53,7 @@ def _kernels_only(monkeypatch):
     def fail(*_):
         raise AssertionError("torch operations ran")
 
-    monkeypatch.setattr(torch_backend, "forward", fail)
-    monkeypatch.setattr(torch_backend, "backward", fail)
+    monkeypatch.setattr(torch_backend, "BACK_END", BackEnd("torch", fail, fail, fail, fail))
 
 
 def batch(softmax: bool, classes: int, pixels: int = 77, images: int = 2, dtype=torch.float32) -> tuple[Tensor, Tensor]:
@@ -70,7 +68,7 @@ def batch(softmax: bool, classes: int, pixels: int = 77, images: int = 2, dtype=
 def reference(
     logits: Tensor, target: Tensor, softmax: bool, requires: Requirements, void: int | None = VOID
 ) -> dict[str, Tensor]:
-    """What `class_sums` returns, by one-hot labels and boolean masks, with the bins of errors joined to bands."""
+    """What the operators return, by one-hot labels and boolean masks, with the bins of errors joined to bands."""
     valid = torch.ones_like(target, dtype=torch.bool) if void is None else target != void
     labels = target.long().where(valid, 0)
     if softmax:
@@ -117,7 +115,8 @@ def computed(
     logits: Tensor, target: Tensor, softmax: bool, requires: Requirements, void: int | None = VOID
 ) -> dict[str, Tensor]:
     """The same from the kernels."""
-    sums = class_sums(logits, target, softmax=softmax, ignore_index=void, requires=requires)
+    operator = softmax_sums if softmax else sigmoid_sums
+    sums = operator(logits, target, ignore_index=void, requires=requires)
     results = {"by_label": sums.by_label, "by_channel": sums.by_channel}
     if requires.label_map:
         results["label_map"] = sums.label_map
@@ -321,5 +320,6 @@ def test_two_runs_give_the_same_bits():
 @pytest.mark.parametrize("softmax", [True, False])
 def test_torch_finds_the_operator_sound(softmax):
     logits, target = batch(softmax, 3)
-    arguments = (logits.requires_grad_(), target, softmax, VOID, [2.0], True, True, True, "probability", False)
-    torch.library.opcheck(torch.ops.lightning_seg.class_sums.default, arguments)
+    arguments = (logits.requires_grad_(), target, VOID, [2.0], True, True, True, "probability", False)
+    operators = torch.ops.lightning_seg
+    torch.library.opcheck((operators.softmax_sums if softmax else operators.sigmoid_sums).default, arguments)

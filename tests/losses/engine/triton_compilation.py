@@ -1,4 +1,4 @@
-"""The Triton kernels behind `class_sums`, compiled for an H100 without one; run by `test_class_sums_triton`."""
+"""The Triton kernels behind `class_sums`, compiled for an H100 without one; run by `test_triton_backend`."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
 from lightning_seg.losses.engine import triton_backend
-from lightning_seg.losses.engine.interface import Gradients, Requirements, empty_outputs
+from lightning_seg.losses.engine.interface import Gradients, Requirements, empty_sigmoid_outputs, empty_softmax_outputs
 
 
 class H100:
@@ -49,17 +49,17 @@ def compiled(monkeypatch) -> dict[str, CompiledKernel]:
 def test_the_kernels_compile_and_only_histograms_are_added_up_atomically(softmax, classes, requires, dtype, compiled):
     logits = torch.zeros(2, classes, 4096, dtype=dtype)
     target = torch.zeros((2, 4096) if softmax else logits.shape, dtype=torch.uint8)
-    outputs = empty_outputs(logits, softmax, requires)
+    outputs = (empty_softmax_outputs if softmax else empty_sigmoid_outputs)(logits, requires)
     by_label, by_channel, label_map, error_sums, _, normalizer = outputs
-    triton_backend.forward(logits, target, softmax, 255, requires, outputs)
+    task = "softmax" if softmax else "sigmoid"
+    getattr(triton_backend, f"{task}_forward")(logits, target, 255, requires, outputs)
     gradients = Gradients(
         by_label,
         by_channel,
         label_map if requires.label_map else None,
         error_sums if requires.errors != "none" else None,
     )
-    triton_backend.backward(gradients, logits, target, normalizer, softmax, 255, requires)
-    task = "softmax" if softmax else "sigmoid"
+    getattr(triton_backend, f"{task}_backward")(gradients, logits, target, normalizer, 255, requires)
     assert set(compiled) == {f"{task}_forward", f"{task}_backward"}
     forward, backward = compiled[f"{task}_forward"].asm, compiled[f"{task}_backward"].asm
     assert forward["cubin"]

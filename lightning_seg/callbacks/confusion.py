@@ -1,13 +1,12 @@
 """The confusion matrix of the test split as a file."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_seg.files import atomic_write
+from lightning_seg.files import write_json
 from lightning_seg.metrics.confusion import ConfusionMatrixMetric
 
 
@@ -36,5 +35,4 @@ class ConfusionCounts(Callback):
         matrix = trainer.strategy.reduce(metrics[0].confusion_matrix.clone(), reduce_op="sum")
         if trainer.is_global_zero:
             content = {"task": metrics[0].task, "class_names": self.class_names, "matrix": matrix.tolist()}
-            with atomic_write(self.path, overwrite=True) as temporary:
-                temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+            write_json(self.path, content, indent=None)

@@ -20,7 +20,7 @@ from lightning_seg.callbacks.training_state import (
     restore_training_state,
     updated_metrics,
 )
-from lightning_seg.files import atomic_write
+from lightning_seg.files import atomic_write, remove_partials
 
 
 class LastCheckpoint(Checkpoint):
@@ -71,8 +71,7 @@ class LastCheckpoint(Checkpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if trainer.is_global_zero:
-            for partial in self.path.parent.glob(".*.partial*"):
-                partial.unlink(missing_ok=True)
+            remove_partials(self.path.parent)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listens to signals from here on, which Lightning has done since just before."""

@@ -1,6 +1,5 @@
 """What a training uses: time per step, memory, parameters."""
 
-import json
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_seg.files import atomic_write
+from lightning_seg.files import write_json
 
 
 class ResourceUsage(Callback):
@@ -95,8 +94,7 @@ class ResourceUsage(Callback):
             "processes": trainer.world_size,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         }
-        with atomic_write(self.path, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(self.path, content)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -28,15 +28,14 @@ from lightning_seg.launch.cluster import (
 )
 from lightning_seg.launch.errors import print_error, quiet_lightning, run_command
 from lightning_seg.launch.processes import requested_devices, run_on_processes
+from lightning_seg.runs.contents import SCORES, read_result, write_result
 from lightning_seg.runs.folder import (
     checkpoint_to_resume,
     discard_empty_run,
     is_restarted,
     open_run,
-    read_result,
     run_id,
     run_name,
-    write_result,
 )
 from lightning_seg.runs.scores import print_scores, write_scores
 
@@ -128,7 +127,7 @@ def train(config: dict[str, Any]) -> float:
 
     if trainer.is_global_zero:
         names = module.class_names
-        write_scores(folder / "test.csv", test_scores, "test", names)
+        write_scores(folder / SCORES, test_scores, "test", names)
         result = {"best": best, "monitor": config["monitor"], "seconds": timer.time_elapsed(), "class_names": names}
         write_result(folder, {**result, "test": test_scores})
         print_scores(test_scores, "test", names)

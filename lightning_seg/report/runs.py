@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-_CONFIG = "config.yaml"
+from lightning_seg.runs.contents import CONFIG, CONFUSION, CURVES, RESOURCES, RESULT, SAMPLES
+
 _SCORES = ("train/", "val/", "test/")
 
 
@@ -125,7 +126,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
         within = _runs_within(folder.resolve())
         if not within:
             raise FileNotFoundError(
-                f"{folder} holds no run: a run's folder has a {_CONFIG} that lightning-seg-train wrote."
+                f"{folder} holds no run: a run's folder has a {CONFIG} that lightning-seg-train wrote."
             )
         found |= dict.fromkeys(within)
     return sorted(found)
@@ -141,21 +142,21 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
     Raises:
         ValueError: a file in it is not what a run writes.
     """
-    result = _json(folder / "result.json") or {}
+    result = _json(folder / RESULT) or {}
     ended = job if not result and job and job.status in ("failed", "pruned") else None
     return Run(
         folder=folder,
-        config=_config(folder / _CONFIG),
+        config=_config(folder / CONFIG),
         status="finished" if result else ended.status if ended else "unfinished",  # type: ignore[arg-type]
         error=ended.error if ended else None,
-        scores={name: float(value) for name, value in result.get("test", {}).items()},
+        scores={name: math.nan if value is None else float(value) for name, value in result.get("test", {}).items()},
         class_names=result.get("class_names", []),
         monitor=result.get("monitor"),
         best=result.get("best"),
-        curves=_curves(folder / "curves.csv"),
-        costs=_json(folder / "resource_usage.json") or _json(folder / "costs.json") or {},  # the latter of 0.1.0
-        confusion=_json(folder / "confusion.json"),
-        samples=_samples(folder / "validation.npz"),
+        curves=_curves(folder / CURVES),
+        costs=_json(folder / RESOURCES) or _json(folder / "costs.json") or {},  # the latter of 0.1.0
+        confusion=_json(folder / CONFUSION),
+        samples=_samples(folder / SAMPLES),
     )
 
 
@@ -179,7 +180,7 @@ def _job(row: dict[str, str]) -> Job:
 def _runs_within(folder: Path) -> list[Path]:
     found = []
     for parent, children, files in os.walk(folder):
-        if _CONFIG in files and _is_run(Path(parent)):
+        if CONFIG in files and _is_run(Path(parent)):
             found.append(Path(parent))
             children.clear()  # what a run's logger keeps below it may have a config.yaml too
     return found
@@ -187,7 +188,7 @@ def _runs_within(folder: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     try:
-        return {"module", "data", "trainer", "seed"} <= _config(folder / _CONFIG).keys()
+        return {"module", "data", "trainer", "seed"} <= _config(folder / CONFIG).keys()
     except ValueError:
         return False
 

@@ -1,7 +1,6 @@
 """The folders of runs: each is made once, found again, and never written over."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -16,12 +15,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import OmegaConf
 
 from lightning_seg.files import atomic_write
+from lightning_seg.runs.contents import CHECKPOINTS, CONFIG, read_result
 from lightning_seg.runs.identity import changed_machine, is_place
-
-CONFIG = "config.yaml"
-RESULT = "result.json"
-# In the order in which a run goes on from them.
-CHECKPOINTS = (Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt"))
 
 
 def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
@@ -140,23 +135,12 @@ def discard_empty_run(folder: Path) -> None:
         folder.rmdir()
 
 
-def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Marks a run as finished, with its scores."""
-    with atomic_write(folder / RESULT, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """The scores of a finished run; None if it has not finished."""
-    path = folder / RESULT
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 def _make(folder: Path, config: Mapping[str, Any]) -> bool:
     """Makes a run's folder with its configuration in it, at once; False if another job has made it."""
     partial = folder.with_name(f".{uuid4().hex}.partial")
     partial.mkdir(parents=True)
-    OmegaConf.save(OmegaConf.create(dict(config)), partial / CONFIG)
+    with atomic_write(partial / CONFIG) as temporary:
+        OmegaConf.save(OmegaConf.create(dict(config)), temporary)
     try:
         partial.rename(folder)
     except OSError:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_seg.launch.errors import JobError, one_line
 from lightning_seg.launch.processes import ProcessError, end_with
-from lightning_seg.runs.folder import read_result
+from lightning_seg.runs.contents import read_result
 
 Status = Literal["unfinished", "finished before", "finished", "pruned", "failed"]
 

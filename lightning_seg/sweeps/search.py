@@ -13,6 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_seg.runs.contents import PRUNED
 from lightning_seg.runs.folder import sweep_path
 from lightning_seg.runs.identity import changed_machine
 from lightning_seg.sweeps.jobs import (
@@ -29,8 +30,6 @@ from lightning_seg.sweeps.table import show_jobs
 
 if TYPE_CHECKING:
     import optuna
-
-PRUNED = "pruned.txt"
 
 
 class SearchSweeper(Sweeper):

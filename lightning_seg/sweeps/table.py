@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_seg.files import atomic_write
-from lightning_seg.runs.folder import read_result
+from lightning_seg.runs.contents import read_result
 from lightning_seg.runs.scores import overall_names
 from lightning_seg.sweeps.jobs import Job
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_seg.runs.folder import read_result
+from lightning_seg.runs.contents import read_result
 from tests.console import SHORT, SMALL, Run
 
 TRAIN = ("lightning-seg-train", *SHORT, *SMALL)

@@ -11,7 +11,8 @@ from lightning_seg import SegmentationModule, load_module
 from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.train import insert_class_weights, resolved, train
 from lightning_seg.data import ShapesDataModule
-from lightning_seg.runs.folder import read_result, run_name
+from lightning_seg.runs.contents import read_result
+from lightning_seg.runs.folder import run_name
 from tests.console import SHORT, SMALL, Run
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from lightning_seg.commands import train
-from lightning_seg.runs.folder import checkpoint_to_resume, read_result
+from lightning_seg.runs.contents import read_result
+from lightning_seg.runs.folder import checkpoint_to_resume
 from tests.callbacks.test_last_checkpoint import check_equal
 from tests.console import Run
 from tests.forkserver import forkserver

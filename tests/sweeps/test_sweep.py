@@ -16,7 +16,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 
 from lightning_seg import SegmentationModule
-from lightning_seg.runs.folder import read_result
+from lightning_seg.runs.contents import read_result
 from lightning_seg.sweeps.grid import combine
 from lightning_seg.sweeps.space import read_space
 from tests.console import SHORT, Run

@@ -1,0 +1,44 @@
+"""What the folder of a run holds, each file's name in one place, and the marks of how it ended."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_seg.files import write_json
+
+CONFIG = "config.yaml"  # what the run was begun with
+DATA = "data.json"  # what its data are, by a digest
+LOCK = ".lock"  # who trains in it now
+CURVES = "curves.csv"  # losses and scores of each epoch
+RESOURCES = "resource_usage.json"  # time and memory
+SAMPLES = "validation.npz"  # predictions of validation images
+PICTURES = "predictions.png"  # and of test images
+CONFUSION = "confusion.json"  # pixel counts of the test
+SCORES = "test.csv"  # the table of the test's scores
+RESULT = "result.json"  # that it has finished, and with what
+PRUNED = "pruned.txt"  # that its search stopped it
+DIVERGED = "diverged.json"  # that its loss was not finite, and where
+DIVERGED_BATCH = "diverged.pt"  # the batch that it happened with
+# In the order in which a run resumes from them.
+CHECKPOINTS = (Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt"))
+LAST, BEST = CHECKPOINTS
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Marks a run as finished, with its scores; what is not finite is null in the file."""
+    write_json(folder / RESULT, result)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The scores of a finished run, NaN where the file has null; None if it has not finished."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {**result, "best": _number(result["best"]), "test": {k: _number(v) for k, v in result["test"].items()}}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,6 +1,7 @@
 """The one LightningModule: a backbone, a loss and the metrics of a segmentation task."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import lightning
@@ -14,7 +15,8 @@ from torchmetrics import MetricCollection
 
 from lightning_seg.backbones import find_encoder, logits_at_size
 from lightning_seg.data.evaluation_order import UnpaddedImages
-from lightning_seg.inference import symmetric_logits
+from lightning_seg.inference.symmetric import symmetric_logits
+from lightning_seg.inference.tiling import check_tiling, tiled_logits
 from lightning_seg.losses import CompoundLoss
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.engine.interface import ClassSums
@@ -61,6 +63,10 @@ class SegmentationModule(lightning.LightningModule):
         test_time_augmentation: whether test and prediction, and a validation outside of a training, average the
             probabilities over the image's eight orientations, at eight times the cost; see
             `lightning_seg.inference.symmetric_logits`.
+        tile: evaluation and prediction cut images with a longer side into tiles of this one, in pixels of the image;
+            see `lightning_seg.inference.predict_tiled`. Default: images go through whole. Where the network is sharded
+            over processes (FSDP) these need the same number of tiles, so images of one size.
+        margin: context around a tile's center, in pixels; given with `tile`.
 
     Raises:
         ValueError: arguments that contradict each other.
@@ -84,6 +90,8 @@ class SegmentationModule(lightning.LightningModule):
         scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
         encoder_learning_rate_factor: float = 1.0,
         test_time_augmentation: bool = False,
+        tile: int | None = None,
+        margin: int | None = None,
     ) -> None:
         super().__init__()
         class_names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
@@ -91,6 +99,7 @@ class SegmentationModule(lightning.LightningModule):
         _check_loss(loss, task, ignore_index)
         if (mean is None) != (std is None):
             raise ValueError(f"mean={mean} and std={std} must be given together or not at all.")
+        check_tiling(tile, margin)
 
         self.backbone = backbone
         self.loss = loss
@@ -102,6 +111,8 @@ class SegmentationModule(lightning.LightningModule):
         self.scheduler_factory = scheduler
         self.encoder_learning_rate_factor = encoder_learning_rate_factor
         self.test_time_augmentation = test_time_augmentation
+        self.tile = tile
+        self.margin = margin
         # Not persistent: they are arguments, and a checkpoint's weights must fit whatever normalization is asked for.
         self.register_buffer("mean", None if mean is None else torch.tensor(list(mean)), persistent=False)
         self.register_buffer("std", None if std is None else torch.tensor(list(std)), persistent=False)
@@ -184,17 +195,18 @@ class SegmentationModule(lightning.LightningModule):
         return segmentation_metrics(self.task, self.num_classes, self.ignore_index, self.class_names)
 
     def predict_logits(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """Logits as of `forward`, averaged if `test_time_augmentation`. Called in test and prediction.
+        """Logits as of `forward`, in tiles where `tile` asks for them, averaged if `test_time_augmentation`.
+
+        Called in test and prediction; the validations of a training are in tiles too, but never averaged.
 
         Args:
             image: as `forward` takes it.
             size: likewise.
         """
-        if not self.test_time_augmentation:
-            logits: Tensor = self(image, size)
-            return logits
         size = image.shape[2:] if size is None else size
-        return symmetric_logits(self, image, size, softmax=self.task == "multiclass")
+        averaged = partial(symmetric_logits, self, softmax=self.task == "multiclass")
+        forward = averaged if self.test_time_augmentation else self
+        return tiled_logits(forward, image, size, tile=self.tile, margin=self.margin)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities `(N, num_classes, *spatial)` of the classes. Called in prediction, when they are asked for."""
@@ -336,9 +348,12 @@ class SegmentationModule(lightning.LightningModule):
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
         image, mask = self.unpack(batch)
-        # The validations of a training choose its best epoch, and come too often to take eight passes each.
-        training = self.trainer.state.fn == TrainerFn.FITTING
-        logits = (self if training else self.predict_logits)(image, mask.shape[-(image.ndim - 2) :])
+        size = mask.shape[-(image.ndim - 2) :]
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            # These choose the best epoch, and come too often to take eight passes each.
+            logits = tiled_logits(self, image, size, tile=self.tile, margin=self.margin)
+        else:
+            logits = self.predict_logits(image, size)
         new = self._images.count(len(image), loaders, loader)
         logits, mask = logits[:new], mask[:new]
         sums = self._summed(logits, mask)

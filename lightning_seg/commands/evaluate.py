@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import build_trusted, load_module, read_checkpoint
 from lightning_seg.commands.paths import with_quoted_paths
+from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
 from lightning_seg.launch.errors import one_line, quiet_lightning, run_command
 from lightning_seg.launch.processes import run_on_processes
@@ -61,8 +62,7 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
     if split not in ("val", "test"):
         raise ValueError(f"split={split} is not one of val, test.")
     module = load_module(config["checkpoint"], trusted=config["trusted"])
-    if config["test_time_augmentation"] is not None:
-        module.test_time_augmentation = config["test_time_augmentation"]
+    set_prediction_options(module, config)
     datamodule = build_trusted(config["data"], trusted=config["trusted"], source="the data configuration")
     if getattr(datamodule, "num_classes", module.num_classes) != module.num_classes:
         raise ValueError(

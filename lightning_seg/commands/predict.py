@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import load_module, read_checkpoint
 from lightning_seg.commands.paths import with_quoted_paths
+from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
 from lightning_seg.inference import PredictedFiles, predict_files
 from lightning_seg.launch.errors import run_command
@@ -29,15 +30,14 @@ def predict(composed: DictConfig) -> PredictedFiles:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     data = read_checkpoint(config["checkpoint"])["config"]["data"]
     module = load_module(config["checkpoint"], trusted=config["trusted"], map_location=device)
-    if config["test_time_augmentation"] is not None:
-        module.test_time_augmentation = config["test_time_augmentation"]
+    set_prediction_options(module, config)
     result = predict_files(
         module,
         config["input"],
         config["output"],
         palette=[tuple(color) for color in data["palette"]],
         scale=data.get("scale", 1.0),
-        **{name: config[name] for name in ("tile", "margin", "overlay", "probabilities", "overwrite")},
+        **{name: config[name] for name in ("overlay", "probabilities", "overwrite")},
     )
     for path, reason in result.failed:
         print(f"skipped {path}: {reason}", file=sys.stderr)

@@ -1,7 +1,8 @@
 """Prediction of image files."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ from torch import Tensor
 from lightning_seg.data.images import IMAGE_SUFFIXES, load_image
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.masks import Labels, Palette, overlay, probabilities_file, write_mask
-from lightning_seg.inference.tiling import predict_tiled
+from lightning_seg.inference.tiling import Patch, check_tiling, fits, predict_tiled
 
 
 class Predictor(Protocol):
@@ -23,6 +24,8 @@ class Predictor(Protocol):
 
     num_classes: int
     training: bool
+    tile: int | None
+    margin: int | None
 
     @property
     def task(self) -> str:
@@ -32,8 +35,8 @@ class Predictor(Protocol):
     def device(self) -> torch.device:
         """Where images are sent."""
 
-    def predict_logits(self, image: Tensor) -> Tensor:
-        """Logits `(N, num_classes, H, W)` of images `(N, 3, H, W)` in [0, 1]."""
+    def predict_logits(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Logits `(N, num_classes, *size)` of images `(N, 3, H, W)` in [0, 1]; default size: that of the images."""
 
     def predict_labels(self, logits: Tensor) -> Tensor:
         """Labels `(N, H, W)`."""
@@ -73,8 +76,8 @@ def predict_files(
     *,
     palette: Palette,
     scale: float = 1.0,
-    tile: int = 1024,
-    margin: int = 128,
+    tile: int | None = None,
+    margin: int | None = None,
     overlay: bool = False,
     probabilities: bool = False,
     overwrite: bool = False,
@@ -94,8 +97,9 @@ def predict_files(
         output: a folder, made if it does not exist.
         palette: `(red, green, blue)` of each mask value (binary: two).
         scale: the size at which the network sees images, relative to their own; logits are brought back bilinearly.
-        tile: larger images, as the network sees them, are cut into tiles of this side (see `predict_tiled`).
-        margin: context around a tile's center, in pixels.
+        tile: larger images, as the network sees them, are cut into tiles of this side (see `predict_tiled`). Default:
+            the module's own, with which it is also tested; None there: images go through whole.
+        margin: context around a tile's center, in pixels. Default: the module's own.
         overlay: also write overlays.
         probabilities: also write probabilities.
         overwrite: replace existing files in `output`; an input is never replaced.
@@ -110,12 +114,15 @@ def predict_files(
         ValueError: arguments that cannot be, or two images with the same output.
     """
     input, output = Path(input).expanduser(), Path(output).expanduser()
-    _check_arguments(module, palette, scale, tile, margin, overlay, probabilities)
+    tile = module.tile if tile is None else tile
+    margin = module.margin if margin is None else margin
+    _check_arguments(module, palette, scale, overlay, probabilities)
+    check_tiling(tile, margin)
     jobs = _plan(input, output, module.task != "multilabel", overlay, probabilities)
     _check_targets(jobs, overwrite)
     result = PredictedFiles()
     columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar, torch.inference_mode():
+    with Progress(*columns, disable=not progress) as bar, torch.inference_mode(), _tiled_by(module, tile, margin):
         for job in bar.track(jobs):
             try:
                 image = load_image(job.source)
@@ -126,22 +133,40 @@ def predict_files(
                 if progress:
                     bar.console.print(f"skipped {job.source}: {reason}", markup=False, highlight=False, soft_wrap=True)
                 continue
-            _predict(module, job, image, seen, palette, tile, margin, overwrite)
+            _predict(module, job, image, seen, palette, overwrite)
             result.written += 1
     return result
 
 
-def _predict(
-    module: Predictor, job: _Job, image: Tensor, seen: Tensor, palette: Palette, tile: int, margin: int, overwrite: bool
-) -> None:
-    height, width = int(image.shape[1]), int(image.shape[2])
-    patches = predict_tiled(
+@contextmanager
+def _tiled_by(module: Predictor, tile: int | None, margin: int | None) -> Iterator[None]:
+    """A module that cuts tiles of this size, and afterwards those it did before."""
+    before = getattr(module, "tile", None), getattr(module, "margin", None)
+    module.tile, module.margin = tile, margin
+    try:
+        yield
+    finally:
+        module.tile, module.margin = before
+
+
+def _patches(module: Predictor, image: Tensor, size: tuple[int, int]) -> Iterable[Patch]:
+    """The logits of `module.predict_logits(image, size)`, one tile at a time."""
+    if module.tile is None or module.margin is None or fits(image.shape[2:], module.tile):
+        image = image.to(module.device)
+        logits = module.predict_logits(image) if image.shape[2:] == size else module.predict_logits(image, size)
+        return [Patch(slice(None), slice(None), logits)]
+    return predict_tiled(
         lambda part: module.predict_logits(part.to(module.device)),
-        seen[None],
-        tile=tile,
-        margin=margin,
-        size=(height, width),
+        image,
+        tile=module.tile,
+        margin=module.margin,
+        size=size,
     )
+
+
+def _predict(module: Predictor, job: _Job, image: Tensor, seen: Tensor, palette: Palette, overwrite: bool) -> None:
+    height, width = int(image.shape[1]), int(image.shape[2])
+    patches = _patches(module, seen[None], (height, width))
     labels: Labels = np.zeros((height, width), np.uint8 if len(palette) <= 256 else np.uint16)
 
     def fill(probabilities: np.ndarray | None) -> None:  # type: ignore[type-arg]
@@ -163,9 +188,7 @@ def _predict(
         write_mask(job.mask, labels, palette, overwrite=overwrite)
 
 
-def _check_arguments(
-    module: Predictor, palette: Palette, scale: float, tile: int, margin: int, overlay: bool, probabilities: bool
-) -> None:
+def _check_arguments(module: Predictor, palette: Palette, scale: float, overlay: bool, probabilities: bool) -> None:
     if module.training:
         raise ValueError("the module is in training mode, in which predictions are noisy: call module.eval() first.")
     if module.task == "multilabel" and (overlay or not probabilities):
@@ -178,8 +201,6 @@ def _check_arguments(
         raise ValueError(f"the palette has {len(palette)} colors for {values} mask values: give one for each.")
     if not scale > 0:
         raise ValueError(f"scale={scale} must be positive; 0.5 shows the network images of half the size.")
-    if margin < 0 or tile <= 2 * margin:
-        raise ValueError(f"tile={tile} must be larger than twice margin={margin}, and the margin not negative.")
 
 
 def _plan(input: Path, output: Path, masks: bool, overlay: bool, probabilities: bool) -> list[_Job]:

@@ -1,7 +1,7 @@
 """Prediction of images of any size, tile by tile."""
 
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, product
 from typing import NamedTuple
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Patch(NamedTuple):
-    """Logits `(1, C, rows, columns)` of one rectangle of the result, with the rows and columns it covers."""
+    """Logits `(N, C, rows, columns)` of one rectangle of the result, with the rows and columns it covers."""
 
     rows: slice
     columns: slice
@@ -31,9 +31,9 @@ def predict_tiled(
     margin: int,
     size: tuple[int, int] | None = None,
 ) -> Iterator[Patch]:
-    """Logits of an image, in patches that cover every pixel of the result once.
+    """Logits of images, in patches that cover every pixel of the result once.
 
-    An image with both sides at most `tile` goes through whole. A larger one is cut into overlapping tiles, each is
+    Images with both sides at most `tile` go through whole. Larger ones are cut into overlapping tiles, each is
     predicted, and only its center is kept: pixels nearer than `margin` to an edge that the image itself does not have
     are left to the neighbor (the overlap-tile strategy of Ronneberger et al., U-Net, 2015, but tiles end at the
     image's border instead of mirroring it, as in a whole pass). Memory is that of one tile. The result equals a whole
@@ -41,8 +41,8 @@ def predict_tiled(
     the image's sides are multiples of its stride.
 
     Args:
-        forward: gives logits `(1, C, H, W)` of images `(1, channels, H, W)`.
-        image: `(1, channels, H, W)` on any device.
+        forward: gives logits `(N, C, H, W)` of images `(N, channels, H, W)`.
+        image: `(N, channels, H, W)` on any device.
         tile: side of a tile in pixels, with its context.
         margin: pixels of context around a tile's center.
         size: `(height, width)` of the result, to which the logits are resampled bilinearly (as
@@ -51,28 +51,85 @@ def predict_tiled(
     Raises:
         ValueError: the image has another shape, or `tile` leaves no center.
     """
-    if image.ndim != 4 or len(image) != 1 or image.numel() == 0:
-        raise ValueError(f"expected an image of shape (1, channels, H, W), but got {tuple(image.shape)}.")
+    if image.ndim != 4 or image.numel() == 0:
+        raise ValueError(f"expected images of shape (N, channels, H, W), but got {tuple(image.shape)}.")
+    check_tiling(tile, margin)
+    # Checked here and generated below, so that a mistake shows at the call and not at the first patch.
+    patches = _patches(forward, image, tile, margin, size or image.shape[2:])
+    return (Patch(rows, columns, logits) for (rows, columns), logits in patches)
+
+
+def tiled_logits(
+    forward: Callable[[Tensor, Sequence[int]], Tensor],
+    image: Tensor,
+    size: Sequence[int],
+    *,
+    tile: int | None,
+    margin: int | None,
+) -> Tensor:
+    """Logits of images of any size: whole if they fit into a tile, else put together from those of tiles.
+
+    See `predict_tiled`, which this is for any number of spatial dimensions, with the result as one tensor.
+
+    Args:
+        forward: gives logits `(N, C, *size)` of images and the size of their logits.
+        image: `(N, channels, *spatial)`.
+        size: spatial size of the result.
+        tile: side of a tile; None: images go through whole.
+        margin: context around a tile's center; None with `tile=None`.
+
+    Returns:
+        `(N, C, *size)`.
+    """
+    if fits(image.shape[2:], tile):
+        return forward(image, size)
+    assert tile is not None
+    assert margin is not None
+    result: Tensor | None = None
+    for give, logits in _patches(lambda part: forward(part, part.shape[2:]), image, tile, margin, size):
+        if result is None:
+            result = logits.new_empty((*logits.shape[:2], *size))
+        result[(slice(None), slice(None), *give)] = logits
+    assert result is not None
+    return result
+
+
+def fits(spatial: Sequence[int], tile: int | None) -> bool:
+    """Whether an image of this spatial size goes through whole."""
+    return tile is None or max(spatial) <= tile
+
+
+def check_tiling(tile: int | None, margin: int | None) -> None:
+    """Checks that two arguments describe tiles.
+
+    Args:
+        tile: side of a tile in pixels, or None.
+        margin: pixels of context around its center, or None.
+
+    Raises:
+        ValueError: one is given without the other, or the tile has no center.
+    """
+    if tile is None and margin is None:
+        return
+    if tile is None or margin is None:
+        raise ValueError(f"tile={tile} and margin={margin} must be given together or not at all.")
     if margin < 0 or tile <= 2 * margin:
         raise ValueError(
             f"tile={tile} leaves no center between two margins of margin={margin}: "
             "the tile must be larger than twice the margin, and the margin not negative."
         )
-    # Checked here and generated below, so that a mistake shows at the call and not at the first patch.
-    return _patches(forward, image, tile, margin, size)
 
 
 def _patches(
-    forward: Callable[[Tensor], Tensor], image: Tensor, tile: int, margin: int, size: tuple[int, int] | None
-) -> Iterator[Patch]:
-    height, width = image.shape[2:]
-    out_height, out_width = (height, width) if size is None else size
-    for rows in _windows(height, out_height, tile, margin):
-        for columns in _windows(width, out_width, tile, margin):
-            logits = forward(image[:, :, rows.read, columns.read])
-            logits = _resample(logits, 2, rows, height, out_height)
-            logits = _resample(logits, 3, columns, width, out_width)
-            yield Patch(rows.give, columns.give, logits)
+    forward: Callable[[Tensor], Tensor], image: Tensor, tile: int, margin: int, size: Sequence[int]
+) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+    """Pixels of the result along each spatial axis, with their logits."""
+    lengths = list(zip(image.shape[2:], size, strict=True))
+    for windows in product(*(list(_windows(length, out, tile, margin)) for length, out in lengths)):
+        logits = forward(image[(slice(None), slice(None), *(window.read for window in windows))])
+        for axis, (window, (length, out)) in enumerate(zip(windows, lengths, strict=True), start=2):
+            logits = _resample(logits, axis, window, length, out)
+        yield tuple(window.give for window in windows), logits
 
 
 def _windows(length: int, out_length: int, tile: int, margin: int) -> Iterator[_Window]:

@@ -15,12 +15,13 @@ class Brightest(nn.Module):
     """The label of a pixel is its brightest channel; one more pixel around it is seen."""
 
     task, num_classes, device = "multiclass", 3, torch.device("cpu")
+    tile = margin = None
 
     def forward(self, image):
         return F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
 
-    def predict_logits(self, image):
-        return self(image)
+    def predict_logits(self, image, size=None):
+        return self(image) if size is None else F.interpolate(self(image), size, mode="bilinear")
 
     def predict_labels(self, logits):
         return logits.argmax(1)
@@ -206,7 +207,7 @@ def test_an_input_is_never_replaced(module, tmp_path):
     [
         ({"palette": PALETTE[:2]}, "2 colors for 3 mask values"),
         ({"scale": 0}, "scale=0 must be positive"),
-        ({"tile": 4}, "tile=4 must be larger than twice margin=2"),
+        ({"tile": 4}, "tile=4 leaves no center between two margins of margin=2"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(module, tmp_path, options, message):

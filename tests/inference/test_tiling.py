@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from lightning_seg.inference import predict_tiled
+from lightning_seg.inference.tiling import tiled_logits
 
 
 def local_network(channels: int = 3) -> torch.nn.Module:
@@ -63,7 +64,66 @@ def test_a_tile_without_a_centre_is_refused_at_the_call(tile, margin):
         predict_tiled(lambda part: part, torch.rand(1, 3, 8, 8), tile=tile, margin=margin)
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 3, 8, 8), (1, 3, 0, 8)])
-def test_anything_but_one_image_is_refused(shape):
-    with pytest.raises(ValueError, match=r"expected an image of shape \(1, channels, H, W\)"):
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 3, 0, 8)])
+def test_anything_but_images_is_refused(shape):
+    with pytest.raises(ValueError, match=r"expected images of shape \(N, channels, H, W\)"):
         predict_tiled(lambda part: part, torch.zeros(shape), tile=8, margin=1)
+
+
+@torch.no_grad()
+def test_a_batch_of_images_gives_the_tiles_of_each():
+    network, images = local_network(), torch.rand(3, 3, 17, 30, dtype=torch.float64)
+    together = list(predict_tiled(network, images, tile=12, margin=3, size=(20, 25)))
+    for index in range(3):
+        alone = predict_tiled(network, images[index : index + 1], tile=12, margin=3, size=(20, 25))
+        for patch, own in zip(together, alone, strict=True):
+            assert (patch.rows, patch.columns) == (own.rows, own.columns)
+            torch.testing.assert_close(patch.logits[index : index + 1], own.logits)
+
+
+# ---- put together
+
+
+def at_size(network):
+    """Logits of a network at a size, brought there in one step."""
+    return lambda image, size: F.interpolate(
+        network(image), tuple(size), mode="bilinear" if len(size) == 2 else "nearest"
+    )
+
+
+@torch.no_grad()
+def test_logits_put_together_are_those_of_the_patches():
+    network, image = local_network(), torch.rand(2, 3, 33, 47, dtype=torch.float64)
+    expected = torch.zeros(2, 3, 20, 91, dtype=torch.float64)
+    for rows, columns, logits in predict_tiled(network, image, tile=12, margin=3, size=(20, 91)):
+        expected[:, :, rows, columns] = logits
+    assert torch.equal(tiled_logits(at_size(network), image, (20, 91), tile=12, margin=3), expected)
+
+
+@pytest.mark.parametrize("tile", [None, 33])
+@torch.no_grad()
+def test_an_image_that_fits_is_brought_to_the_size_asked_for_in_one_pass(tile):
+    network, image = local_network(), torch.rand(1, 3, 33, 20, dtype=torch.float64)
+    seen = []
+
+    def forward(part, size):
+        seen.append((tuple(part.shape[2:]), tuple(size)))
+        return at_size(network)(part, size)
+
+    logits = tiled_logits(forward, image, (66, 40), tile=tile, margin=tile and 3)
+    assert seen == [((33, 20), (66, 40))]
+    assert torch.equal(logits, at_size(network)(image, (66, 40)))
+
+
+@torch.no_grad()
+def test_volumes_are_tiled_along_every_axis():
+    torch.manual_seed(0)
+    network, volume = torch.nn.Conv3d(1, 2, 3, padding=1).double(), torch.rand(1, 1, 9, 20, 14, dtype=torch.float64)
+    shapes = set()
+
+    def forward(part, size):
+        shapes.add(tuple(part.shape[2:]))
+        return at_size(network)(part, size)
+
+    torch.testing.assert_close(tiled_logits(forward, volume, (9, 20, 14), tile=10, margin=2), network(volume))
+    assert shapes == {(9, 10, 10)}

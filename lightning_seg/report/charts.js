@@ -117,11 +117,11 @@ function curveChart(width, height, { metric, along, each, log }) {
   return [picture];
 }
 
-function costChart(width, height, cost) {
-  const [name, text] = COSTS[cost];
-  const points = shown().map((group) => ({ group, at: DATA.groups[group].costs[cost], score: DATA.groups[group].scores[MAIN.name] }))
+function usageChart(width, height, resource) {
+  const [name, text] = USAGE[resource];
+  const points = shown().map((group) => ({ group, at: DATA.groups[group].usage[resource], score: DATA.groups[group].scores[MAIN.name] }))
     .filter(({ at, score }) => at != null && score);
-  if (!points.length) return nothing("No run that is shown has both this cost and a score.");
+  if (!points.length) return nothing("No run that is shown has both this resource and a score.");
   const low = (score) => score.mean - (score.deviation ?? 0);
   const high = (score) => score.mean + (score.deviation ?? 0);
   const { picture, x, y } = frame({

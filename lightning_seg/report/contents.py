@@ -16,7 +16,7 @@ from lightning_seg.runs.scores import overall_names
 
 # Shares, shown in percent; other scores of a module's own are shown as they are.
 _SCORES = {"iou": "IoU, %", "dice": "Dice, %", "accuracy": "Accuracy, %"}
-_COSTS = ("seconds_per_step", "peak_memory_bytes", "parameters")
+_USAGE = ("seconds_per_step", "peak_memory_bytes", "parameters")
 _POINTS = 200  # of a curve, more than a chart has room for
 _CLASS_CURVES = 30  # classes beyond which curves of single classes are left out
 
@@ -97,8 +97,8 @@ def _group(
         "finished": sum(runs[index].status == "finished" for index in indices),
         "scores": {score: _rounded_summary(_score(runs, indices, score)) for score in scores},
         "classes": [_rounded(_mean(_by_seed(runs, indices, f"test/iou/{name}").values())) for name in classes],
-        "costs": {cost: _mean(_cost(runs[index], cost) for index in indices) for cost in _COSTS},
-        "memory": sorted({runs[index].costs["memory"] for index in indices if "memory" in runs[index].costs}),
+        "usage": {name: _mean(_usage(runs[index], name) for index in indices) for name in _USAGE},
+        "memory": sorted({runs[index].usage["memory"] for index in indices if "memory" in runs[index].usage}),
         "confusion": _confusion([runs[index] for index in indices]),
     }
 
@@ -129,8 +129,8 @@ def _mean(values: Iterable[float]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _cost(run: Run, name: str) -> float:
-    value = run.costs.get(name)
+def _usage(run: Run, name: str) -> float:
+    value = run.usage.get(name)
     return math.nan if value is None else float(value)
 
 
@@ -158,8 +158,8 @@ def _run(run: Run, name: str, group: int, scores: Sequence[str]) -> dict[str, An
         "scores": {score: _rounded(run.scores.get(f"test/{score}")) for score in scores},
         "monitor": run.monitor,
         "best": _rounded(run.best),
-        "costs": {cost: run.costs.get(cost) for cost in _COSTS},
-        "device": run.costs.get("device"),
+        "usage": {name: run.usage.get(name) for name in _USAGE},
+        "device": run.usage.get("device"),
         "curves": _curves(run),
     }
 

@@ -44,7 +44,7 @@ const scaled = (value, units) => {
 const bytes = (value) => scaled(value, [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]]);
 const many = (value) => scaled(value, [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]]);
 const seconds = (value) => scaled(value, [[1, "s"], [1e-3, "ms"]]);
-const COSTS = {
+const USAGE = {
   seconds_per_step: ["Time per step", seconds],
   peak_memory_bytes: ["Peak memory", bytes],
   parameters: ["Parameters", many],

@@ -63,7 +63,7 @@ function leaderboard() {
     { title: "Runs", kind: "number", help: "Finished runs of all runs", value: (row) => DATA.groups[row.group].finished,
       cell: (row) => `${DATA.groups[row.group].finished} of ${DATA.groups[row.group].runs.length}` },
     ...differenceColumns(), ...DATA.scores.slice(1).map(scoreColumn),
-    ...Object.keys(COSTS).map(costColumn)];
+    ...Object.keys(USAGE).map(usageColumn)];
   const options = DATA.groups.map((group, index) => [String(index), `${index + 1} ${group.label}`]);
   const confidence = `${100 * DATA.confidence} %`;
   const onlySeeds = DATA.groups.every((group) => (group.scores[MAIN.name]?.n ?? 0) < 2);
@@ -119,16 +119,16 @@ function classHeat() {
     sortableTable({ caption: "IoU by class, %", columns, rows, sort: 0, descending: false }));
 }
 
-function costs() {
-  const known = Object.keys(COSTS).filter((cost) => DATA.groups.some((group) => group.costs[cost] != null));
+function usage() {
+  const known = Object.keys(USAGE).filter((name) => DATA.groups.some((group) => group.usage[name] != null));
   if (!known.length) return;
-  let cost = known[0];
+  let resource = known[0];
   const memory = new Set(DATA.groups.flatMap((group) => group.memory));
   const kinds = [memory.has("cuda") ? "what torch had allocated on the GPU" : "", memory.has("resident") ? "all memory of the process on a CPU" : ""].filter(Boolean).join(", or ");
-  section("costs", `Resource usage against ${MAIN.label}`,
+  section("usage", `Resource usage against ${MAIN.label}`,
     `Test ${MAIN.label}, mean ± deviation over seeds; the numbers are the ranks. A step is one training batch with the waiting for its data, without validation.${kinds ? ` Peak memory is ${kinds}.` : ""} Times compare only between runs on the same, equally busy machine.`,
-    el("div", { class: "controls" }, select("Cost", known.map((name) => [name, COSTS[name][0]]), cost, (value) => { cost = value; redraw(); })),
-    chart(`Resource usage against ${MAIN.label}`, (width, height) => costChart(width, height, cost)));
+    el("div", { class: "controls" }, select("Resource", known.map((name) => [name, USAGE[name][0]]), resource, (value) => { resource = value; redraw(); })),
+    chart(`Resource usage against ${MAIN.label}`, (width, height) => usageChart(width, height, resource)));
 }
 
 function confusion() {
@@ -223,7 +223,7 @@ function allRuns() {
     { title: "Epochs", kind: "number", value: (row) => row.epochs, cell: (row) => (row.of == null || row.of < 0 ? String(row.epochs) : `${row.epochs} of ${row.of}`) },
     ...DATA.scores.map(({ name, title, share }) => ({ title, kind: "number", help: "Of the test split", value: (row) => row.scores[name], cell: (row) => (share ? percent(row.scores[name]) : short(row.scores[name], 4)) })),
     { title: `Best ${monitors}`, kind: "number", help: "The score that chose the epoch that was tested", value: (row) => row.best, cell: (row) => short(row.best, 4) },
-    ...Object.entries(COSTS).map(([cost, [title, text]]) => ({ title, kind: "number", value: (row) => row.costs[cost], cell: (row) => text(row.costs[cost]) })),
+    ...Object.entries(USAGE).map(([name, [title, text]]) => ({ title, kind: "number", value: (row) => row.usage[name], cell: (row) => text(row.usage[name]) })),
     { title: "Device", value: (row) => row.device },
   ];
   section("runs", "All runs", "Unfinished runs are still at work or were stopped. Only finished ones have scores of the test split and enter a mean.",
@@ -236,5 +236,5 @@ function allRuns() {
 }
 
 const applyFilters = filters();
-for (const build of [leaderboard, curves, classHeat, costs, confusion, pictures, allRuns]) build();
+for (const build of [leaderboard, curves, classHeat, usage, confusion, pictures, allRuns]) build();
 applyFilters();

@@ -51,7 +51,7 @@ class Run:
         class_names: one for each class.
         monitor: the name of the score that chose the best epoch, and `best`, its value.
         curves: each column of the curves over the rows of the file, NaN where a row has no value.
-        costs: see `lightning_seg.callbacks.ResourceUsage`.
+        usage: see `lightning_seg.callbacks.ResourceUsage`.
         confusion: see `lightning_seg.callbacks.ConfusionCounts`.
         samples: see `lightning_seg.callbacks.ValidationSamples`.
     """
@@ -65,7 +65,7 @@ class Run:
     monitor: str | None = None
     best: float | None = None
     curves: dict[str, list[float]] = field(default_factory=dict)
-    costs: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, Any] = field(default_factory=dict)
     confusion: dict[str, Any] | None = None
     samples: list[Sample] = field(default_factory=list)
 
@@ -154,7 +154,7 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
         monitor=result.get("monitor"),
         best=result.get("best"),
         curves=_curves(folder / CURVES),
-        costs=_json(folder / RESOURCES) or _json(folder / "costs.json") or {},  # the latter of 0.1.0
+        usage=_json(folder / RESOURCES) or _json(folder / "costs.json") or {},  # the latter of 0.1.0
         confusion=_json(folder / CONFUSION),
         samples=_samples(folder / SAMPLES),
     )

@@ -89,7 +89,7 @@ function differenceColumns() {
     },
     {
       title: "Interval", value: (row) => of(row)?.[1],
-      help: "The same, drawn; the line is no difference",
+      help: "The same, drawn; the line marks a difference of 0",
       cell: (row) => (isReference(row) || !of(row) ? "" : intervalMark(of(row))),
     },
   ];
@@ -107,10 +107,10 @@ function intervalMark([, mean, low, high]) {
     svg("circle", { cx: x(mean), cy: 9, r: 4.5, style: `fill: ${low == null ? "none" : color}; stroke: ${color}` }));
 }
 
-const costColumn = (name) => ({
-  title: COSTS[name][0], kind: "number", help: "Mean over the runs",
-  value: (row) => DATA.groups[row.group].costs[name],
-  cell: (row) => COSTS[name][1](DATA.groups[row.group].costs[name]),
+const usageColumn = (name) => ({
+  title: USAGE[name][0], kind: "number", help: "Mean over the runs",
+  value: (row) => DATA.groups[row.group].usage[name],
+  cell: (row) => USAGE[name][1](DATA.groups[row.group].usage[name]),
 });
 
 function heatCell(text, share, hue = "var(--heat)", title = null) {

@@ -7,7 +7,7 @@
 First each loss is trained with one seed for a third of the length at each of four learning rates, and at a higher one
 if the highest is best; the rate with the best IoU is chosen. With it each is trained for the whole length, with other
 seeds; these trainings are what is compared. Last, a few steps of each with nothing beside them measure time and memory:
-leave the machine alone then. A training that was interrupted goes on where it stopped, and what is finished is not done
+leave the machine alone then. A training that was interrupted resumes where it stopped, and what is finished is not done
 again, so that the study can be made in parts, by calling it again. `lightning-seg-report OUTPUT/losses` shows the
 trainings; their scores are in OUTPUT/scores.csv.
 """
@@ -26,7 +26,7 @@ RATES = ("0.001", "0.003", "0.01", "0.03")
 HIGHER_RATE = "0.1"  # for losses whose IoU is best at the highest of these
 CHOOSING_SEED = 0
 # The parts of the study, each a folder of runs named LOSS-RATE-SEED.
-CHOICE, COMPARISON, COSTS = "learning_rates", "losses", "costs"
+CHOICE, COMPARISON, USAGE = "learning_rates", "losses", "usage"
 COST_STEPS = 20
 
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.summarize:
         choose_rates(options)
         compare(options)
-        measure_costs(options)
+        measure_usage(options)
     rows = scores(options.output)
     if not rows:
         sys.exit(f"{options.output} holds no finished training.")
@@ -83,15 +83,15 @@ def compare(options: argparse.Namespace) -> None:
     run_all(trainings, options.jobs, options.output / f"{COMPARISON}.log")
 
 
-def measure_costs(options: argparse.Namespace) -> None:
+def measure_usage(options: argparse.Namespace) -> None:
     """A few steps of each loss, alone."""
     rates = chosen_rates(options.output)
     limits = [f"++trainer.limit_{split}_batches=1" for split in ("val", "test")]
     short = ["trainer.max_epochs=1", f"++trainer.limit_train_batches={COST_STEPS}", *limits]
     trainings = [
-        training(options, COSTS, loss, rates[loss], seed, *short) for seed in options.seeds for loss in options.losses
+        training(options, USAGE, loss, rates[loss], seed, *short) for seed in options.seeds for loss in options.losses
     ]
-    run_all(trainings, 1, options.output / f"{COSTS}.log")
+    run_all(trainings, 1, options.output / f"{USAGE}.log")
 
 
 def training(
@@ -120,15 +120,15 @@ def chosen_rates(output: Path) -> dict[str, str]:
 def scores(output: Path) -> list[dict[str, str]]:
     """A row for each finished training: mean IoU, the IoU of each class, seconds per step, and peak memory in bytes."""
     rows = []
-    for part in (CHOICE, COMPARISON, COSTS):
+    for part in (CHOICE, COMPARISON, USAGE):
         for folder in sorted((output / part).glob("*-*-*")):
             run = read_run(folder)
             if run.status == "finished":
                 loss, rate, seed = folder.name.split("-")
                 ious = {"iou": run.scores["test/iou"]}
                 ious |= {f"iou/{name}": run.scores[f"test/iou/{name}"] for name in run.class_names}
-                costs = {name: run.costs[name] for name in ("seconds_per_step", "peak_memory_bytes")}
-                numbers = {name: f"{value:.5g}" for name, value in (ious | costs).items()}
+                usage = {name: run.usage[name] for name in ("seconds_per_step", "peak_memory_bytes")}
+                numbers = {name: f"{value:.5g}" for name, value in (ious | usage).items()}
                 rows.append({"part": part, "loss": loss, "rate": rate, "seed": seed, **numbers})
     return rows
 

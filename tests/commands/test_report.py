@@ -31,7 +31,7 @@ def test_runs_that_were_trained_make_a_page(run: Run, folder: Path) -> None:
         assert scores[label] == pytest.approx(result["test"]["test/iou"], rel=1e-5)
     assert len(data["samples"]) == 2  # type: ignore[arg-type]
     assert all(set(sample["runs"]) == {"0", "1"} for sample in data["samples"])  # type: ignore[attr-defined]
-    assert all(entry["costs"]["seconds_per_step"] > 0 for entry in data["runs"])  # type: ignore[attr-defined]
+    assert all(entry["usage"]["seconds_per_step"] > 0 for entry in data["runs"])  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow
@@ -45,9 +45,9 @@ def test_the_files_of_two_processes_are_those_of_one_test_of_all_images(run: Run
     assert result is not None
     expected = [result["test"][f"test/iou/{name}"] for name in result["class_names"]]
     assert iou == pytest.approx(np.array(expected), rel=1e-6, nan_ok=True)
-    costs = json.loads((made / "resource_usage.json").read_text())
-    assert costs["processes"] == 2
-    assert costs["peak_memory_bytes"] > 0
+    usage = json.loads((made / "resource_usage.json").read_text())
+    assert usage["processes"] == 2
+    assert usage["peak_memory_bytes"] > 0
     with np.load(made / "validation.npz") as samples:
         assert json.loads(str(samples["about"]))["names"] == ["val_00000", "val_00001"]
 

@@ -48,13 +48,13 @@ def write_run(tmp_path: Path) -> WriteRun:
             writer = csv.writer(file)
             writer.writerow(["epoch", "step", "learning_rate", "val/iou", "train/loss"])
             writer.writerows([epoch, 10 * (epoch + 1), 0.001, value, 2 - value] for epoch, value in enumerate(curve))
-        costs = {
+        usage = {
             "seconds_per_step": seconds,
             "peak_memory_bytes": 3_000_000_000,
             "memory": "cuda",
             "parameters": 12_744_134,
         }
-        (folder / "resource_usage.json").write_text(json.dumps(costs))
+        (folder / "resource_usage.json").write_text(json.dumps(usage))
         if iou is None:
             return folder
         by_class = {f"test/iou/{CLASSES[0]}": iou + 0.1, f"test/iou/{CLASSES[1]}": iou - 0.1}

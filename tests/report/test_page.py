@@ -85,7 +85,7 @@ def test_the_page_is_drawn_from_its_file_alone(
 ) -> None:
     opened = Opened(browser, report, scheme, width)
     assert opened.page.title() == "6 runs compared"
-    for section in ("leaderboard", "curves", "classes", "costs", "confusion", "images", "runs"):
+    for section in ("leaderboard", "curves", "classes", "usage", "confusion", "images", "runs"):
         part = opened.page.locator(f"#{section}")
         part.scroll_into_view_if_needed()
         picture = np.asarray(Image.open(io.BytesIO(part.screenshot())).convert("RGB")).reshape(-1, 3)
@@ -126,7 +126,7 @@ def test_runs_without_a_score_are_sorted_last_in_both_directions(opened: Opened)
 def test_a_filter_hides_a_value_everywhere_and_shows_it_again(opened: Opened) -> None:
     page = opened.page
     curves, columns = page.locator("#curves path.curve"), page.locator("#images thead th[data-run]")
-    points, choices = page.locator("#costs g.point"), page.locator("#confusion select").first.locator("option")
+    points, choices = page.locator("#usage g.point"), page.locator("#confusion select").first.locator("option")
 
     def counted() -> list[int]:
         rows = [len(opened.rows(section, 1)) for section in ("leaderboard", "classes", "runs")]

@@ -19,7 +19,7 @@ class EpochCurves(Callback):
     Values of the last step (Lightning's `..._step`) are left out. Columns may appear later; the file is rewritten
     whole, at once, each epoch, by the first process.
 
-    A resumed training keeps the rows of the epochs before the one it goes on with. A training that starts from nothing
+    A resumed training keeps the rows of the epochs before the one it resumes in. A training that starts from scratch
     moves an earlier file aside, to `curves.1.csv` and so on.
 
     Args:
@@ -51,7 +51,7 @@ class EpochCurves(Callback):
         self._earlier = dict(trainer.callback_metrics)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Notes the learning rate; at the epoch's end the scheduler has gone on already."""
+        """Notes the learning rate; at the epoch's end the scheduler has already stepped."""
         rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
         self._learning_rate = max((float(rate) for rate in rates), default=None)
 
@@ -64,7 +64,7 @@ class EpochCurves(Callback):
         self._update(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """The learning rate noted, for a training that goes on after the last batch of an epoch."""
+        """The learning rate noted, for a training that resumes after the last batch of an epoch."""
         return {"learning_rate": self._learning_rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class EpochCurves(Callback):
         self._learning_rate = state_dict["learning_rate"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Brings the last row up to date: a training that goes on from this checkpoint keeps it."""
+        """Brings the last row up to date: a training that resumes from this checkpoint keeps it."""
         if self._current is not None:
             self._update(trainer)
 

@@ -13,11 +13,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 class TrainingInterrupted(SystemExit):
     """A signal stopped the training, whose checkpoint says where. The exit code is 128 plus the signal's number.
 
-    It is no `Exception`, since it is meant to end the process, also in the midst of a sweep.
+    It is not an `Exception`, since it is meant to end the process, even in the middle of a sweep.
 
     Args:
         signum: the signal's number.
-        outcome: what became of the training, the rest of the sentence.
+        outcome: how the training ended, the rest of the sentence.
     """
 
     def __init__(self, signum: int, outcome: str) -> None:
@@ -38,9 +38,9 @@ class StopSignals:
         self.received = 0
 
     def listen(self) -> None:
-        """Takes the signals over from whoever has them, in the main thread; others never get any.
+        """Takes over the signals, in the main thread; other threads never receive any.
 
-        Lightning puts the handlers back that it found, when a training ends in whatever way.
+        Lightning restores the handlers that it found, however a training ends.
         """
         if threading.current_thread() is threading.main_thread():
             for signum in _SIGNALS:
@@ -51,19 +51,19 @@ class StopSignals:
 
 
 def requeue_job(signum: int) -> str:
-    """Asks SLURM to start this job again, where it has given the time-limit warning; what became of it, in words.
+    """Asks SLURM to requeue this job after its time-limit warning, and returns the outcome in words.
 
-    After SIGTERM it is not asked: that comes when SLURM is requeueing the job already, or when a person has ended it.
+    Not after SIGTERM, which SLURM sends when it is requeueing the job already, or when somebody has canceled it.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if signum != signal.SIGUSR1 or job is None:
-        return "the same command with resume=auto goes on from there"
+        return "the same command with resume=auto resumes from there"
     if "SLURM_ARRAY_JOB_ID" in os.environ:  # The first part alone would mean the whole array.
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     try:
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
     except FileNotFoundError:
-        return f"there is no scontrol to requeue SLURM job {job}; resume=auto goes on from there"
+        return f"scontrol was not found, so SLURM job {job} was not requeued; resume=auto resumes from there"
     if done.returncode != 0:
-        return f"SLURM does not requeue job {job} ({done.stderr.strip()}); resume=auto goes on from there"
-    return f"SLURM job {job} is requeued and goes on from there"
+        return f"SLURM did not requeue job {job} ({done.stderr.strip()}); resume=auto resumes from there"
+    return f"SLURM job {job} was requeued and resumes from there"

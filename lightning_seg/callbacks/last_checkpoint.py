@@ -1,4 +1,4 @@
-"""The checkpoint that a training goes on from."""
+"""The checkpoint that a training resumes from."""
 
 import time
 from pathlib import Path
@@ -24,11 +24,11 @@ from lightning_seg.files import atomic_write, remove_partials
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes the checkpoint to go on from: at each epoch's end, every few minutes, and when a signal asks to stop.
+    """Writes the checkpoint to resume from: at each epoch's end, every few minutes, and when a signal asks to stop.
 
     On SIGTERM or SIGUSR1 the optimizer step in progress is finished, on several processes the same one on all of them,
     the checkpoint is written, and `TrainingInterrupted` is raised. In SLURM the job is requeued after SIGUSR1, its
-    warning before the time limit. (Lightning's own handlers write in the midst of whatever the signal interrupts, or
+    warning before the time limit. (Lightning's own handlers write in the middle of whatever the signal interrupts, or
     not at all; they are replaced.)
 
     A training that is resumed from this checkpoint, with `Trainer.fit(..., ckpt_path=path)`, ends as if it had never
@@ -42,11 +42,11 @@ class LastCheckpoint(Checkpoint):
     to it, so that a process that is killed in between leaves the one before.
 
     Args:
-        path: the file, `.../last.ckpt` by custom.
+        path: the file, `.../last.ckpt` by convention.
         every_minutes: a checkpoint is written when the last one is older; 0 for each step, None for epochs only.
 
     Raises:
-        ValueError: `every_minutes` is no such number.
+        ValueError: `every_minutes` is not such a number.
     """
 
     def __init__(self, path: str | Path, every_minutes: float | None) -> None:
@@ -78,7 +78,7 @@ class LastCheckpoint(Checkpoint):
         self._signals.listen()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keeps what `on_train_start` restores; a training that had been stopped early is not gone on with."""
+        """Keeps what `on_train_start` restores; a training that was stopped early is not continued."""
         if trainer.state.fn == TrainerFn.FITTING and KEY in checkpoint:
             self._state = checkpoint[KEY]
             trainer.should_stop = self._state["should_stop"]
@@ -104,7 +104,7 @@ class LastCheckpoint(Checkpoint):
             self._state = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops, if a signal came while an epoch ended; its checkpoint is written."""
+        """Stops, if a signal arrived while an epoch ended; its checkpoint is written."""
         signum, _ = self._agreed(trainer)
         if signum:
             self._stop(trainer, signum)
@@ -135,7 +135,7 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Writes and stops; the training then goes on with this validation, from its beginning."""
+        """Writes and stops; the training then resumes with this validation, from its beginning."""
         if not trainer.sanity_checking:
             self._write_or_stop(trainer)
 

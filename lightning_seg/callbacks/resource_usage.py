@@ -22,7 +22,7 @@ class ResourceUsage(Callback):
     - `memory`: `cuda` or `resident`, which of the two it is.
     - `parameters` and `trainable_parameters` of the module, `processes`, and the `device`.
 
-    A resumed training goes on with the sums in its checkpoint.
+    A resumed training continues the sums in its checkpoint.
 
     Args:
         path: the JSON file.

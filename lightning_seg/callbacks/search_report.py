@@ -36,7 +36,7 @@ class SearchReport(Callback):
         self._opened: optuna.Trial | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reports, and asks whether to go on."""
+        """Reports, and asks whether to continue."""
         metrics = trainer.callback_metrics  # on every process, since reading it may reduce over all of them
         if trainer.sanity_checking or self.monitor not in metrics:
             return

@@ -97,7 +97,7 @@ def _make_loops_resumable(loops: dict[str, Any], *, validating: bool) -> bool:
     """Whether the epoch has ended.
 
     Lightning 2.6 resumes a training with `max_steps` from the end of an epoch by ending that epoch again, and one from
-    the middle of a validation by going on with the latter, whose scores are then those of the rest.
+    the middle of a validation by continuing the latter, whose scores are then those of the rest.
     """
     epochs = loops["epoch_progress"]
     if epochs["current"]["processed"] > epochs["current"]["completed"]:

@@ -17,6 +17,6 @@ class AveragedWeights(EMAWeightAveraging):
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restores both kinds of weights, to go on with a training."""
+        """Restores both kinds of weights, to resume a training."""
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

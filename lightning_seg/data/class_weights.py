@@ -31,7 +31,7 @@ def median_frequency(pixels: Tensor) -> Tensor:
 def effective_number(pixels: Tensor, beta: float | None = None) -> Tensor:
     """Weights in proportion to (1 - β) / (1 - β^n_c), with n_c the pixels of class c (Cui et al. 2019, equation 4).
 
-    It lies between no weights (β = 0) and the inverse frequency (β towards 1): beyond 1 / (1 - β) pixels, more of them
+    It lies between no weights (β = 0) and the inverse frequency (β toward 1): beyond 1 / (1 - β) pixels, more of them
     count for nothing new (https://arxiv.org/abs/1901.05555).
 
     Args:

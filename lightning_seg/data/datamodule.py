@@ -46,19 +46,19 @@ class SegmentationDataModule(lightning.LightningDataModule):
     The order of the training images and the random numbers of each (torch's, numpy's and Python's, whichever the data
     set or `augment` draws) depend on the seed, which is that of `lightning.seed_everything` or `torch.manual_seed`, on
     the epoch and on the image, and on nothing else: not on the number of workers, nor on what was drawn before. A
-    training that is resumed in the middle of an epoch goes on with the images and the changes that were to come.
+    training that is resumed in the middle of an epoch continues with the same images and augmentations.
 
     Args:
         num_classes: channels of the logits; 1 for the binary task, whose masks hold 0 and 1.
         class_names: one for each class. Default: "0", "1", ...
-        ignore_index: the mask value of void pixels; any that is no class.
+        ignore_index: the mask value of void pixels; any that is not a class.
         batch_size: images of a training step on each device.
         eval_batch_size: images of a validation or test step. With 1, images may differ in size.
         num_workers: processes that load images; 0 loads them in the training process.
         distances: whether these processes compute the distances that boundary and Hausdorff losses read, and a batch
             has them as `distances`, so that training does not wait for them: float32 `(N, num_classes, H, W)`. The loss
             of the trainer's module says which; for one that reads none there are none.
-        train_repeats: how often each training image comes in an epoch, each time changed anew by `augment`.
+        train_repeats: how often each training image occurs in an epoch, augmented anew each time.
         unlabelled_per_image: how many images without labels a training batch has for each of its own, drawn from
             `unlabelled_set`, or from the training images if there is none, and changed by `augment` too: `unlabelled`,
             float32 `(N * unlabelled_per_image, 3, H, W)`. A `SegmentationModule` that reads none gets none.
@@ -149,8 +149,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
     def count_training_pixels(self) -> Tensor:
         """Pixels of each mask value in each training image, int64 `(images, values)`, not augmented, without void.
 
-        Needs `setup("fit")`. Override it where masks can be read without their images, are no label maps, or where the
-        training set is augmented by other means than its attribute `augment`.
+        Needs `setup("fit")`. Override it where masks can be read without their images, are not label maps, or where the
+        training set is augmented other than by its attribute `augment`.
         """
         dataset: Any = copy(ready(self.train_set, "fit"))
         if hasattr(dataset, "augment"):
@@ -169,7 +169,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
             estimate: `inverse_frequency`, `median_frequency` or `effective_number`, see `lightning_seg.data`.
 
         Raises:
-            ValueError: there is no such estimate, there is one class, or the training masks are nothing but void.
+            ValueError: the estimate is unknown, there is one class, or all pixels of the training masks are void.
         """
         if estimate not in ESTIMATES:
             raise ValueError(
@@ -254,7 +254,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """A batch of samples, and of the `unlabelled` images that came with them.
+    """A batch of samples, and of their `unlabelled` images.
 
     Raises:
         ValueError: images or masks differ in size.

@@ -24,7 +24,7 @@ def load_image(path: str | Path, scale: float = 1.0) -> Tensor:
         scale: height and width are multiplied by it, bilinear and antialiased.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file cannot be read as an image.
     """
     image = open_upright(path)
@@ -52,7 +52,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Height and width of an image as `load_image` gives it, read from the file's header.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file cannot be read as an image.
     """
     try:
@@ -76,7 +76,7 @@ def open_upright(path: str | Path) -> Image.Image:
     """A decoded Pillow image, turned by its EXIF orientation.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file cannot be read as an image.
     """
     try:

@@ -1,4 +1,4 @@
-"""Reading label masks, and finding what in them is no class."""
+"""Reading label masks, and finding the values in them that are not a class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def load_mask(
         ignore_index: the value of void pixels.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file cannot be read, is a JPEG, is in colors and no table was given, or holds a color that is
             in neither list.
     """
@@ -87,7 +87,7 @@ def check_color_table(color_table: Colors, void_colors: Colors, num_values: int,
     """Refuses a color table that does not fit the classes.
 
     Raises:
-        ValueError: the table has not one color for each class, a color is no [red, green, blue] of 0 to 255 or is
+        ValueError: the table has not one color for each class, a color is not [red, green, blue] of 0 to 255 or is
             given twice, or there are void colors and no `ignore_index`.
     """
     if len(color_table) != num_values:

@@ -1,7 +1,7 @@
 """The order of the training images and their random changes, as functions of seed, epoch and image alone.
 
 Nothing of it is a state that a checkpoint would have to hold: epoch and batch, which the trainer counts, say where a
-training goes on. Neither the number of worker processes nor which of them loads an image changes anything.
+training resumes. Neither the number of worker processes nor which of them loads an image changes anything.
 """
 
 import random
@@ -49,7 +49,7 @@ class SeededSamples(Dataset[Any]):
     """A data set whose random numbers, of torch, numpy and Python, depend on seed, epoch and index alone.
 
     It is indexed by `(epoch, index)`, or by an index, which is one of epoch 0. The random numbers of the process that
-    loads a sample go on as if none had been drawn.
+    loads a sample continue as if none had been drawn.
 
     Args:
         dataset: indexed by index.
@@ -72,7 +72,7 @@ class SeededSamples(Dataset[Any]):
 class TrainingLoader(DataLoader[Any]):
     """A DataLoader that starts to load with the first batch asked for, not before.
 
-    Lightning makes the first iterator before it knows where a resumed training goes on, and worker processes would load
+    Lightning makes the first iterator before it knows where a resumed training starts, and worker processes would load
     the beginning of the first epoch.
     """
 

@@ -109,7 +109,7 @@ def predict_files(
         How many images were written, and which could not be read.
 
     Raises:
-        FileNotFoundError: there is no input, or no image in it.
+        FileNotFoundError: the input does not exist, or holds no image.
         FileExistsError: a file to be written exists, or is an input.
         ValueError: arguments that cannot be, or two images with the same output.
     """

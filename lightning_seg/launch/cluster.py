@@ -78,10 +78,10 @@ def shared_name(name: str, resume: str) -> str:
 
     Args:
         name: what was chosen, the same in all processes.
-        resume: `auto` goes on with the run of that name; otherwise each launch is a run of its own.
+        resume: `auto` resumes the run of that name; otherwise each launch is a run of its own.
 
     Raises:
-        ValueError: nothing tells this launch from others.
+        ValueError: nothing identifies this launch.
     """
     if resume == "auto":
         return name
@@ -100,7 +100,7 @@ def make_tasks_visible() -> None:
     """Lets Lightning see the tasks of srun.
 
     In a job named `bash` or `interactive` it would not, and `srun --ntasks=2` it would refuse; that the tasks are where
-    they ought to be is seen to by `check_processes`.
+    they ought to be, `check_processes` checks.
     """
     if not _by_srun():
         return
@@ -131,7 +131,7 @@ def _by_torchrun() -> bool:
 
 
 def _by_srun() -> bool:
-    # The script of a job is no task, and neither is a shell that one types into.
+    # The script of a job is not a task, and neither is an interactive shell.
     if "SLURM_STEP_ID" not in os.environ or "SLURM_PROCID" not in os.environ:
         return False
     return int(os.environ["SLURM_NTASKS"]) > 1 or os.environ.get("SLURM_JOB_NAME") not in _SHELLS

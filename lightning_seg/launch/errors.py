@@ -29,7 +29,7 @@ def run_command(task: Callable[[Any], Any], config_name: str) -> None:
     """Runs a command: Hydra composes `config_name`, and `task` is called with it.
 
     A mistake in the configuration or in the data ends it with one line and exit status 1. `HYDRA_FULL_ERROR=1` shows
-    the whole traceback, as does an error that is nobody's mistake but ours.
+    the whole traceback, as does an error that is a defect of this package.
     """
     quiet_lightning()
     print_any_character()
@@ -57,7 +57,7 @@ def print_error(error: BaseException) -> None:
 
 
 def one_line(error: BaseException) -> str | None:
-    """What a person should read of an error, in one line; None if it is no mistake of theirs."""
+    """What a person should read of an error, in one line; None if it is not a mistake of theirs."""
     if isinstance(error, ProcessError):
         return _of_traceback(error.callstack) if error.callstack else str(error)
     while isinstance(error, HydraException) and error.__cause__ is not None and _raised_by_us(error.__cause__):
@@ -90,13 +90,13 @@ def _of_traceback(text: str) -> str | None:
 
 
 def quiet_lightning() -> None:
-    """Silences advice of Lightning that does not hold here."""
+    """Silences advice of Lightning that does not apply here."""
     for message in (
         r".*recommended to use `self.log\(.*sync_dist=True.*",  # our metrics have synchronized already
         r".*it is recommended to use `Trainer\(devices=1.*",  # our module counts each image once
         r".*does not have many workers.*",  # measured: the embedded data set needs none
         r".*The `srun` command is available.*",
-        r".*your dataloader is not resumable.*",  # ours asks the trainer where to go on
-        r"Checkpoint directory .* exists and is not empty.*",  # as whenever a run goes on
+        r".*your dataloader is not resumable.*",  # ours asks the trainer where to resume
+        r"Checkpoint directory .* exists and is not empty.*",  # as whenever a run is resumed
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -163,7 +163,7 @@ def _threads_shared_by(processes: int) -> Iterator[None]:
 
 
 def _first_error(folder: Path, error: ChildFailedError) -> ProcessError:
-    """The error that came first; the others lose their connection to that process and fail too."""
+    """The error that was raised first; the others lose their connection to that process and fail too."""
     written = sorted(folder.rglob("error.json"), key=lambda path: path.stat().st_mtime_ns)
     for path in written:
         message = json.loads(path.read_text(encoding="utf-8"))["message"]

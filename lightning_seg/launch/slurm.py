@@ -30,7 +30,7 @@ _RESULTS_EVERY = 1.0  # seconds
 _STATES_EVERY = 10.0  # SLURM's controller is everybody's
 _PATIENCE = 15.0  # seconds that a network's file system takes to show what another machine has written
 _ACCELERATORS = ("cpu", "gpu", "cuda")
-# Other states are those of a job that is going to run, goes on, or is started again.
+# Other states are those of a job that is going to run, is running, or is requeued.
 _OVER = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),
     *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
@@ -52,7 +52,7 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
         """As Hydra asks.
 
         Raises:
-            ValueError: there is no SLURM here.
+            ValueError: this machine has no sbatch.
         """
         if shutil.which("sbatch") is None:
             raise ValueError("launcher=slurm sends jobs by sbatch, which this machine does not have.")
@@ -99,7 +99,7 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
                 groups.setdefault(json.dumps(asked), []).append(index)
             else:
                 jobs[index] = job
-                log.info("SLURM job %s is at it: %s", job.job_id, runs[index])
+                log.info("SLURM job %s is running it already: %s", job.job_id, runs[index])
 
         try:
             for asked_as_text, indices in groups.items():
@@ -112,7 +112,7 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
                 try:
                     sent = _executor(asked).map_array(self, *zip(*arguments, strict=True))
                 except submitit.core.utils.FailedJobError as error:
-                    raise RuntimeError(f"SLURM takes no such job: {' '.join(str(error).split())}") from None
+                    raise RuntimeError(f"SLURM refuses the job: {' '.join(str(error).split())}") from None
                 _note_sent(asked["submitit_folder"], dict(zip((runs[index] for index in indices), sent, strict=True)))
                 for index, job in zip(indices, sent, strict=True):
                     jobs[index] = job
@@ -121,7 +121,9 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
             _wait(list(jobs.values()))
         except KeyboardInterrupt:
             numbers = " ".join(sorted({job.job_id.split("_")[0] for job in jobs.values()}))
-            log.warning("the jobs go on, and the same command waits for them again; to end them: scancel %s", numbers)
+            log.warning(
+                "the jobs continue, and the same command waits for them again; to end them: scancel %s", numbers
+            )
             raise
         return [_outcome(jobs[index], job_overrides[index]) for index in sorted(jobs)]
 
@@ -152,7 +154,7 @@ def _check_trainer(trainer: Mapping[str, Any]) -> None:
     if trainer["accelerator"] not in _ACCELERATORS:
         raise ValueError(
             f"launcher=slurm has to know whether a job needs GPUs, and trainer.accelerator={trainer['accelerator']} "
-            f"is none of {', '.join(_ACCELERATORS)}: choose trainer=cpu, trainer=gpu or trainer=ddp."
+            f"is not one of {', '.join(_ACCELERATORS)}: choose trainer=cpu, trainer=gpu or trainer=ddp."
         )
     if processes(trainer) is None:
         raise ValueError(
@@ -220,7 +222,7 @@ def _states() -> dict[str, str] | None:
     try:
         done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("SLURM does not say how its jobs are: %s", error)
+        log.warning("SLURM does not report the states of its jobs: %s", error)
         return None
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
 

@@ -105,7 +105,7 @@ class Loss(nn.Module, ABC):
         return self.sums_suffice and not self.per_image and self.reduction == "mean"
 
     def summed(self, logits: Tensor, target: Tensor) -> ClassSums | None:
-        """The sums over a batch, without a gradient, for `from_summed`; None if the loss is no function of any.
+        """The sums over a batch, without a gradient, for `from_summed`; None if the loss is not a function of any.
 
         It is none with `per_image`, with another reduction than the mean, of soft targets, and where the loss reads
         maps (`OhemCrossEntropyLoss`, `TopKCrossEntropyLoss`, `SoftClDiceLoss`, distances, sorting).

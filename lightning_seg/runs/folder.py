@@ -20,10 +20,10 @@ from lightning_seg.runs.identity import changed_machine, is_place
 
 
 def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
-    """The folder of a run, and whether the run was begun before.
+    """The folder of a run, and whether it existed before.
 
     Named by the user (`run=NAME`), or by what was chosen on the command line, with a number after it if that is taken.
-    `resume=auto` goes on in the folder of the same name, the one with the highest number, if there is one.
+    `resume=auto` resumes in the folder of the same name, the one with the highest number, if there is one.
 
     Raises:
         FileExistsError: `run=NAME` exists, and `resume` is not auto.
@@ -44,14 +44,14 @@ def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path,
         folder = runs / name
         if not folder.exists() and _make(folder, {**config, "folder": str(folder), "run_id": uuid4().hex}):
             return folder, False
-    raise FileExistsError(f"{folder} exists: resume=auto goes on with it, run=ANOTHER starts another.")
+    raise FileExistsError(f"{folder} exists: resume=auto continues it, run=ANOTHER starts another.")
 
 
 def sweep_path(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
     """The folder of all runs and the name of a sweep: the user's (`run=NAME`), or one of what was chosen.
 
     Raises:
-        ValueError: the name is no plain one.
+        ValueError: it is not a plain name.
     """
     name = run_name(overrides) if config["run"] is None else _plain_name(config)
     return Path(config["runs"]).expanduser().absolute() / name
@@ -70,18 +70,18 @@ def finished_result(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def is_restarted() -> bool:
-    """Whether SLURM starts this job again, after a preemption or a time limit; it then goes on with its run."""
+    """Whether SLURM has requeued this job, after a preemption or a time limit; it then resumes its run."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
 
 
 def run_id(folder: Path) -> str | None:
-    """What names a run to a logger, the same whenever it goes on."""
+    """What names a run to a logger, the same whenever it is resumed."""
     name = OmegaConf.select(OmegaConf.load(folder / CONFIG), "run_id")
     return None if name is None else str(name)
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
-    """The checkpoint that a run goes on from, the last one, or the best one if that cannot be read; None to begin.
+    """The checkpoint that a run resumes from: the last, or the best if that cannot be read; None to start.
 
     Raises:
         ValueError: there are checkpoints, and none can be read.
@@ -92,12 +92,12 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
             return path
         if path.is_file() and _is_whole(path):
             if damaged:
-                rank_zero_warn(f"{damaged[0]} is damaged; the run goes on from {path}.")
+                rank_zero_warn(f"{damaged[0]} is damaged; the run resumes from {path}.")
             return path
         if path.is_file():
             damaged.append(str(path))
     if damaged:
-        raise ValueError(f"{' and '.join(damaged)}: damaged, so the run cannot go on; remove it to train anew.")
+        raise ValueError(f"{' and '.join(damaged)}: damaged, so the run cannot be resumed; remove it to start again.")
     return None
 
 
@@ -184,12 +184,12 @@ def _begun_with(folder: Path) -> dict[str, Any]:
 
 
 def _go_on(folder: Path, config: Mapping[str, Any]) -> None:
-    """Says what a run goes on with that is new, and keeps it in its configuration."""
+    """Says what is new in a resumed run, and keeps it in its configuration."""
     before = _begun_with(folder)
     changed = changed_machine(folder, before, config)
     if changed:
         texts = ", ".join(f"{key}={now} (before: {was})" for key, (was, now) in changed.items())
-        print(f"{folder} goes on with {texts}")
+        print(f"{folder} resumes with {texts}")
     now = dict(config) | {name: before[name] for name in ("folder", "run_id") if name in before}
     if now != before:
         with atomic_write(folder / CONFIG, overwrite=True) as temporary:

@@ -1,6 +1,6 @@
 """What a run is: which keys of its configuration say what it computes, and which only where that happens.
 
-One table serves going on with a run, naming it, and grouping runs in the report.
+One table serves resuming a run, naming it, and grouping runs in the report.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _WATCHING = (
     *("pictures", "validation", "progress", "curves", "confusion", "resource_usage", "last"),
     *("model_summary", "lr_monitor"),
 )
-# What it computes on, which may change while it goes on, as on another machine.
+# What it computes on, which may change when it is resumed, as on another machine.
 _MACHINE = (
     *("data.root", "sync_dist", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     "trainer.sync_batchnorm",
@@ -40,12 +40,12 @@ def is_machine(key: str) -> bool:
 
 
 def changed_machine(begun: object, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What a run, or a search, goes on with that is new: keys of the machine, with the value before and now.
+    """What is new in a resumed run or search: keys of the machine, with the value before and now.
 
     Args:
-        begun: what was begun, for the message.
+        begun: what is resumed, for the message.
         before: its configuration.
-        now: the one to go on with.
+        now: the one to resume with.
 
     Raises:
         ValueError: something differs that makes it another run.
@@ -55,8 +55,8 @@ def changed_machine(begun: object, before: Mapping[str, Any], now: Mapping[str, 
     for key in differing:
         if not is_machine(key):
             raise ValueError(
-                f"{begun} was begun with {key}={was.get(key)}, and now {key}={has.get(key)}: "
-                "it goes on as it began; choose another name, run=ANOTHER."
+                f"{begun} was started with {key}={was.get(key)}, and now {key}={has.get(key)}: "
+                "it resumes as it was started; or choose another name, run=ANOTHER."
             )
     return {key: (was.get(key), has.get(key)) for key in differing}
 

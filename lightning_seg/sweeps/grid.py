@@ -21,7 +21,7 @@ from lightning_seg.sweeps.table import show_jobs
 class GridSweeper(Sweeper):
     """Runs every combination, each in a folder of its own, and ends with one table of all.
 
-    A job that fails does not end the sweep. The same command again skips the jobs that have finished and goes on with
+    A job that fails does not end the sweep. The same command again skips the jobs that have finished and continues
     the others from their last checkpoint, unless `resume=never` is given. `run=NAME` is put before the folders' names.
 
     Args:
@@ -81,7 +81,7 @@ def combine(overrides: Sequence[Override], runs: Path, run: str | None) -> list[
         run: the name that the user gave the sweep.
 
     Raises:
-        ConfigCompositionException: an interval is no list of values.
+        ConfigCompositionException: an interval is not a list of values.
         ValueError: two jobs would have the same folder.
     """
     values: dict[str, list[str]] = {}

@@ -75,7 +75,7 @@ class SweptTask:
 
 
 def run_overrides(overrides: Sequence[str], name: str) -> list[str]:
-    """The command line of a job that is kept in the folder `name`, and that goes on there unless told otherwise."""
+    """The command line of a job that is kept in the folder `name`, and that resumes there unless told otherwise."""
     others = [override for override in overrides if override.split("=")[0] != "run"]
     resume = [] if any(override.split("=")[0] == "resume" for override in others) else ["resume=auto"]
     quoted = name.replace("'", r"\'")

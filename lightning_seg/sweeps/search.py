@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class SearchSweeper(Sweeper):
     """Lets an Optuna study propose the jobs, which the launcher runs in batches.
 
-    The study is kept in `<name>.db` beside the runs `<name>-<number of the trial>`, and the same command goes on with
-    it up to `n_trials`: trials in progress when it was stopped go on from their last checkpoint, failed ones are made
+    The study is kept in `<name>.db` beside the runs `<name>-<number of the trial>`, and the same command continues
+    it up to `n_trials`: interrupted trials resume from their last checkpoint, failed ones are made
     up for by new ones. Trials without hope are stopped early.
 
     Args:
@@ -79,7 +79,7 @@ class SearchSweeper(Sweeper):
         """Runs trials until the study has as many as are wanted.
 
         Raises:
-            ValueError: nothing is searched, `resume=never` is given, or the study was begun with other choices.
+            ValueError: nothing is searched, `resume=never` is given, or the study was started with other choices.
             JobError: a job failed.
         """
         assert self.hydra_context is not None
@@ -90,7 +90,7 @@ class SearchSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides(arguments)
         if any(override.get_key_element() == "resume" and override.value() == "never" for override in overrides):
-            raise ValueError("resume=never: a search goes on with its study; run=ANOTHER begins a new one.")
+            raise ValueError("resume=never: a search continues its study; run=ANOTHER starts a new one.")
         self.space = read_space(parser, self.params, self.params_when, overrides)
         if not self.space.params:
             raise ValueError("nothing is searched: all that hydra.sweeper.params names is given a single value.")
@@ -163,7 +163,7 @@ class SearchSweeper(Sweeper):
         from lightning_seg.callbacks.search_report import open_trial
 
         assert self.config is not None
-        # One seed would propose the same again to a study that goes on.
+        # One seed would propose the same again to a study that is continued.
         self.study.sampler = instantiate(self.sampler, seed=self.seed + len(self.study.get_trials(deepcopy=False)))
         trial = open_trial(self.study, left.pop(0)) if left else self.study.ask()
         choices = self.space.suggest(trial, self._value)

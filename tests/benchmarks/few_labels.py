@@ -8,7 +8,7 @@
 Augmentation by turning, consistency, and regularization are on by themselves, all off, and all on; the eight
 orientations at test time are on and off for each trained network. All trainings have as many optimizer steps, and the
 network after the last of them is scored, on validation images (of CamVid's sequence every third), which nothing was
-chosen on. The seed is that of the weights and of the choice of images. A training that was interrupted goes on where it
+chosen on. The seed is that of the weights and of the choice of images. A training that was interrupted resumes where it
 stopped, and what is finished is not done again, so that the study can be made in parts: by calling it again, or with
 other data sets, limits and seeds from several machines that share the output. Tables and a picture are made of all that
 is there.
@@ -44,7 +44,7 @@ OFF = {
 MEANS = (*OFF, "orientations")
 COMPARED = {**{f"{name} alone": (name,) for name in MEANS}, "all four": MEANS}
 CAMVID = "sky,building,pole,road,pavement,tree,sign,fence,car,pedestrian,bicyclist"
-# Networks that a CPU trains from nothing: membranes need little context and every pixel, streets the reverse.
+# Networks that a CPU trains from scratch: membranes need little context and every pixel, streets the reverse.
 DATASETS = {
     "membrane": [
         *("data.num_classes=2", "data.class_names=[membrane,interior]", "optimizer.lr=0.01"),

@@ -7,7 +7,7 @@
 
 Each loss is measured at each shape in a process of its own, in rounds in which cross-entropy, the floor of three passes
 over the logits, ours and the peers take turns in random order. Rows are written to the CSV file as soon as a case is
-measured; --resume goes on where a run stopped.
+measured; --resume continues where a run stopped.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def main() -> None:
     cuda = options.device == "cuda"
     output, setting = options.output, Setting(options.device, options.dtype, "default" if cuda else options.buffers)
     if output.exists() and not options.resume:
-        raise SystemExit(f"{output} exists: go on with it by --resume, or choose another --output.")
+        raise SystemExit(f"{output} exists: continue it with --resume, or choose another --output.")
     known = {row.case for row in read_rows(output)} if output.exists() else set()
     shapes = options.shapes or [*SHAPES, *(CUDA_SHAPES if cuda else ())]
     # What is chosen by name is wanted at every shape chosen.

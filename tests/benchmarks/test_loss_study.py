@@ -1,4 +1,4 @@
-"""The study of losses: which trainings it asks for, and the learning rates that it goes on with."""
+"""The study of losses: which trainings it asks for, and the learning rates that it then uses."""
 
 import csv
 import json

@@ -269,8 +269,8 @@ SLURM = {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "bash"}
         (signal.SIGUSR1, SLURM, 0, "requeue 17", "SLURM job 17 is requeued"),
         (signal.SIGUSR1, {**SLURM, "SLURM_ARRAY_JOB_ID": "16", "SLURM_ARRAY_TASK_ID": "3"}, 0, "requeue 16_3", "16_3"),
         (signal.SIGUSR1, SLURM, 1, "requeue 17", r"does not requeue job 17 \(disabled\); resume=auto"),
-        (signal.SIGTERM, SLURM, 0, "", "resume=auto goes on"),
-        (signal.SIGUSR1, {}, 0, "", "resume=auto goes on"),
+        (signal.SIGTERM, SLURM, 0, "", "resume=auto resumes"),
+        (signal.SIGUSR1, {}, 0, "", "resume=auto resumes"),
     ],
 )
 def test_slurm_is_asked_to_requeue_after_its_warning_only(

@@ -12,7 +12,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def configured(data: str, augment: str, **values: Any) -> Any:
     augmentation = OmegaConf.load(CONF / "augment" / f"{augment}.yaml")
-    if augment == "none":  # It is packaged globally, since null is no mapping.
+    if augment == "none":  # It is packaged globally, since null is not a mapping.
         augmentation = augmentation.augment
     config = OmegaConf.create(
         {"seed": 3, "data": OmegaConf.load(CONF / "data" / f"{data}.yaml"), "augment": augmentation}

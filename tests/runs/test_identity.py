@@ -35,7 +35,7 @@ def begin(tmp_path: Path, *overrides: str) -> tuple[Path, bool]:
 def test_a_run_does_not_go_on_with_what_changes_its_result(tmp_path: Path, override: str) -> None:
     begin(tmp_path)
     before = (tmp_path / "one/config.yaml").read_text(encoding="utf-8")
-    with pytest.raises(ValueError, match=r"was begun with .*choose another name"):
+    with pytest.raises(ValueError, match=r"was started with .*choose another name"):
         begin(tmp_path, "resume=auto", override)
     assert (tmp_path / "one/config.yaml").read_text(encoding="utf-8") == before
 
@@ -50,7 +50,7 @@ def test_another_machine_is_said_and_kept(
     folder, _ = begin(tmp_path)
     run_id = OmegaConf.load(folder / "config.yaml").run_id
     assert begin(tmp_path, "resume=auto", override) == (folder, True)
-    assert f"goes on with {key}={value} (before: auto)" in capsys.readouterr().out
+    assert f"resumes with {key}={value} (before: auto)" in capsys.readouterr().out
     kept = OmegaConf.load(folder / "config.yaml")
     assert OmegaConf.select(kept, key) == value
     assert kept.run_id == run_id
@@ -79,7 +79,7 @@ def test_the_machine_is_told_by_whole_names() -> None:
 
 
 def test_a_key_that_is_missing_on_one_side_differs() -> None:
-    with pytest.raises(ValueError, match=r"a was begun with loss.gamma=None, and now loss.gamma=2"):
+    with pytest.raises(ValueError, match=r"a was started with loss.gamma=None, and now loss.gamma=2"):
         changed_machine("a", {"loss": {"alpha": 1}}, {"loss": {"alpha": 1, "gamma": 2}})
 
 

@@ -75,7 +75,7 @@ def wait(process: BaseProcess) -> int | None:
 def signal_at(hook: str, epoch: int, batch: int, signum: int = signal.SIGTERM, **options: Any) -> str:
     values = {"hook": hook, "epoch": epoch, "batch": batch, "signum": int(signum), **options}
     written = ",".join(f"{name}:{value}" for name, value in values.items())
-    # In the place of a callback that looks on, without which a run is the same and may go on.
+    # In the place of a callback that looks on, without which a run is the same and may be resumed.
     return f"++callbacks.progress={{_target_:tests.callbacks.stopping.Signal,{written}}}"
 
 
@@ -111,7 +111,7 @@ def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(
     log = (tmp_path / "log").read_text()
     (line,) = [line for line in log.splitlines() if line.startswith("lightning-seg-train: ")]
     assert "interrupted by SIGTERM" in line
-    assert f"holds step {STEPS + 5}; the same command with resume=auto goes on" in line
+    assert f"holds step {STEPS + 5}; the same command with resume=auto resumes" in line
     assert "Traceback" not in log
     assert wait(start("run=cut", *options, "resume=auto")) == 0
     check_same_run(tmp_path / "runs/whole", tmp_path / "runs/cut")
@@ -233,10 +233,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_best_one_and_then_to_a_clear_line
     best.write_bytes(whole[: len(whole) // 2])
     line = fails("lightning-seg-train", *SMALL, "run=one", "resume=auto")
     assert "last.ckpt" in line
-    assert "best.ckpt: damaged, so the run cannot go on; remove" in line
+    assert "best.ckpt: damaged, so the run cannot be resumed; remove" in line
 
     best.write_bytes(whole)
-    with pytest.warns(UserWarning, match=r"last\.ckpt is damaged; the run goes on from .*best\.ckpt"):
+    with pytest.warns(UserWarning, match=r"last\.ckpt is damaged; the run resumes from .*best\.ckpt"):
         run("lightning-seg-train", *SMALL, "run=one", "resume=auto")
     assert [row["epoch"] for row in curves(tmp_path / "runs/one")] == ["0", "1", "2"]
     assert wait(start("run=whole")) == 0

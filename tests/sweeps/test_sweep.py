@@ -287,7 +287,7 @@ def test_a_search_is_kept_and_goes_on_and_asks_only_for_parameters_that_a_loss_h
     assert len(trained) == steps
     run(*SEARCH, "hydra.sweeper.n_trials=5")
     assert len(study.trials) == len(states) + 1
-    assert "was begun with trainer.max_epochs=2" in fails(*SEARCH, "trainer.max_epochs=3")
+    assert "was started with trainer.max_epochs=2" in fails(*SEARCH, "trainer.max_epochs=3")
     assert "run=ANOTHER" in fails(*SEARCH, "resume=never")
 
 

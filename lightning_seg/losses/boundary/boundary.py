@@ -33,7 +33,7 @@ class BoundaryLoss(DistanceLoss):
     module), or any other by `target_distances`, which the call takes as a third argument.
 
     Args:
-        spacing: the distance of neighbors in each spatial dimension, for voxels that are no cubes; None is 1 in all.
+        spacing: the distance of neighbors in each spatial dimension, for voxels that are not cubes; None is 1 in all.
         classes: all, present, or a list of the class indices that count.
         task: see `Loss`, as all that follow.
         ignore_index: the label of void pixels.

@@ -15,7 +15,7 @@ from lightning_seg.task import Task
 
 
 class SoftClDiceLoss(Loss):
-    """One minus the Dice of centrelines (Shit et al. 2021, https://arxiv.org/abs/2003.07311).
+    """One minus the Dice of centerlines (Shit et al. 2021, https://arxiv.org/abs/2003.07311).
 
         1 - 2·P·R / (P + R)        P = (Σ S(p)·t + s) / (Σ S(p) + s)        R = (Σ S(t)·p + s) / (Σ S(t) + s)
 
@@ -85,7 +85,7 @@ class SoftClDiceLoss(Loss):
         present, valid_count = self._over_group(torch.stack([statistics.target_sum, statistics.valid_count]))
         counted = self.counted_classes(present > 0, valid_count)
         weights = self.weights_for(statistics)
-        # Skeletons are dear, so none is made of a class that is left out.
+        # Skeletons are expensive, so none is made of a class that is left out.
         chosen = list(self.classes) if isinstance(self.classes, tuple) else slice(None)
         spatial = pixels.spatial or (1,)
         valid = pixels.valid.unsqueeze(1) if self.task == "multiclass" else pixels.valid
@@ -113,7 +113,7 @@ class SoftClDiceLoss(Loss):
 
 
 def soft_skeleton(image: Tensor, valid: Tensor, iterations: int) -> Tensor:
-    """The centrelines of an image of values from 0 to 1: S(x) of Shit et al. 2021, Algorithm 1.
+    """The centerlines of an image of values from 0 to 1: S(x) of Shit et al. 2021, Algorithm 1.
 
     What an opening removes, gathered while the image is eroded once an iteration. Erosion takes the least of a pixel
     and its neighbors along the axes, dilation the greatest of the 3 × 3 (× 3) around it, as the authors' program does.

@@ -18,7 +18,7 @@ class DistanceLoss(Loss):
     """A mean, over valid pixels and then over classes, of costs that depend on distances; a subclass writes `costs`.
 
     Args:
-        spacing: the distance of neighbors in each spatial dimension, for voxels that are no cubes; None is 1 in all.
+        spacing: the distance of neighbors in each spatial dimension, for voxels that are not cubes; None is 1 in all.
         classes: see `Loss`, as all that follow.
         task: the meaning of the channels.
         ignore_index: the label of void pixels.

@@ -16,7 +16,7 @@ def signed_distance(mask: Tensor, scope: Tensor, spatial: Sequence[int], spacing
 
     between the centers of pixels, in pixels or in the unit of `spacing`, and not normalized by the size of the image.
     The two sides of an outline in a row of pixels have -1 and +1; no pixel has 0, so that structures of a single pixel
-    are inside, too, and the complement of the mask has -φ. The border of the image is no outline.
+    are inside, too, and the complement of the mask has -φ. The border of the image is not an outline.
 
     Pixels out of scope have 0 and are on neither side; distances go straight across them, so that an outline hidden
     by void pixels is where the next pixel in scope shows the other side.

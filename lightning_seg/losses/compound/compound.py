@@ -133,7 +133,7 @@ class CompoundLoss(nn.Module):
         return reduce(or_, (term.requires for term in self.terms.values() if isinstance(term, Loss | CompoundLoss)))
 
     def summed(self, logits: Tensor, target: Tensor) -> ClassSums | None:
-        """See `Loss.summed`; None if a term is no function of sums, or two read histograms of different errors."""
+        """See `Loss.summed`; None if a term is not a function of sums, or two read histograms of different errors."""
         leaves = [part for part in self.modules() if isinstance(part, Loss)]
         histograms = {loss.requires.errors for loss in leaves} - {"none"}
         if not self.of_sums or len(histograms) > 1 or target.is_floating_point():

@@ -16,8 +16,8 @@ class Pixels:
 
     Attributes:
         task: which of the layouts below `labels` and `valid` have.
-        raw_logits: (N, C, S), as they came, with whatever void pixels hold.
-        raw_target: (N, S) if multiclass and hard, else (N, C, S), as it came.
+        raw_logits: (N, C, S), as given, with whatever void pixels hold.
+        raw_target: (N, S) if multiclass and hard, else (N, C, S), as given.
         ignore_index: the label of void pixels.
         map_shape: the shape in which a loss gives one number for each pixel.
         spatial: the spatial dimensions that S joins.

@@ -131,7 +131,7 @@ def _sigmoid_sums(
         by_channel.append((log_probability - 0.5 * weight * x).sum(2))
     if histograms is not None:
         errors = (1 - x).relu_() if requires.errors == "margin" else (t - p).abs_()
-        # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
+        # An error of 0 exceeds no threshold; counted, it would dilute those just above it.
         counted = errors > 0 if valid is None else (errors > 0).logical_and_(valid)
         histograms.add(images, errors, t, counted)
     return (by_label, torch.stack(by_channel, dim=2)), log_probability

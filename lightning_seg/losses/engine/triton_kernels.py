@@ -13,7 +13,7 @@ import triton.language as tl
 
 @triton.jit
 def _labels(pointers, inside, ignore_index, CLASSES: tl.constexpr, IGNORES: tl.constexpr):
-    """Labels, -1 where they are no class; and which pixels are valid."""
+    """Labels, -1 where they are not a class; and which pixels are valid."""
     labels = tl.load(pointers, mask=inside, other=0).to(tl.int64)
     valid = inside
     if IGNORES:
@@ -24,7 +24,7 @@ def _labels(pointers, inside, ignore_index, CLASSES: tl.constexpr, IGNORES: tl.c
 
 @triton.jit
 def _note_unknown(known_labels, labels, valid):
-    """Writes 0 if a valid pixel's label is no class."""
+    """Writes 0 if a valid pixel's label is not a class."""
     tl.store(known_labels + tl.zeros_like(labels), tl.zeros_like(labels), mask=valid & (labels < 0))
 
 

@@ -79,7 +79,7 @@ def test_the_skeleton_is_that_of_monai(spatial):
     torch.testing.assert_close(soft_skeleton(image, torch.ones_like(image, dtype=torch.bool), 3), theirs)
 
 
-def test_the_skeleton_of_a_bar_is_its_centreline():
+def test_the_skeleton_of_a_bar_is_its_centerline():
     image = torch.zeros(1, 1, 9, 20)
     image[..., 2:7, 3:17] = 1  # five rows, so that two erosions leave one
     skeleton = soft_skeleton(image, torch.ones_like(image, dtype=torch.bool), 3)
@@ -140,7 +140,7 @@ def test_it_is_that_of_monai_class_by_class(spatial):
     torch.testing.assert_close(ours(logits, target), theirs(logits, target.double()))
 
 
-def test_a_gap_in_a_line_costs_its_share_of_the_centreline_whatever_the_width():
+def test_a_gap_in_a_line_costs_its_share_of_the_centerline_whatever_the_width():
     values = []
     for radius in (0, 2):
         target = torch.zeros(1, 1, 15, 60, dtype=torch.int64)

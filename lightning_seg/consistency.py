@@ -18,7 +18,7 @@ class ConsistencyModule(SegmentationModule):
         loss(f(x), y) + weight · mean_{n,i} Σ_c (p_c(g u) - g p_c(u))²
 
     with p the probabilities, g one of the seven symmetries of the square other than the identity, drawn for each batch,
-    and u the batch's images together with those that it has under `unlabelled`; i runs over pixels. Every pixel counts,
+    and u the batch's images together with those that it has under `unlabeled`; i runs over pixels. Every pixel counts,
     void ones too, since no label is used. The transformed prediction g p(u) is a target, through which no gradient
     flows. Both sides have the network in training mode, so that the effect of dropout is part of the term, and
     the running statistics of batch normalization see all images in both positions.
@@ -52,7 +52,7 @@ class ConsistencyModule(SegmentationModule):
         )
 
     @property
-    def reads_unlabelled(self) -> bool:
+    def reads_unlabeled(self) -> bool:
         """Whether batches need images without labels: unless the weight is always 0."""
         return self.consistency_schedule is not None or self.consistency_weight > 0
 
@@ -67,11 +67,12 @@ class ConsistencyModule(SegmentationModule):
         """The loss of a batch, with the consistency term."""
         # First, so that autocast keeps the weights that it casts with their gradient.
         loss = super().training_step(batch, batch_idx)
-        if not self.reads_unlabelled:
+        if not self.reads_unlabeled:
             return loss
         image, _ = self.unpack(batch)
-        if isinstance(batch, Mapping) and "unlabelled" in batch:
-            image = torch.cat([image, batch["unlabelled"]])
+        for name in ("unlabeled", "unlabelled"):  # the latter of 0.1.0
+            if isinstance(batch, Mapping) and name in batch:
+                image = torch.cat([image, batch[name]])
         inconsistency = self.inconsistency(image)
         self.log(
             "train/loss/consistency",

@@ -128,8 +128,8 @@ class SegmentationModule(lightning.LightningModule):
     # ---- what research code may want to change
 
     @property
-    def reads_unlabelled(self) -> bool:
-        """Whether training batches need unlabeled images, as `unlabelled`. Read when the data loader is made."""
+    def reads_unlabeled(self) -> bool:
+        """Whether training batches need unlabeled images, as `unlabeled`. Read when the data loader is made."""
         return False
 
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:

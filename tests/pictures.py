@@ -30,7 +30,7 @@ def predictions(path: Path) -> None:
 
 
 def few_images(dataset: str, path: Path) -> None:
-    """IoU against the number of training images, and what each means adds."""
+    """IoU against the number of training images, and what each technique adds."""
     scores = few_labels.read_scores(FOLDER / "few_labels.csv")
     few_labels.draw(path, dataset, [score for score in scores if score.dataset == dataset])
 

@@ -72,9 +72,9 @@ def test_value_and_gradient_are_those_of_the_formula_with_a_fixed_target():
     assert len(seen) == 7
 
 
-def batches(unlabelled):
+def batches(unlabeled):
     batch = {"image": torch.rand(2, 3, 8, 8), "mask": torch.randint(0, 3, (2, 8, 8))}
-    return [{**batch, "unlabelled": torch.rand(2, 3, 8, 8)} if unlabelled else batch]
+    return [{**batch, "unlabeled": torch.rand(2, 3, 8, 8)} if unlabeled else batch]
 
 
 def one_epoch(**options):
@@ -89,13 +89,13 @@ def trained_step(training, batch):
     return training.backbone.weight.detach().clone(), trainer.callback_metrics
 
 
-def test_unlabelled_images_are_trained_on_and_void_pixels_too():
+def test_unlabeled_images_are_trained_on_and_void_pixels_too():
     network = convolution().float()
     start = {name: value.clone() for name, value in network.state_dict().items()}
     results = []
-    for unlabelled, void in ((False, False), (True, False), (False, True)):
+    for unlabeled, void in ((False, False), (True, False), (False, True)):
         torch.manual_seed(3)
-        (batch,) = batches(unlabelled)
+        (batch,) = batches(unlabeled)
         if void:
             batch["mask"].fill_(255)
         network.load_state_dict(start)
@@ -116,16 +116,16 @@ def test_weight_zero_trains_as_the_plain_module_does():
     for training in (module(network, 0.0), module(network, kind=SegmentationModule)):
         network.load_state_dict(start)
         torch.manual_seed(3)
-        after, logged = trained_step(training, batches(unlabelled=False))
+        after, logged = trained_step(training, batches(unlabeled=False))
         assert "train/loss/consistency" not in logged
-        assert not training.reads_unlabelled
+        assert not training.reads_unlabeled
         weights.append(after)
     assert torch.equal(*weights)
 
 
 def test_the_weight_follows_a_schedule_over_epochs():
     training = module(convolution(), LinearWeight(start=0.0, end=2.0, first_epoch=0, last_epoch=4))
-    assert training.reads_unlabelled
+    assert training.reads_unlabeled
     assert training.consistency_weight == 0
     training.set_epoch(3)
     assert training.consistency_weight == 1.5
@@ -139,9 +139,9 @@ def test_the_weights_of_the_loss_follow_their_schedules_too():
     assert loss.weights["dice"] == 1.5
 
 
-@pytest.mark.parametrize("unlabelled", [False, True])
-def test_a_step_adds_the_weighted_term_of_all_of_its_images(unlabelled):
-    (batch,) = batches(unlabelled)
+@pytest.mark.parametrize("unlabeled", [False, True])
+def test_a_step_adds_the_weighted_term_of_all_of_its_images(unlabeled):
+    (batch,) = batches(unlabeled)
     seen = []
 
     class Fixed(ConsistencyModule):
@@ -155,7 +155,7 @@ def test_a_step_adds_the_weighted_term_of_all_of_its_images(unlabelled):
     training = Fixed(convolution().float(), CrossEntropyLoss(), num_classes=3, consistency_weight=0.25)
     supervised = training.compute_loss(training(batch["image"]), batch["mask"])
     torch.testing.assert_close(training.training_step(batch, 0), supervised + 2.5)
-    expected = [batch["image"], batch["unlabelled"]] if unlabelled else [batch["image"]]
+    expected = [batch["image"], batch["unlabeled"]] if unlabeled else [batch["image"]]
     assert torch.equal(seen[0], torch.cat(expected))
 
 
@@ -173,7 +173,7 @@ def test_a_negative_weight_is_refused():
 
 
 @pytest.mark.parametrize(("weight", "loaded"), [(1.0, True), (0.0, False)])
-def test_unlabelled_images_are_loaded_for_a_module_that_reads_them(weight, loaded):
+def test_unlabeled_images_are_loaded_for_a_module_that_reads_them(weight, loaded):
     seen = []
 
     class Listening(ConsistencyModule):
@@ -191,7 +191,7 @@ def test_unlabelled_images_are_loaded_for_a_module_that_reads_them(weight, loade
         ignore_index=255,
         train_limit=2,
         batch_size=2,
-        unlabelled_per_image=2,
+        unlabeled_per_image=2,
     )
     network = convolution(classes=1).float()
     training = Listening(
@@ -203,6 +203,6 @@ def test_unlabelled_images_are_loaded_for_a_module_that_reads_them(weight, loade
         consistency_weight=weight,
     )
     one_epoch(limit_val_batches=0).fit(training, data)
-    assert ["unlabelled" in batch for batch in seen] == [loaded]
+    assert ["unlabeled" in batch for batch in seen] == [loaded]
     if loaded:
-        assert seen[0]["unlabelled"].shape == (4, 3, 32, 32)
+        assert seen[0]["unlabeled"].shape == (4, 3, 32, 32)

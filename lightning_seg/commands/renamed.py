@@ -9,6 +9,7 @@ _RENAMED = {
     "augment=turns": "augment=d4",
     "augment.dihedral": "augment.d4",
     "callbacks.costs": "callbacks.resource_usage",
+    "data.unlabelled_per_image": "data.unlabeled_per_image",
     "experiment=few_shot": "experiment=few_labels",
 }
 

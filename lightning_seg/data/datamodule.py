@@ -17,6 +17,7 @@ from lightning_seg.data.few_labels import FewImages
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
 from lightning_seg.data.training_order import SeededSamples, TrainingLoader, TrainingOrder
+from lightning_seg.renamed import renamed_arguments, warn_renamed
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,13 @@ class Sample(TypedDict):
     """An image, its mask and its name.
 
     `image`: float32 `(3, H, W)` in [0, 1]; `mask`: int64 `(H, W)`; in a batch both begin with N and `name` is a list.
-    `unlabelled`: of a training sample, other images, where `unlabelled_per_image` asks for them.
+    `unlabeled`: of a training sample, other images, where `unlabeled_per_image` asks for them.
     """
 
     image: Tensor
     mask: Tensor
     name: str
-    unlabelled: NotRequired[list[Tensor]]
+    unlabeled: NotRequired[list[Tensor]]
 
 
 Augment = Callable[[Any], Any]
@@ -41,7 +42,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
     """Loaders of training, validation and test images, whose batches are mappings as in `Sample`.
 
     A subclass implements `setup(stage)`, which sets `train_set`, `val_set` and `test_set`, as far as the stage needs
-    them, and `unlabelled_set`, which gives mappings with an `image`, if there are images without labels.
+    them, and `unlabeled_set`, which gives mappings with an `image`, if there are images without labels.
 
     The order of the training images and the random numbers of each (torch's, numpy's and Python's, whichever the data
     set or `augment` draws) depend on the seed, which is that of `lightning.seed_everything` or `torch.manual_seed`, on
@@ -59,9 +60,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
             has them as `distances`, so that training does not wait for them: float32 `(N, num_classes, H, W)`. The loss
             of the trainer's module says which; for one that reads none there are none.
         train_repeats: how often each training image occurs in an epoch, augmented anew each time.
-        unlabelled_per_image: how many images without labels a training batch has for each of its own, drawn from
-            `unlabelled_set`, or from the training images if there is none, and changed by `augment` too: `unlabelled`,
-            float32 `(N * unlabelled_per_image, 3, H, W)`. A `SegmentationModule` that reads none gets none.
+        unlabeled_per_image: how many images without labels a training batch has for each of its own, drawn from
+            `unlabeled_set`, or from the training images if there is none, and changed by `augment` too: `unlabeled`,
+            float32 `(N * unlabeled_per_image, 3, H, W)`. A `SegmentationModule` that reads none gets none.
         augment: applied to training samples, a mapping whose image and mask are `torchvision.tv_tensors`; see
             `training_augmentation`.
         mean: per channel, what `SegmentationModule` subtracts from an image; kept as an attribute for it.
@@ -72,6 +73,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         ValueError: arguments that contradict each other.
     """
 
+    @renamed_arguments(unlabelled_per_image="unlabeled_per_image")
     def __init__(
         self,
         *,
@@ -83,7 +85,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
         distances: bool = False,
         train_repeats: int = 1,
-        unlabelled_per_image: int = 0,
+        unlabeled_per_image: int = 0,
         augment: Augment | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -102,7 +104,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.num_workers = num_workers
         self.distances = distances
         self.train_repeats = train_repeats
-        self.unlabelled_per_image = unlabelled_per_image
+        self.unlabeled_per_image = unlabeled_per_image
         self.augment = augment
         self.mean = None if mean is None else [float(value) for value in mean]
         self.std = None if std is None else [float(value) for value in std]
@@ -110,9 +112,20 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.palette = [(int(red), int(green), int(blue)) for red, green, blue in colors]
         self._check_arguments()
         self.train_set: Dataset[Sample] | None = None
-        self.unlabelled_set: Dataset[Any] | None = None
+        self.unlabeled_set: Dataset[Any] | None = None
         self.val_set: Dataset[Sample] | None = None
         self.test_set: Dataset[Sample] | None = None
+
+    @property
+    def unlabelled_set(self) -> Dataset[Any] | None:
+        """The former name of `unlabeled_set`."""
+        warn_renamed("unlabelled_set", "unlabeled_set")
+        return self.unlabeled_set
+
+    @unlabelled_set.setter
+    def unlabelled_set(self, dataset: Dataset[Any] | None) -> None:
+        warn_renamed("unlabelled_set", "unlabeled_set")
+        self.unlabeled_set = dataset
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled and augmented batches; a last, smaller one is left out unless it is the only one."""
@@ -121,8 +134,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         dataset = FewImages(
             labeled,
             repeats=self.train_repeats,
-            unlabelled=labeled if self.unlabelled_set is None else self.unlabelled_set,
-            per_image=self.unlabelled_per_image if self._reads_unlabelled() else 0,
+            unlabeled=labeled if self.unlabeled_set is None else self.unlabeled_set,
+            per_image=self.unlabeled_per_image if self._reads_unlabeled() else 0,
         )
         processes, rank, seed = 1, 0, torch.initial_seed()
         if trainer is not None:
@@ -213,9 +226,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
         # A copy, because that of the module may be on a GPU, which no other process should touch.
         return partial(collate_with_distances, loss=deepcopy(loss).cpu(), num_classes=self.num_classes)
 
-    def _reads_unlabelled(self) -> bool:
+    def _reads_unlabeled(self) -> bool:
         module = self.trainer.lightning_module if self.trainer is not None else None
-        return bool(getattr(module, "reads_unlabelled", True))
+        return bool(getattr(module, "reads_unlabeled", True))
 
     def _batches_done(self, order: TrainingOrder) -> int:
         """Batches of an epoch that a training had done before it was resumed, as its loader begins to be read."""
@@ -243,7 +256,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         for name in ("batch_size", "eval_batch_size", "train_repeats"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name}={getattr(self, name)}, but at least 1 is needed.")
-        for name in ("num_workers", "unlabelled_per_image"):
+        for name in ("num_workers", "unlabeled_per_image"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.{name}={getattr(self, name)}, but it must be 0 or more.")
         if len(self.palette) < self.num_values:
@@ -254,18 +267,18 @@ class SegmentationDataModule(lightning.LightningDataModule):
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """A batch of samples, and of their `unlabelled` images.
+    """A batch of samples, and of their `unlabeled` images.
 
     Raises:
         ValueError: images or masks differ in size.
     """
-    unlabelled = [image for sample in samples for image in sample.get("unlabelled", [])]
+    unlabeled = [image for sample in samples for image in sample.get("unlabeled", [])]
     for part in ("image", "mask"):
         sizes: dict[tuple[int, ...], str] = {}
         for sample in samples:
             sizes.setdefault(tuple(sample[part].shape[-2:]), sample["name"])  # type: ignore[literal-required]
-        for image in unlabelled if part == "image" else []:
-            sizes.setdefault(tuple(image.shape[-2:]), "an unlabelled one")
+        for image in unlabeled if part == "image" else []:
+            sizes.setdefault(tuple(image.shape[-2:]), "an unlabeled one")
         if len(sizes) > 1:
             (one, its_name), (other, other_name) = list(sizes.items())[:2]
             raise ValueError(
@@ -277,7 +290,7 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         "mask": torch.stack([sample["mask"] for sample in samples]),
         "name": [sample["name"] for sample in samples],
     }
-    return {**batch, "unlabelled": torch.stack(unlabelled)} if unlabelled else batch
+    return {**batch, "unlabeled": torch.stack(unlabeled)} if unlabeled else batch
 
 
 def collate_with_distances(samples: Sequence[Sample], loss: Any, num_classes: int) -> dict[str, Any]:

@@ -14,14 +14,14 @@ class FewImages(Dataset[Any]):
     Args:
         dataset: gives mappings.
         repeats: how often each sample comes.
-        unlabelled: gives mappings with an `image`, all else of which is left out.
-        per_image: how many of these a sample has, in a list under `unlabelled`; 0 for no such list.
+        unlabeled: gives mappings with an `image`, all else of which is left out.
+        per_image: how many of these a sample has, in a list under `unlabeled`; 0 for no such list.
     """
 
-    def __init__(self, dataset: Dataset[Any], *, repeats: int, unlabelled: Dataset[Any], per_image: int) -> None:
+    def __init__(self, dataset: Dataset[Any], *, repeats: int, unlabeled: Dataset[Any], per_image: int) -> None:
         self.dataset = dataset
         self.repeats = repeats
-        self.unlabelled = unlabelled
+        self.unlabeled = unlabeled
         self.per_image = per_image
 
     def __len__(self) -> int:
@@ -31,8 +31,8 @@ class FewImages(Dataset[Any]):
         sample = self.dataset[index % len(self.dataset)]  # type: ignore[arg-type]
         if self.per_image == 0:
             return sample
-        drawn = torch.randint(len(self.unlabelled), (self.per_image,)).tolist()  # type: ignore[arg-type]
-        return {**sample, "unlabelled": [self.unlabelled[other]["image"] for other in drawn]}
+        drawn = torch.randint(len(self.unlabeled), (self.per_image,)).tolist()  # type: ignore[arg-type]
+        return {**sample, "unlabeled": [self.unlabeled[other]["image"] for other in drawn]}
 
 
 def check_limit(train_limit: int | None) -> None:

@@ -18,6 +18,7 @@ from lightning_seg.data.images import image_size, load_image, scaled_size
 from lightning_seg.data.inspection import check_sizes, describe_counts, inspect_pairs
 from lightning_seg.data.masks import Colors, check_color_table, check_values, load_mask
 from lightning_seg.data.pairs import Pair, choose, find_images, find_pairs, split_off
+from lightning_seg.renamed import warn_renamed
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +110,8 @@ class FolderDataModule(SegmentationDataModule):
 
     `root` holds these in `train/`, `val/` and `test/`, or directly. Directly, `test_fraction` and `val_fraction` of
     the images are split off. Without `val/`, `val_fraction` of `train/` is split off. Without `test/`, or with
-    `test_fraction=0`, the test is done on the validation images. `unlabelled/images/` may hold images without masks,
-    which are trained on where `unlabelled_per_image` and the module ask for them.
+    `test_fraction=0`, the test is done on the validation images. `unlabeled/images/` may hold images without masks,
+    which are trained on where `unlabeled_per_image` and the module ask for them.
 
     Args:
         root: the folder; `~` is the home folder.
@@ -124,7 +125,7 @@ class FolderDataModule(SegmentationDataModule):
         check_masks: whether `setup` reads every mask of its stage once to find mistakes and count pixels. Each is
             also checked when it is used.
         train_limit: only so many training images, chosen by `seed`, keep their masks, and a larger choice holds every
-            smaller one; the rest are unlabelled, and their masks are not read. Default: all keep theirs.
+            smaller one; the rest are unlabeled, and their masks are not read. Default: all keep theirs.
         options: see `SegmentationDataModule`.
 
     `pixel_counts` holds, after `setup` and by split, the pixels of each mask value, int64, of the splits checked.
@@ -177,9 +178,9 @@ class FolderDataModule(SegmentationDataModule):
         """Finds, splits and checks what the stage (`fit`, `validate`, `test` or None, all) needs."""
         pairs = self._splits()
         if stage in ("fit", None) and self.train_set is None:
-            unlabelled = self._limit(pairs) + self._images_without_masks()
-            if unlabelled:
-                self.unlabelled_set = ImageFiles(unlabelled, scale=self.scale, augment=self.augment)
+            unlabeled = self._limit(pairs) + self._images_without_masks()
+            if unlabeled:
+                self.unlabeled_set = ImageFiles(unlabeled, scale=self.scale, augment=self.augment)
             self.train_set = self._dataset("train", pairs, scale_mask=True, augment=self.augment)
         if stage in ("fit", "validate", None) and self.val_set is None:
             self.val_set = self._dataset("val", pairs)
@@ -223,11 +224,14 @@ class FolderDataModule(SegmentationDataModule):
             return []
         check_enough(self.train_limit, len(pairs["train"]))
         pairs["train"], rest = choose(pairs["train"], self.train_limit, self.seed)
-        log.info("data.train_limit leaves %s; %d images are unlabelled.", _stems(pairs["train"]), len(rest))
+        log.info("data.train_limit leaves %s; %d images are unlabeled.", _stems(pairs["train"]), len(rest))
         return [pair.image for pair in rest]
 
     def _images_without_masks(self) -> list[Path]:
-        folder = self.root / "unlabelled"
+        folder, former = self.root / "unlabeled", self.root / "unlabelled"
+        if former.is_dir() and not folder.is_dir():
+            warn_renamed(f"the folder {former}", f"{folder.name}/")
+            folder = former
         return find_images(folder / "images") if folder.is_dir() else []
 
     def _dataset(

@@ -91,7 +91,7 @@ class ShapesDataModule(SegmentationDataModule):
         image_size: height and width in pixels, 32 at least.
         seed: of everything drawn.
         num_classes: 6, background and the five kinds of objects, or 1, any object or background.
-        train_limit: only the first so many training images keep their masks; the rest are unlabelled. Default: all do.
+        train_limit: only the first so many training images keep their masks; the rest are unlabeled. Default: all do.
         options: see `SegmentationDataModule`.
 
     Raises:
@@ -127,7 +127,7 @@ class ShapesDataModule(SegmentationDataModule):
             check_enough(labeled, total)
             self.train_set = self._draw("train", labeled, self.augment)
             if labeled < total:
-                self.unlabelled_set = self._draw("train", total - labeled, self.augment, first=labeled)
+                self.unlabeled_set = self._draw("train", total - labeled, self.augment, first=labeled)
         if stage in ("fit", "validate", None) and self.val_set is None:
             self.val_set = self._draw("val", self.counts["val"])
         if stage in ("test", None) and self.test_set is None:

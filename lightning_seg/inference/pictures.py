@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lightning_seg.inference.masks import Palette
+from lightning_seg.renamed import renamed_arguments
 
 _CELL = 320
 _GAP = 8
@@ -23,6 +24,7 @@ _TITLES = ("image", "target", "prediction", "errors")
 _Pixels = npt.NDArray[np.uint8]
 
 
+@renamed_arguments(truths="targets")
 def prediction_picture(
     images: Sequence[Tensor],
     targets: Sequence[Tensor],

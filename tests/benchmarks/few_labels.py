@@ -1,4 +1,4 @@
-"""Measures what helps to learn from few images: IoU against their number, with each means of experiment=few_labels.
+"""Measures what helps to learn from few images: IoU against their number, with each technique of experiment=few_labels.
 
     python -m tests.benchmarks.few_labels --jobs 2 data.num_workers=0     # all: 120 trainings, an hour of two cores
     python -m tests.benchmarks.few_labels --datasets membrane --limits 4 8 --seeds 0
@@ -35,14 +35,14 @@ from matplotlib import pyplot
 
 BATCH = 4
 ALL = "all"
-# What is done where a means of training is off; experiment=few_labels has them all.
+# What is done where a technique of training is off; experiment=few_labels has them all.
 OFF = {
     "augmentation": ["augment=light"],
     "consistency": ["module.consistency_weight=0"],
     "regularization": ["loss.label_smoothing=0", "optimizer.weight_decay=0.01"],
 }
-MEANS = (*OFF, "orientations")
-COMPARED = {**{f"{name} alone": (name,) for name in MEANS}, "all four": MEANS}
+TECHNIQUES = (*OFF, "orientations")
+COMPARED = {**{f"{name} alone": (name,) for name in TECHNIQUES}, "all four": TECHNIQUES}
 CAMVID = "sky,building,pole,road,pavement,tree,sign,fence,car,pedestrian,bicyclist"
 # Networks that a CPU trains from scratch: membranes need little context and every pixel, streets the reverse.
 DATASETS = {
@@ -61,7 +61,7 @@ SCORED = {"membrane": 1, "camvid": 3}
 
 @dataclass(frozen=True)
 class Training:
-    """One training: on `limit` images of a data set (None: all) with the means that are `on`."""
+    """One training: on `limit` images of a data set (None: all) with the techniques that are `on`."""
 
     dataset: str
     limit: int | None
@@ -75,7 +75,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Score:
-    """The mean IoU of a training, tested with or without the eight orientations, which are among the means then."""
+    """The mean IoU of a training, tested with or without the eight orientations, then one of `on`."""
 
     dataset: str
     limit: int | None
@@ -172,9 +172,9 @@ def write_scores(path: Path, found: Sequence[Score]) -> None:
     """One line for each score."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["dataset", "images", "seed", *MEANS, "iou"])
+        writer.writerow(["dataset", "images", "seed", *TECHNIQUES, "iou"])
         for one in found:
-            switches = [int(name in one.on) for name in MEANS]
+            switches = [int(name in one.on) for name in TECHNIQUES]
             writer.writerow([one.dataset, one.limit or ALL, one.seed, *switches, one.iou])
 
 
@@ -186,7 +186,7 @@ def read_scores(path: Path) -> list[Score]:
                 row["dataset"],
                 _limit(row["images"]),
                 int(row["seed"]),
-                tuple(name for name in MEANS if int(row[name])),
+                tuple(name for name in TECHNIQUES if int(row[name])),
                 float(row["iou"]),
             )
             for row in csv.DictReader(file)
@@ -194,25 +194,25 @@ def read_scores(path: Path) -> list[Score]:
 
 
 def effect(found: Sequence[Score], limit: int | None, on: tuple[str, ...]) -> Difference | None:
-    """How much higher IoU is with these means than with none, by seed."""
+    """How much higher IoU is with these techniques than with none, by seed."""
 
-    def by_seed(means: tuple[str, ...]) -> dict[int | None, float]:
-        return {one.seed: one.iou for one in found if (one.limit, one.on) == (limit, means)}
+    def by_seed(techniques: tuple[str, ...]) -> dict[int | None, float]:
+        return {one.seed: one.iou for one in found if (one.limit, one.on) == (limit, techniques)}
 
     return paired_difference(by_seed(on), by_seed(()))
 
 
 def print_tables(dataset: str, found: Sequence[Score]) -> None:
-    """IoU by the means that are on, and what they add."""
+    """IoU by the techniques that are on, and what they add."""
     limits = _limits(found)
     table = Table(title=f"{dataset}: mean IoU, %, and its deviation over seeds, by training images")
-    for column in ("means", *(str(limit or ALL) for limit in limits)):
+    for column in ("technique", *(str(limit or ALL) for limit in limits)):
         table.add_column(column)
     for on in sorted({one.on for one in found}, key=lambda names: (len(names), names)):
         cells = [_cell([one.iou for one in found if (one.on, one.limit) == (on, limit)]) for limit in limits]
         table.add_row(" + ".join(on) or "none", *cells)
     effects = Table(title=f"{dataset}: what is added to mean IoU, %, with its 95% confidence interval over seeds")
-    for column in ("means", *(str(limit or ALL) for limit in limits)):
+    for column in ("technique", *(str(limit or ALL) for limit in limits)):
         effects.add_column(column)
     for name, on in COMPARED.items():
         effects.add_row(name, *(_effect_cell(effect(found, limit, on)) for limit in limits))
@@ -222,7 +222,7 @@ def print_tables(dataset: str, found: Sequence[Score]) -> None:
 
 
 def draw(path: Path, dataset: str, found: Sequence[Score]) -> None:
-    """IoU against the number of images with none, each alone and all of the means; and what these add."""
+    """IoU against the number of images with none, each alone and all of the techniques; and what these add."""
     limits = _limits(found)
     places = range(len(limits))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")

@@ -12,7 +12,7 @@ GAINS = {"augmentation": 0.1, "consistency": 0.05, "regularization": -0.02, "ori
 
 
 def finish(training: few_labels.Training, output: Path) -> None:
-    """Leaves the files of a training whose means each add their gain, and the seed a hundredth."""
+    """Leaves the files of a training whose techniques each add their gain, and the seed a hundredth."""
     run = output / training.name
     run.mkdir(parents=True)
     iou = 0.5 + 0.01 * training.seed + sum(GAINS[name] for name in training.on)
@@ -21,7 +21,7 @@ def finish(training: few_labels.Training, output: Path) -> None:
     (run / "result.json").write_text("{}")
 
 
-def test_what_each_means_adds_is_found_again_at_each_number_of_images(
+def test_what_each_technique_adds_is_found_again_at_each_number_of_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainings = list(few_labels.trainings(["membrane"], [4, None], [0, 1, 2]))
@@ -32,7 +32,7 @@ def test_what_each_means_adds_is_found_again_at_each_number_of_images(
     printed = capsys.readouterr().out
     assert "+10.0 (+10.0 to +10.0)" in printed
     assert "-2.0 (-2.0 to -2.0)" in printed
-    assert "51.0 ± 1.0" in printed  # none of the means, over seeds 0, 1 and 2
+    assert "51.0 ± 1.0" in printed  # none of the techniques, over seeds 0, 1 and 2
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(trainings)
@@ -50,11 +50,11 @@ def test_what_is_added_is_a_difference_of_the_same_seed(tmp_path: Path) -> None:
     scores = [
         score for one in few_labels.trainings(["membrane"], [4], [0, 1]) for score in few_labels.scores(one, tmp_path)
     ]
-    added = few_labels.effect(scores, 4, few_labels.MEANS)
+    added = few_labels.effect(scores, 4, few_labels.TECHNIQUES)
     assert added is not None
     assert added.n == 1
     assert added.mean == pytest.approx(sum(GAINS.values()))
-    assert few_labels.effect(scores, 8, few_labels.MEANS) is None
+    assert few_labels.effect(scores, 8, few_labels.TECHNIQUES) is None
 
 
 def test_a_training_is_done_once_and_what_it_asks_for_is_a_configuration(tmp_path: Path) -> None:

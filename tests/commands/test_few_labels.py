@@ -11,13 +11,13 @@ from torch import nn
 from tests.console import SHORT, SMALL, Run
 
 FEW = ("lightning-seg-train", "experiment=few_labels", "data.train_limit=4", "data.train_repeats=2", *SHORT, *SMALL)
-# What takes each means away.
+# What takes each technique away.
 OFF = {
     "rotation": ["augment.rotation=0"],
     "turns": ["augment.d4=0"],
     "augmentation": ["augment=light"],
     "consistency": ["module.consistency_weight=0"],
-    "unlabelled": ["data.unlabelled_per_image=0"],
+    "unlabeled": ["data.unlabeled_per_image=0"],
     "regularization": ["loss.label_smoothing=0", "optimizer.weight_decay=0.01"],
     "orientations": ["module.test_time_augmentation=false"],
 }

@@ -13,7 +13,7 @@ LINES = [
     for line in block.splitlines()
     if "lightning-seg-" in line or "sbatch" in line
 ]
-# Those that start processes by other means are run in tests/cluster.
+# Those that start processes in other ways are run in tests/cluster.
 COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and "launcher=slurm" not in line]
 
 

@@ -10,6 +10,7 @@ RENAMED = {
     "augment.dihedral=0.5": "augment.d4=0.5",
     "callbacks.costs=null": "callbacks.resource_usage=null",
     "~callbacks.costs": "~callbacks.resource_usage",
+    "data.unlabelled_per_image=2": "data.unlabeled_per_image=2",
     "experiment=few_shot": "experiment=few_labels",
 }
 

@@ -5,15 +5,15 @@ import json
 import math
 import os
 import re
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-_PARTIAL = re.compile(r"\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]{8}\.partial")
+_PARTIAL = re.compile(r"\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]+\.partial")
 # Seconds after which what another machine began to write, and did not touch since, counts as left behind.
 _ABANDONED = 3600
 
@@ -22,8 +22,9 @@ _ABANDONED = 3600
 def atomic_write(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary name beside `path`, with its suffix, for writing; it becomes `path` when the block ends well.
 
-    Folders are made. The name is of this machine and process alone, and what was written is on the disk before it
-    becomes `path`. If the block fails, the temporary file is removed and `path` stays what it was.
+    Folders are made. The name is of this machine and process alone and cannot be guessed, and the file is a new one:
+    no file, and no link to one, that lay there is written to. What was written is on the disk before it becomes
+    `path`. If the block fails, the temporary file is removed and `path` stays what it was.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is false.
@@ -32,7 +33,11 @@ def atomic_write(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already; set overwrite=true to replace it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{host_name()}-{os.getpid()}-{uuid4().hex[:8]}.partial{path.suffix}")
+    # Of the stem no more than leaves room for the rest, where `path` has the longest name that there may be.
+    temporary = path.with_name(
+        f".{path.stem[:20]}.{host_name()}-{os.getpid()}-{secrets.token_hex(8)}.partial{path.suffix}"
+    )
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         _flush(temporary)

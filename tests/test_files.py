@@ -67,3 +67,70 @@ def test_json_has_null_for_what_json_does_not_have(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"best": -math.inf, "test": {"iou": math.nan, "dice": [0.5, math.inf]}, "n": 1})
     read = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
     assert read == {"best": None, "test": {"iou": None, "dice": [0.5, None]}, "n": 1}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "new" / "a.png") as temporary:
+        temporary.write_text("half")
+        assert temporary.suffix == ".png"
+        assert not (tmp_path / "new" / "a.png").exists()
+        temporary.write_text("whole")
+    assert (tmp_path / "new" / "a.png").read_text() == "whole"
+    assert names(tmp_path / "new") == ["a.png"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("old")
+
+    def write_half() -> None:
+        with atomic_write(tmp_path / "a.png", overwrite=True) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert (tmp_path / "a.png").read_text() == "old"
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_temporary_names_differ_each_time_and_do_not_follow_a_planted_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    for _ in range(20):
+        with atomic_write(tmp_path / "a.png", overwrite=True) as temporary:
+            seen.add(temporary.name)
+    assert len(seen) == 20
+    monkeypatch.setattr("secrets.token_hex", lambda size: "ab")
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / f".a.{host_name()}-{os.getpid()}-ab.partial.png").symlink_to("victim")
+    with pytest.raises(FileExistsError), atomic_write(tmp_path / "a.png", overwrite=True) as temporary:
+        temporary.write_text("harm")
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_a_link_in_the_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "a").symlink_to("victim")
+    with atomic_write(tmp_path / "a", overwrite=True) as temporary:
+        temporary.write_text("mine")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert (tmp_path / "a").read_text() == "mine"
+
+
+def test_the_longest_name_that_a_file_system_takes_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 251 + ".png")
+    with atomic_write(path) as temporary:
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+def test_a_file_has_the_rights_that_a_new_file_has(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    with atomic_write(tmp_path / "a") as temporary:
+        temporary.write_text("")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -1,12 +1,11 @@
 """The curves of a training as one CSV file."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_seg.files import atomic_write
+from lightning_seg.csv_files import read_csv, write_csv
 
 _FIRST = ["epoch", "step", "learning_rate"]
 
@@ -98,13 +97,7 @@ class EpochCurves(Callback):
     def _write(self) -> None:
         names = {name: None for row in self._rows for name in row}
         columns = [*_FIRST, *(name for name in names if name not in _FIRST)]
-        with (
-            atomic_write(self.path, overwrite=True) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
+        write_csv(self.path, [columns, *([row.get(name, "") for name in columns] for row in self._rows)])
 
     def _move_aside(self) -> None:
         number = 1
@@ -114,8 +107,7 @@ class EpochCurves(Callback):
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if "epoch" not in (reader.fieldnames or ()):
-            raise ValueError(f"{path} has no column `epoch`, so it is not a file of curves: move it away.")
-        return [{name: value for name, value in row.items() if value} for row in reader]
+    columns, rows = read_csv(path)
+    if "epoch" not in columns:
+        raise ValueError(f"{path} has no column `epoch`, so it is not a file of curves: move it away.")
+    return [{name: value for name, value in row.items() if value} for row in rows]

@@ -21,6 +21,7 @@ from lightning_seg.callbacks.training_state import (
     updated_metrics,
 )
 from lightning_seg.files import atomic_write, remove_partials
+from lightning_seg.text import printable
 
 
 class LastCheckpoint(Checkpoint):
@@ -98,8 +99,9 @@ class LastCheckpoint(Checkpoint):
             self._logged = restore_training_state(self._state, trainer, pl_module)
         else:
             rank_zero_warn(
-                f"{trainer.ckpt_path} was written by {len(self._state['processes'])} processes and is resumed by "
-                f"{trainer.world_size}: random numbers start anew, and so do the scores of the epoch in progress."
+                f"{printable(trainer.ckpt_path)} was written by {len(self._state['processes'])} processes and is "
+                f"resumed by {trainer.world_size}: random numbers start anew, and so do the scores of the epoch in "
+                "progress."
             )
             self._state = None
 

@@ -15,6 +15,7 @@ from lightning_seg.commands.train import resolved
 from lightning_seg.launch.errors import one_line, quiet_lightning, run_command
 from lightning_seg.launch.processes import run_on_processes
 from lightning_seg.runs.scores import print_scores, write_scores
+from lightning_seg.text import say
 
 
 def main() -> None:
@@ -22,7 +23,8 @@ def main() -> None:
     try:
         offer_checkpoint_config(sys.argv[1:])
     except (OSError, ValueError) as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {one_line(error)}")
+        say(f"{Path(sys.argv[0]).name}: {one_line(error)}", error=True)
+        sys.exit(1)
     sys.argv[1:] = with_quoted_paths(sys.argv[1:])
     run_command(evaluate_composed, "evaluate")
 

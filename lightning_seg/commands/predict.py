@@ -11,6 +11,7 @@ from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
 from lightning_seg.inference import PredictedFiles, predict_files
 from lightning_seg.launch.errors import run_command
+from lightning_seg.text import say
 
 
 def main() -> None:
@@ -40,6 +41,6 @@ def predict(composed: DictConfig) -> PredictedFiles:
         **{name: config[name] for name in ("overlay", "probabilities", "overwrite")},
     )
     for path, reason in result.failed:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
-    print(f"{result.written} images predicted into {config['output']}, {len(result.failed)} skipped")
+        say(f"skipped {path}: {reason}", error=True)
+    say(f"{result.written} images predicted into {config['output']}, {len(result.failed)} skipped")
     return result

@@ -1,8 +1,9 @@
 """Options that have another name now; the old ones work until the next release, with a warning."""
 
 import re
-import sys
 from collections.abc import Sequence
+
+from lightning_seg.text import say
 
 # Each with its value, or the beginning of a key.
 _RENAMED = {
@@ -28,6 +29,6 @@ def _renamed(argument: str) -> str:
         else:  # a key, or what is below it
             current = re.sub(rf"^([+~]*){re.escape(old)}(?=[=.]|$)", rf"\g<1>{new}", argument)
         if current != argument:
-            print(f"warning: {old} is {new} now; the old name will go with the next release", file=sys.stderr)
+            say(f"warning: {old} is {new} now; the old name will go with the next release", error=True)
             return current
     return argument

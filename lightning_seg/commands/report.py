@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning_seg.launch.errors import one_line
 from lightning_seg.report import read_runs, write_report
+from lightning_seg.text import say
 
 
 def main() -> None:
@@ -22,7 +23,8 @@ def main() -> None:
     try:
         report(arguments.folders, arguments.output.expanduser(), overwrite=arguments.overwrite)
     except (OSError, ValueError) as error:
-        sys.exit(f"{parser.prog}: {one_line(error) or error}")
+        say(f"{parser.prog}: {one_line(error) or error}", error=True)
+        sys.exit(1)
 
 
 def report(folders: list[Path], output: Path, *, overwrite: bool) -> None:
@@ -40,4 +42,4 @@ def report(folders: list[Path], output: Path, *, overwrite: bool) -> None:
     write_report(output, runs, jobs, overwrite=overwrite)
     finished = sum(run.status == "finished" for run in runs)
     left_none = f", and {len(jobs)} jobs that left no run" if jobs else ""
-    print(f"{output}: {len(runs)} runs, {finished} of them finished{left_none}, {output.stat().st_size / 1e6:.1f} MB")
+    say(f"{output}: {len(runs)} runs, {finished} of them finished{left_none}, {output.stat().st_size / 1e6:.1f} MB")

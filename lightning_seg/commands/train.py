@@ -38,6 +38,7 @@ from lightning_seg.runs.folder import (
     run_name,
 )
 from lightning_seg.runs.scores import print_scores, write_scores
+from lightning_seg.text import say
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def train_run(composed: DictConfig) -> float:
         folder, begun = Path(config["runs"]).expanduser().absolute() / config["run"], config["resume"] == "auto"
     result = read_result(folder) if begun else None
     if result is not None:
-        print(f"{folder} has finished:")
+        say(f"{folder} has finished:")
         print_scores(result["test"], "test", result["class_names"])
         return float(result["best"])
     composed.folder = str(folder)
@@ -122,7 +123,7 @@ def train(config: dict[str, Any]) -> float:
         test_scores = trainer.test(module, datamodule, ckpt_path=best_path, weights_only=True, verbose=False)[0]
     except TrainingInterrupted as interrupted:
         if trainer.is_global_zero:
-            print(f"lightning-seg-train: {interrupted}", file=sys.stderr)
+            say(f"lightning-seg-train: {interrupted}", error=True)
         raise
 
     if trainer.is_global_zero:
@@ -131,7 +132,7 @@ def train(config: dict[str, Any]) -> float:
         result = {"best": best, "monitor": config["monitor"], "seconds": timer.time_elapsed(), "class_names": names}
         write_result(folder, {**result, "test": test_scores})
         print_scores(test_scores, "test", names)
-        print(f"{config['monitor']} was {best:.4f} at best; all of this run is in {folder}")
+        say(f"{config['monitor']} was {best:.4f} at best; all of this run is in {folder}")
     return best
 
 

@@ -1,6 +1,5 @@
 """What all data modules share: the classes, the loaders, and the checks of both."""
 
-import logging
 from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from functools import partial
@@ -18,8 +17,9 @@ from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
 from lightning_seg.data.training_order import SeededSamples, TrainingLoader, TrainingOrder
 from lightning_seg.renamed import renamed_arguments, warn_renamed
+from lightning_seg.text import text_logger
 
-log = logging.getLogger(__name__)
+log = text_logger(__name__)
 
 
 class Sample(TypedDict):

@@ -1,6 +1,5 @@
 """Data from a folder of images and a folder of masks."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from lightning_seg.data.inspection import check_sizes, describe_counts, inspect_
 from lightning_seg.data.masks import Colors, check_color_table, check_values, load_mask
 from lightning_seg.data.pairs import Pair, choose, find_images, find_pairs, split_off
 from lightning_seg.renamed import warn_renamed
+from lightning_seg.text import text_logger
 
-log = logging.getLogger(__name__)
+log = text_logger(__name__)
 
 
 class FolderDataset(Dataset[Sample]):

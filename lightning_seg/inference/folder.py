@@ -17,6 +17,7 @@ from lightning_seg.data.images import IMAGE_SUFFIXES, load_image
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.masks import Labels, Palette, overlay, probabilities_file, write_mask
 from lightning_seg.inference.tiling import Patch, check_tiling, fits, predict_tiled
+from lightning_seg.text import printable
 
 
 class Predictor(Protocol):
@@ -131,7 +132,8 @@ def predict_files(
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 result.failed.append((job.source, reason))
                 if progress:
-                    bar.console.print(f"skipped {job.source}: {reason}", markup=False, highlight=False, soft_wrap=True)
+                    line = printable(f"skipped {job.source}: {reason}")
+                    bar.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
                 continue
             _predict(module, job, image, seen, palette, overwrite)
             result.written += 1

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_seg.inference.masks import Palette
 from lightning_seg.renamed import renamed_arguments
+from lightning_seg.text import printable
 
 _CELL = 320
 _GAP = 8
@@ -157,7 +158,7 @@ def _legend(names: Sequence[str], colors: _Pixels, has_void: bool, width: int, f
         entries.append(("void", Image.fromarray(_stripes((_SWATCH, _SWATCH)))))
     entries.append(("error", Image.new("RGB", (_SWATCH, _SWATCH), _ERROR)))
     room = width - 3 * _GAP - _SWATCH
-    entries = [(_shortened(name, room, font), swatch) for name, swatch in entries]
+    entries = [(_shortened(printable(name), room, font), swatch) for name, swatch in entries]
     column_width = _SWATCH + 3 * _GAP + int(max(font.getlength(name) for name, _ in entries))
     columns = max(1, min(len(entries), (width - _GAP) // column_width))
     lines = -(-len(entries) // columns)

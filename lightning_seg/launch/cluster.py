@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from lightning_seg.text import say
+
 # Shells within a job, and what Lightning takes for one, so that it would not see the other tasks.
 _SHELLS = ("bash", "interactive")
 
@@ -122,7 +124,7 @@ def end_all_processes() -> NoReturn:
         try:
             subprocess.run(["scancel", "--signal=KILL", step], timeout=30, check=True)
         except (OSError, subprocess.SubprocessError) as error:
-            print(f"the other tasks of step {step} may be left waiting: {error}", file=sys.stderr, flush=True)
+            say(f"the other tasks of step {step} may be left waiting: {error}", error=True)
     os._exit(1)  # leaving in the usual way may wait for the others
 
 

@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_seg.launch.processes import ProcessError, print_any_character
+from lightning_seg.text import say, say_lines
 
 PACKAGE = Path(__file__).parents[1]
 # These report a choice that cannot be met; whoever raises them, the traceback says nothing more.
@@ -51,9 +52,9 @@ def print_error(error: BaseException) -> None:
     """Prints an error, in one line where that says enough."""
     line = one_line(error)
     if line is None:
-        traceback.print_exception(error)
+        say_lines("".join(traceback.format_exception(error)), error=True)
     else:
-        print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+        say(f"{Path(sys.argv[0]).name}: {line}", error=True)
 
 
 def one_line(error: BaseException) -> str | None:

@@ -1,7 +1,6 @@
 """`launcher=slurm`: each job of a sweep is one of SLURM's, with the resources that its own trainer asks for."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -23,8 +22,9 @@ from lightning_seg.files import atomic_write
 from lightning_seg.launch.cluster import make_tasks_visible
 from lightning_seg.launch.errors import JobError
 from lightning_seg.launch.processes import requested_devices
+from lightning_seg.text import text_logger
 
-log = logging.getLogger(__name__)
+log = text_logger(__name__)
 
 _RESULTS_EVERY = 1.0  # seconds
 _STATES_EVERY = 10.0  # SLURM's controller is everybody's

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from lightning_seg.files import atomic_write
 from lightning_seg.runs.contents import CHECKPOINTS, CONFIG, read_result
 from lightning_seg.runs.identity import changed_machine, is_place
+from lightning_seg.text import printable, say
 
 
 def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
@@ -92,7 +93,7 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
             return path
         if path.is_file() and _is_whole(path):
             if damaged:
-                rank_zero_warn(f"{damaged[0]} is damaged; the run resumes from {path}.")
+                rank_zero_warn(printable(f"{damaged[0]} is damaged; the run resumes from {path}."))
             return path
         if path.is_file():
             damaged.append(str(path))
@@ -189,7 +190,7 @@ def _go_on(folder: Path, config: Mapping[str, Any]) -> None:
     changed = changed_machine(folder, before, config)
     if changed:
         texts = ", ".join(f"{key}={now} (before: {was})" for key, (was, now) in changed.items())
-        print(f"{folder} resumes with {texts}")
+        say(f"{folder} resumes with {texts}")
     now = dict(config) | {name: before[name] for name in ("folder", "run_id") if name in before}
     if now != before:
         with atomic_write(folder / CONFIG, overwrite=True) as temporary:

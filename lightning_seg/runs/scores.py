@@ -1,14 +1,13 @@
 """The table of scores that ends a training or an evaluation."""
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
-from lightning_seg.files import atomic_write
+from lightning_seg.csv_files import write_csv
+from lightning_seg.text import plain_console, printable
 
 # Shares, which are printed in percent; whatever else a module logs is printed as it is.
 _TITLES = {"iou": "IoU, %", "dice": "Dice, %", "accuracy": "accuracy, %"}
@@ -36,31 +35,25 @@ def print_scores(scores: Mapping[str, float], stage: str, class_names: Sequence[
         class_names: rows of the table.
     """
     kinds = class_kinds(scores, stage, class_names)
-    console = Console()
+    console = plain_console()
     if kinds:
         table = Table(title=f"{stage} scores")
         table.add_column("class")
         for kind in kinds:
-            table.add_column(_TITLES.get(kind, kind), justify="right")
+            table.add_column(_TITLES.get(kind, printable(kind)), justify="right")
         for name, *values in score_rows(scores, stage, class_names):
             if name == "mean":
                 table.add_section()
-            table.add_row(name, *(_text(kind, value) for kind, value in zip(kinds, values, strict=True)))
+            table.add_row(printable(name), *(_text(kind, value) for kind, value in zip(kinds, values, strict=True)))
         console.print(table)
     others = [name for name in overall_names(scores, stage) if name not in kinds]
-    texts = [f"{_TITLES.get(name, name)} {_text(name, scores[f'{stage}/{name}'])}" for name in others]
-    console.print(", ".join(texts) or f"no scores of {stage} were logged", highlight=False)
+    texts = [f"{_TITLES.get(name, printable(name))} {_text(name, scores[f'{stage}/{name}'])}" for name in others]
+    console.print(", ".join(texts) or f"no scores of {stage} were logged")
 
 
 def write_scores(path: Path, scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> None:
     """Writes the table as CSV with the columns class, iou, dice, or whatever was logged, at full precision."""
-    with (
-        atomic_write(path, overwrite=True) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["class", *_columns(scores, stage, class_names)])
-        writer.writerows(score_rows(scores, stage, class_names))
+    write_csv(path, [("class", *_columns(scores, stage, class_names)), *score_rows(scores, stage, class_names)])
 
 
 def class_kinds(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> list[str]:

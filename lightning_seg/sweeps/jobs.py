@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lightning_seg.launch.errors import JobError, one_line
 from lightning_seg.launch.processes import ProcessError, end_with
 from lightning_seg.runs.contents import read_result
+from lightning_seg.text import say_lines
 
 Status = Literal["unfinished", "finished before", "finished", "pruned", "failed"]
 
@@ -69,7 +70,7 @@ class SweptTask:
         except Exception as error:
             line = one_line(error)
             if line is None:
-                print(error if isinstance(error, ProcessError) else traceback.format_exc(), file=sys.stderr)
+                say_lines(str(error) if isinstance(error, ProcessError) else traceback.format_exc(), error=True)
                 line = _last_line(error)
             raise JobError(line) from None
 
@@ -118,7 +119,7 @@ def launch(launcher: Launcher, jobs: Sequence[Job], first: int) -> None:
     except Exception as failure:  # of the launcher itself: a worker was killed, a scheduler is not there
         error = one_line(failure) or _last_line(failure)
         if one_line(failure) is None:
-            traceback.print_exception(failure)
+            say_lines("".join(traceback.format_exception(failure)), error=True)
     for job, returned in zip(jobs, returns, strict=False):
         value = returned._return_value  # `return_value` would raise it
         if returned.status == JobStatus.COMPLETED:

@@ -27,6 +27,7 @@ from lightning_seg.sweeps.jobs import (
     run_overrides,
 )
 from lightning_seg.sweeps.table import show_jobs
+from lightning_seg.text import say
 
 if TYPE_CHECKING:
     import optuna
@@ -120,7 +121,7 @@ class SearchSweeper(Sweeper):
             show_jobs([jobs[number] for number in sorted(jobs)], self.config.monitor, self.path)
         best = max(self._finished(jobs), default=None, key=lambda job: (job.value or 0) * self._sign)
         if best is not None:
-            print(f"best: {self.config.monitor}={best.value:.4f} in {best.folder}")
+            say(f"best: {self.config.monitor}={best.value:.4f} in {best.folder}")
         report_failures([job for number, job in jobs.items() if self._is_new(number, trials)], self.path.name)
         return list(jobs.values())
 

@@ -1,19 +1,19 @@
 """The table that ends a sweep, on the screen and as a CSV file."""
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from lightning_seg.files import atomic_write
+from lightning_seg.csv_files import read_csv, write_csv
 from lightning_seg.runs.contents import read_result
 from lightning_seg.runs.scores import overall_names
 from lightning_seg.sweeps.jobs import Job
+from lightning_seg.text import plain_console, printable, say
 
 _FIRST = ["run", "status"]
 _STYLES = {"failed": "red", "unfinished": "yellow", "pruned": "dim", "finished before": "dim"}
@@ -35,12 +35,9 @@ def show_jobs(jobs: Sequence[Job], monitor: str, sweep: Path) -> None:
     columns = [*dict.fromkeys([*_FIRST, *choices, monitor, *tests]), "seconds", "error"]
     rows = [_row(job, result, monitor) for job, result in zip(jobs, results, strict=True)]
     path = _own(sweep)
-    with atomic_write(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(path, [columns, *([row.get(column, "") for column in columns] for row in rows)])
     _print(rows, [name for name in columns if name != "run"], sweep.name)
-    print(f"the runs are in {sweep.parent}, this table is {path}")
+    say(f"the runs are in {sweep.parent}, this table is {path}")
 
 
 def _row(job: Job, result: Mapping[str, Any] | None, monitor: str) -> dict[str, Any]:
@@ -57,17 +54,19 @@ def _test_scores(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], name: str) -> None:
-    table = Table(title=name)
+    table = Table(title=printable(name))
     shown = [column for column in columns if any(row.get(column, "") != "" for row in rows)]
     for column in shown:
         scores = column == "seconds" or column.split("/")[0] in ("val", "test")
-        table.add_column(column, justify="right" if scores else "left", overflow="fold", no_wrap=column == "status")
+        table.add_column(
+            printable(column), justify="right" if scores else "left", overflow="fold", no_wrap=column == "status"
+        )
     for row in rows:
         table.add_row(
-            *(_text(column, row.get(column, _missing(column, row))) for column in shown),
+            *(printable(_text(column, row.get(column, _missing(column, row)))) for column in shown),
             style=_STYLES.get(row["status"]),
         )
-    console = Console(markup=False)
+    console = plain_console()
     if not console.is_terminal:
         console.width = 200  # a file has no edge
     console.print(table)
@@ -90,7 +89,7 @@ def _own(sweep: Path) -> Path:
         path = sweep.with_name(f"{sweep.name}.csv" if number == 1 else f"{sweep.name}-{number}.csv")
         if not path.exists():
             return path
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            if next(csv.reader(file), [])[: len(_FIRST)] == _FIRST:
+        with suppress(OSError, ValueError):  # a file of another origin
+            if read_csv(path)[0][: len(_FIRST)] == _FIRST:
                 return path
     raise AssertionError

@@ -1,0 +1,50 @@
+"""Names are text: what a terminal gets to see of class names, file names and messages that hold them.
+
+Everything that the package prints or logs goes through here, so that a name can neither move the cursor, color the
+screen, begin a line of its own, nor vanish because it looks like markup.
+"""
+
+import logging
+import sys
+
+from rich.console import Console
+
+
+def printable(text: object) -> str:
+    """A text on one line, with an escape (`\\n`, `\\x1b`, `\\u202e`) for each character that is not to be seen.
+
+    These are control characters, line ends, marks that change the direction of writing, and the bytes of a file name
+    that is no UTF-8.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in str(text)
+    )
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Prints one line, to stderr if it is about an error."""
+    print(printable(text), file=sys.stderr if error else sys.stdout, flush=error)
+
+
+def say_lines(text: str, *, error: bool = False) -> None:
+    """Prints a text of several lines, such as a traceback."""
+    for line in text.splitlines():
+        say(line, error=error)
+
+
+def plain_console() -> Console:
+    """A console for tables that takes neither `[markup]` nor `:emoji:`; their cells are to be `printable`."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def text_logger(name: str) -> logging.Logger:
+    """A logger each of whose messages is one printable line."""
+    logger = logging.getLogger(name)
+    logger.addFilter(_as_text)
+    return logger
+
+
+def _as_text(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), None
+    return True

@@ -1,6 +1,7 @@
 """What holds for every loss, whatever its formula."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import NamedTuple
 
 import pytest
@@ -30,6 +31,7 @@ from lightning_seg.losses import (
     TopKCrossEntropyLoss,
     TverskyLoss,
 )
+from lightning_seg.losses.region.region_loss import RegionLoss
 
 WEIGHTS = [1.0, 0.5, 2.0, 3.0]
 
@@ -132,12 +134,16 @@ every_loss = rows()
 
 
 def batch(task: str, ignore_index: int | None = None, dtype=torch.float64, seed=0) -> tuple[Tensor, Tensor]:
-    """Logits and labels of two images, with void pixels if `ignore_index` is given."""
+    """Logits and labels of two images, the second without the last class; some void if `ignore_index` is given."""
     generator = torch.Generator().manual_seed(seed)
     channels = 1 if task == "binary" else 4
     logits = 2 * torch.randn(2, channels, 6, 5, generator=generator, dtype=dtype)
     shape = (2, 6, 5) if task == "multiclass" else logits.shape
     target = torch.randint(0, 4 if task == "multiclass" else 2, shape, generator=generator)
+    if task == "multiclass":
+        target[1] = target[1].clamp(max=2)
+    elif task == "multilabel":
+        target[1, -1] = 0
     if ignore_index is not None:
         target[torch.rand(shape, generator=generator) < 0.3] = ignore_index
     return logits, target
@@ -146,6 +152,12 @@ def batch(task: str, ignore_index: int | None = None, dtype=torch.float64, seed=
 def void_of(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor:
     void = target == ignore_index
     return void.unsqueeze(1).expand_as(logits) if void.ndim < logits.ndim else void
+
+
+def perfect_logits(task: str, target: Tensor) -> Tensor:
+    if task == "multiclass":
+        return torch.stack([target == label for label in range(4)], 1).double() * 100
+    return target.double() * 200 - 100
 
 
 def value_and_gradient(loss: nn.Module, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,18 +185,18 @@ def test_every_loss_is_built_with_its_defaults_and_steps(name):
 
 
 @every_loss
-@pytest.mark.parametrize("ignore_index", [255, -1, 11, 1])
-def test_void_pixels_never_change_value_or_gradient_whatever_logits_hold_there(case, task, ignore_index):
-    loss = case.make(task=task, ignore_index=ignore_index, **case.options)
-    logits, target = batch(task, ignore_index)
-    void = void_of(target, logits, ignore_index)
-    value, gradient = value_and_gradient(loss, logits, target)
-    assert value.isfinite()
-    assert gradient[void].eq(0).all()
-    for filling in (50.0, -50.0, float("inf"), float("nan")):
-        other_value, other_gradient = value_and_gradient(loss, logits.masked_fill(void, filling), target)
-        assert torch.equal(other_value, value)
-        assert torch.equal(other_gradient, gradient)
+def test_void_pixels_never_change_value_or_gradient_whatever_logits_hold_there(case, task):
+    for ignore_index in (255, -1, 11, 1):
+        loss = case.make(task=task, ignore_index=ignore_index, **case.options)
+        logits, target = batch(task, ignore_index)
+        void = void_of(target, logits, ignore_index)
+        value, gradient = value_and_gradient(loss, logits, target)
+        assert value.isfinite()
+        assert gradient[void].eq(0).all()
+        for filling in (50.0, -50.0, float("inf"), float("nan")):
+            other_value, other_gradient = value_and_gradient(loss, logits.masked_fill(void, filling), target)
+            assert torch.equal(other_value, value), (ignore_index, filling)
+            assert torch.equal(other_gradient, gradient), (ignore_index, filling)
 
 
 @every_loss
@@ -224,28 +236,28 @@ def test_an_image_of_void_pixels_does_not_dilute_the_others(case, task):
 
 
 @every_loss
-@pytest.mark.parametrize("ignore_index", [None, 255])
-def test_inputs_are_bit_identical_afterwards(case, task, ignore_index):
-    logits, target = batch(task, ignore_index)
-    logits_before, target_before = logits.clone(), target.clone()
-    value_and_gradient(case.make(task=task, ignore_index=ignore_index, **case.options), logits, target)
-    assert torch.equal(logits, logits_before)
-    assert torch.equal(target, target_before)
+def test_inputs_are_bit_identical_afterwards(case, task):
+    for ignore_index in (None, 255):
+        logits, target = batch(task, ignore_index)
+        logits_before, target_before = logits.clone(), target.clone()
+        value_and_gradient(case.make(task=task, ignore_index=ignore_index, **case.options), logits, target)
+        assert torch.equal(logits, logits_before)
+        assert torch.equal(target, target_before)
 
 
 @every_loss
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("autocast", [False, True])
-def test_half_precision_logits_of_50_are_computed_in_float32(case, task, dtype, autocast):
+def test_half_precision_logits_of_50_are_computed_in_float32(case, task):
     loss = case.make(task=task, ignore_index=255, **case.options)
     logits, target = batch(task, 255, dtype=torch.float32)
-    logits = (logits.sign() * 50).to(dtype)
-    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
-        value, gradient = value_and_gradient(loss, logits, target)
-    assert value.dtype == torch.float32
-    torch.testing.assert_close(value, loss(logits.float(), target), rtol=0, atol=0)
-    assert value.isfinite()
-    assert gradient.isfinite().all()
+    for wide in (logits.sign() * 50, perfect_logits(task, target).float() / 2):
+        expected = loss(wide, target)
+        for dtype, autocast in product((torch.float16, torch.bfloat16), (False, True)):
+            with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+                value, gradient = value_and_gradient(loss, wide.to(dtype), target)
+            assert value.dtype == torch.float32
+            torch.testing.assert_close(value, expected, rtol=0, atol=0)
+            assert value.isfinite()
+            assert gradient.isfinite().all()
 
 
 @every_loss
@@ -270,16 +282,16 @@ def test_more_dimensions_of_one_pixel_change_nothing(case, task):
 
 
 @rows(lambda case: not case.reads_neighbors)
-@pytest.mark.parametrize("spatial", [(30,), (3, 2, 5), (1, 30, 1, 1)])
-def test_any_number_of_spatial_dimensions_gives_the_same(case, task, spatial):
+def test_any_number_of_spatial_dimensions_gives_the_same(case, task):
     loss = case.make(task=task, ignore_index=255, **case.options)
     logits, target = batch(task, 255)
     expected, gradient = value_and_gradient(loss, logits, target)
-    value, other = value_and_gradient(
-        loss, logits.reshape(*logits.shape[:2], *spatial), target.reshape(*target.shape[:-2], *spatial)
-    )
-    torch.testing.assert_close(value, expected)
-    torch.testing.assert_close(other.reshape(gradient.shape), gradient)
+    for spatial in ((30,), (3, 2, 5), (1, 30, 1, 1)):
+        value, other = value_and_gradient(
+            loss, logits.reshape(*logits.shape[:2], *spatial), target.reshape(*target.shape[:-2], *spatial)
+        )
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(other.reshape(gradient.shape), gradient)
 
 
 @every_loss
@@ -316,13 +328,14 @@ def test_soft_targets_are_refused_where_they_have_no_meaning(case, task):
 
 
 @every_loss
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16])
-def test_labels_of_any_integer_type_give_the_same(case, task, dtype):
+def test_labels_of_any_integer_type_give_the_same(case, task):
     logits, target = batch(task)
-    if dtype == torch.bool:
-        target = target.clamp(max=1)
     loss = case.make(task=task, ignore_index=-1, **case.options)
-    assert torch.equal(loss(logits, target.to(dtype)), loss(logits, target))
+    expected = loss(logits, target)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16):
+        assert torch.equal(loss(logits, target.to(dtype)), expected), dtype
+    target = target.clamp(max=1)
+    assert torch.equal(loss(logits, target.bool()), loss(logits, target))
 
 
 @every_loss
@@ -359,12 +372,13 @@ def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_something(case, task
         pytest.skip("label smoothing wants no perfect prediction")
     loss = case.make(task=task, ignore_index=255, **case.options)
     _, target = batch(task, 255)
-    if task == "multiclass":
-        perfect = torch.stack([target == label for label in range(4)], 1).double() * 100
-    else:
-        perfect = target.double() * 200 - 100
-    assert loss(perfect, target) < 1e-12
+    perfect = perfect_logits(task, target)
+    value, gradient = value_and_gradient(loss, perfect, target)
+    assert value < 1e-12
     assert loss(-perfect, target) > 0.1
+    if isinstance(loss, RegionLoss):
+        assert value >= 0
+        assert gradient.abs().max() < 1e-8
 
 
 @every_loss
@@ -398,6 +412,7 @@ def test_per_image_a_batch_is_the_mean_of_its_images(case):
         single = torch.stack([loss(logits[i : i + 1], target[i : i + 1]) for i in range(3)])
         torch.testing.assert_close(loss(logits, target), single.mean())
         of_the_batch = case.make(task=task, ignore_index=255, **case.options | {"per_image": False})
+        torch.testing.assert_close(of_the_batch(logits[:1], target[:1]), single[0])
         assert not torch.isclose(of_the_batch(logits, target), single.mean())
 
 

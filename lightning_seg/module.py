@@ -17,7 +17,7 @@ from lightning_seg.backbones import find_encoder, logits_at_size
 from lightning_seg.data.evaluation_order import UnpaddedImages
 from lightning_seg.inference.symmetric import symmetric_logits
 from lightning_seg.inference.tiling import check_tiling, tiled_logits
-from lightning_seg.losses import CompoundLoss
+from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.engine.interface import ClassSums
 from lightning_seg.metrics import PixelMean, segmentation_metrics
@@ -30,7 +30,7 @@ class SegmentationModule(lightning.LightningModule):
     """Trains, evaluates and applies a segmentation network.
 
     A batch is a mapping with `image` and `mask`, or a pair of them; as a mapping it may also have `distances`, what the
-    loss's `target_distances` gives for the mask; a loss that needs none ignores it. It logs `<stage>/loss`,
+    loss's `target_distances` gives for the mask, which the target then carries. It logs `<stage>/loss`,
     `<stage>/iou`, `<stage>/dice`, `<stage>/accuracy`, `<stage>/iou/<class>` and `<stage>/dice/<class>` once an epoch,
     for the stages `train`, `val` and `test`. In evaluation every image counts once, on any number of processes, and the
     loss is that of all valid pixels of the data set as one batch, whatever the batch size. This holds for losses that
@@ -135,7 +135,8 @@ class SegmentationModule(lightning.LightningModule):
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Image and mask of a batch. Called first in every training, validation and test step."""
         if isinstance(batch, Mapping) and "image" in batch and "mask" in batch:
-            return batch["image"], batch["mask"]
+            mask = with_distances(batch["mask"], batch["distances"]) if "distances" in batch else batch["mask"]
+            return batch["image"], mask
         if isinstance(batch, Sequence) and len(batch) == 2:
             return batch[0], batch[1]
         found = f"the keys {sorted(batch)}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
@@ -165,7 +166,7 @@ class SegmentationModule(lightning.LightningModule):
             )
         return logits
 
-    def compute_loss(self, logits: Tensor, target: Tensor, distances: Tensor | None = None) -> Tensor:
+    def compute_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The scalar that is minimized. Called in every training step, and in every step of an evaluation whose loss is
         not a function of sums over pixels, or where it is overridden.
 
@@ -174,9 +175,8 @@ class SegmentationModule(lightning.LightningModule):
         Args:
             logits: `(N, num_classes, *spatial)`.
             target: the mask.
-            distances: of a batch that has them, given only where the loss needs them, as `BoundaryLoss` does.
         """
-        loss: Tensor = self.loss(logits, target) if distances is None else self.loss(logits, target, distances)
+        loss: Tensor = self.loss(logits, target)
         return loss
 
     def set_epoch(self, epoch: int) -> None:
@@ -263,7 +263,7 @@ class SegmentationModule(lightning.LightningModule):
         compounds = self._compound_losses()
         for _, compound in compounds:
             compound.forget_values()
-        loss = self.compute_loss(logits, mask, *self._distances(batch))
+        loss = self.compute_loss(logits, mask)
         values = {
             "/".join(["train/loss", *path, term]): value
             for path, compound in compounds
@@ -321,12 +321,6 @@ class SegmentationModule(lightning.LightningModule):
             batch = batch[0]
         return self.predict_labels(self.predict_logits(batch))
 
-    def _distances(self, batch: Any) -> tuple[Tensor, ...]:
-        """The batch's `distances` if the loss needs them, else nothing: a `compute_loss` may take two arguments."""
-        if isinstance(batch, Mapping) and "distances" in batch and getattr(self.loss, "reads_distances", False):
-            return (batch["distances"],)
-        return ()
-
     def _compound_losses(self) -> list[tuple[tuple[str, ...], CompoundLoss]]:
         """The compound losses, in `loss` and beside it, with what their values are called; none of the backbone's."""
         return [
@@ -363,8 +357,7 @@ class SegmentationModule(lightning.LightningModule):
             return
         if sums is None:
             valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
-            distances = (values[:new] for values in self._distances(batch))
-            self.loss_mean.update(self.compute_loss(logits, mask, *distances), valid)
+            self.loss_mean.update(self.compute_loss(logits, mask), valid)
         self._metrics(stage).update(logits, mask)
 
     def _summed(self, logits: Tensor, mask: Tensor) -> ClassSums | None:

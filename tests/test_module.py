@@ -200,6 +200,21 @@ def test_a_loss_that_needs_no_distances_ignores_those_of_a_batch(loss):
     assert evaluated_and_trained(maps, loss) == evaluated_and_trained(rows, loss)
 
 
+def test_a_compute_loss_of_ones_own_is_given_the_target_with_its_distances():
+    class Doubled(SegmentationModule):
+        def compute_loss(self, logits, target):
+            return 2 * super().compute_loss(logits, target)
+
+    row, loss = images(1)[0], BoundaryLoss(ignore_index=VOID)
+    batch = {name: value[None] for name, value in row.items() if name != "name"}
+    maps = 3 * loss.target_distances(batch["mask"], 3)
+    module = Doubled(Network(), loss, num_classes=3, ignore_index=VOID)
+    image, target = module.unpack({**batch, "distances": maps})
+    logits = module(image)
+    assert torch.equal(target, batch["mask"])
+    torch.testing.assert_close(module.compute_loss(logits, target), 6 * loss(logits, batch["mask"]))
+
+
 def test_distances_of_another_shape_are_refused():
     rows = [{**row, "distances": torch.zeros(6, 8)} for row in images(2)]
     with pytest.raises(ValueError, match=r"^distances are .*of shape \(2, 6, 8\).*of shape \(2, 3, 6, 8\)\.$"):
@@ -550,6 +565,14 @@ def test_a_rank_scores_its_own_images_alone():
     sampler = DistributedSampler(rows, 2, 1, shuffle=False)
     padded = trainer().validate(module, DataLoader(rows, batch_size=2, sampler=sampler), verbose=False)
     assert padded == trainer().validate(module, DataLoader([rows[1], rows[3]], batch_size=2), verbose=False)
+
+
+def test_distances_of_repeated_images_are_left_out_with_them():
+    rows, loss = images(5), BoundaryLoss(ignore_index=VOID)
+    maps = [{**row, "distances": 2 * loss.target_distances(row["mask"][None], 3)[0]} for row in rows]
+    module, sampler = build(loss=loss), DistributedSampler(rows, 2, 1, shuffle=False)
+    padded = trainer().validate(module, DataLoader(maps, batch_size=3, sampler=sampler), verbose=False)
+    assert padded == trainer().validate(module, DataLoader([maps[1], maps[3]], batch_size=2), verbose=False)
 
 
 # ---- the loss of an evaluation

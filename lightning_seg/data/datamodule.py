@@ -1,8 +1,7 @@
 """What all data modules share: the classes, the loaders, and the checks of both."""
 
 from collections.abc import Callable, Sequence
-from copy import copy, deepcopy
-from functools import partial
+from copy import copy
 from typing import Any, NotRequired, TypedDict
 
 import lightning
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from lightning_seg.data.class_weights import ESTIMATES
+from lightning_seg.data.distances import with_distances_for
 from lightning_seg.data.few_labels import FewImages
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
@@ -26,13 +26,15 @@ class Sample(TypedDict):
     """An image, its mask and its name.
 
     `image`: float32 `(3, H, W)` in [0, 1]; `mask`: int64 `(H, W)`; in a batch both begin with N and `name` is a list.
-    `unlabeled`: of a training sample, other images, where `unlabeled_per_image` asks for them.
+    `unlabeled`: of a training sample, other images, where `unlabeled_per_image` asks for them. `distances`: where
+    `distances` asks for them, float32 `(num_classes, H, W)`.
     """
 
     image: Tensor
     mask: Tensor
     name: str
     unlabeled: NotRequired[list[Tensor]]
+    distances: NotRequired[Tensor]
 
 
 Augment = Callable[[Any], Any]
@@ -131,18 +133,19 @@ class SegmentationDataModule(lightning.LightningDataModule):
         """Shuffled and augmented batches; a last, smaller one is left out unless it is the only one."""
         labeled = ready(self.train_set, "fit")
         trainer = self.trainer
-        dataset = FewImages(
+        dataset: Dataset[Any] = FewImages(
             labeled,
             repeats=self.train_repeats,
             unlabeled=labeled if self.unlabeled_set is None else self.unlabeled_set,
             per_image=self.unlabeled_per_image if self._reads_unlabeled() else 0,
         )
+        dataset = self._with_distances(dataset)
         processes, rank, seed = 1, 0, torch.initial_seed()
         if trainer is not None:
             processes, rank, seed = trainer.world_size, trainer.global_rank, trainer.strategy.broadcast(seed)
         order = TrainingOrder(dataset, num_replicas=processes, rank=rank, seed=seed)
         order.skip = lambda: self._batches_done(order) * self.batch_size
-        images = len(dataset) // processes
+        images = len(dataset) // processes  # type: ignore[arg-type]
         return TrainingLoader(
             SeededSamples(dataset, seed),
             self.batch_size,
@@ -153,11 +156,11 @@ class SegmentationDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Validation images in their order."""
-        return DataLoader(ready(self.val_set, "validate"), self.eval_batch_size, **self._loading())
+        return self._evaluation_loader(ready(self.val_set, "validate"))
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Test images in their order."""
-        return DataLoader(ready(self.test_set, "test"), self.eval_batch_size, **self._loading())
+        return self._evaluation_loader(ready(self.test_set, "test"))
 
     def count_training_pixels(self) -> Tensor:
         """Pixels of each mask value in each training image, int64 `(images, values)`, not augmented, without void.
@@ -207,24 +210,24 @@ class SegmentationDataModule(lightning.LightningDataModule):
             log.warning("%s is in no training mask and has class weight 0.", name)
         return weights
 
+    def _evaluation_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
+        return DataLoader(self._with_distances(dataset), self.eval_batch_size, **self._loading())
+
+    def _with_distances(self, dataset: Dataset[Any]) -> Dataset[Any]:
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        loss = getattr(module, "loss", None)
+        return with_distances_for(dataset, loss, self.num_classes) if self.distances else dataset
+
     def _loading(self) -> dict[str, Any]:
         """The arguments that all loaders share."""
         return {
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            "collate_fn": self._collate(),
+            "collate_fn": collate,
             # Its own, so that an iteration draws nothing from the random numbers of the training.
             "generator": torch.Generator(),
         }
-
-    def _collate(self) -> Callable[[Sequence[Sample]], dict[str, Any]]:
-        module = self.trainer.lightning_module if self.trainer is not None else None
-        loss: Any = getattr(module, "loss", None)
-        if not self.distances or not getattr(loss, "reads_distances", False):
-            return collate
-        # A copy, because that of the module may be on a GPU, which no other process should touch.
-        return partial(collate_with_distances, loss=deepcopy(loss).cpu(), num_classes=self.num_classes)
 
     def _reads_unlabeled(self) -> bool:
         module = self.trainer.lightning_module if self.trainer is not None else None
@@ -290,13 +293,9 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         "mask": torch.stack([sample["mask"] for sample in samples]),
         "name": [sample["name"] for sample in samples],
     }
+    if "distances" in samples[0]:
+        batch["distances"] = torch.stack([sample["distances"] for sample in samples])
     return {**batch, "unlabeled": torch.stack(unlabeled)} if unlabeled else batch
-
-
-def collate_with_distances(samples: Sequence[Sample], loss: Any, num_classes: int) -> dict[str, Any]:
-    """A batch as of `collate`, with what the loss's `target_distances` gives for its masks as `distances`."""
-    batch = collate(samples)
-    return {**batch, "distances": loss.target_distances(batch["mask"], num_classes)}
 
 
 def augmented(sample: Sample, augment: Augment | None) -> Sample:

@@ -6,6 +6,7 @@ All are called as `loss(logits, target)` and share the meaning of their argument
 from lightning_seg.losses.boundary.boundary import BoundaryLoss
 from lightning_seg.losses.boundary.cldice import SoftClDiceLoss
 from lightning_seg.losses.boundary.hausdorff import HausdorffDistanceLoss
+from lightning_seg.losses.boundary.target import with_distances
 from lightning_seg.losses.compound.compound import CompoundLoss, CrossEntropyDiceLoss
 from lightning_seg.losses.compound.deep_supervision import DeepSupervisionLoss
 from lightning_seg.losses.compound.weight_schedule import LinearWeight
@@ -47,4 +48,5 @@ __all__ = [
     "SoftClDiceLoss",
     "TopKCrossEntropyLoss",
     "TverskyLoss",
+    "with_distances",
 ]

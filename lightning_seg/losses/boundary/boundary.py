@@ -30,7 +30,7 @@ class BoundaryLoss(DistanceLoss):
     Cost: two distance transforms on the CPU for each image and class that is present, about 25 ms on one core at
     512 × 512 and 200 ms at 96 × 96 × 96, spread over torch.get_num_threads() threads; where that is too slow, leave out
     the background by `classes`, or let the processes that load the images compute them (`distances=True` of the data
-    module), or any other by `target_distances`, which the call takes as a third argument.
+    module), or any other by `target_distances`, and call it with a target that carries them, see `with_distances`.
 
     Args:
         spacing: the distance of neighbors in each spatial dimension, for voxels that are not cubes; None is 1 in all.

@@ -4,9 +4,10 @@ from abc import abstractmethod
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_seg.losses.boundary.distance_maps import checked_spacing, signed_distance
+from lightning_seg.losses.boundary.target import distances_of, from_third_argument
 from lightning_seg.losses.engine.pixels import Pixels
 from lightning_seg.losses.engine.reduction import mean_over_classes, ratio, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
@@ -29,8 +30,6 @@ class DistanceLoss(Loss):
     Raises:
         ValueError: spacing is not a list of positive numbers, or as `Loss` says.
     """
-
-    reads_distances = True
 
     def __init__(
         self,
@@ -58,21 +57,20 @@ class DistanceLoss(Loss):
 
         Args:
             logits: (N, C, *spatial).
-            target: labels.
-            distances: what `target_distances` gave for this target, if it was computed before: (N, C, *spatial), in
-                any floating point dtype; whatever it holds at void pixels changes nothing.
+            target: labels, which may carry what `target_distances` gave for them, see `with_distances`.
+            distances: deprecated; a target carries them, see `with_distances`.
         """
-        statistics = self.read(logits, target)
-        with torch.autocast(logits.device.type, enabled=False):
-            return self.from_statistics(statistics, distances)
+        if distances is not None:
+            target = from_third_argument(target, distances)
+        return super().forward(logits, target)
 
     def target_distances(self, target: Tensor, num_classes: int) -> Tensor:
         """The signed distances φ of the target's classes, by `signed_distance`, to be computed once and kept.
 
         They depend on the target and on the loss's spacing, classes, task and ignore_index, and on nothing else, so
         that the processes of a data loader may compute them while the device trains, after augmentation: a data module
-        of this package does with `distances=True`, and any other puts them into the batch as `distances`, which
-        `SegmentationModule` hands on. Without it, call loss(logits, target, distances).
+        of this package does with `distances=True`, and any other puts them into the batch as `distances`, from where
+        `SegmentationModule.unpack` takes them. Without it, call `loss(logits, with_distances(target, distances))`.
 
         Args:
             target: labels as the loss takes them, with the first dimension N.
@@ -88,14 +86,15 @@ class DistanceLoss(Loss):
         distances = self.distances_of(target_mask(statistics.pixels), self._scope(statistics, counted), statistics)
         return distances.reshape(*distances.shape[:2], *statistics.pixels.spatial)
 
-    def from_statistics(self, statistics: Statistics, distances: Tensor | None = None) -> Tensor:
+    def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
         counted, valid_count = self._counted(statistics)
         mask, scope = target_mask(statistics.pixels), self._scope(statistics, counted)
-        if distances is None:
+        carried = distances_of(statistics.pixels.target)
+        if carried is None:
             distances = self.distances_of(mask, scope, statistics)
         else:
-            distances = self._checked(distances, statistics)
+            distances = self._checked(carried, statistics)
         costs = torch.where(scope, self.costs(statistics, mask, scope, distances), 0)
         sums = self._over_group(costs.sum(-1, dtype=statistics.sum_dtype))
         weights = self.weights_for(statistics)
@@ -142,6 +141,21 @@ class DistanceLoss(Loss):
                 f"gives for this target and {expected[1]} classes: floating point of shape {expected}."
             )
         return distances.detach().reshape(probabilities.shape).to(probabilities)
+
+
+def shared_distance_loss(loss: nn.Module) -> DistanceLoss | None:
+    """The loss, of those within a loss, whose `target_distances` all of them can use; None if none reads distances.
+
+    Raises:
+        ValueError: they differ in spacing or in the list of classes that count.
+    """
+    readers = [part for part in loss.modules() if isinstance(part, DistanceLoss)]
+    # A dict, which keeps the order. Of absent classes there are no distances, so present classes are all.
+    read = {(term.spacing, term.classes if isinstance(term.classes, tuple) else "all"): None for term in readers}
+    if len(read) > 1:
+        listed = " and ".join(f"spacing={spacing}, classes={classes}" for spacing, classes in read)
+        raise ValueError(f"the terms read different distances ({listed}): let them agree, or each find its own.")
+    return readers[0] if readers else None
 
 
 def target_mask(pixels: Pixels) -> Tensor:

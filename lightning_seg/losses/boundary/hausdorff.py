@@ -37,7 +37,8 @@ class HausdorffDistanceLoss(DistanceLoss):
     Cost: four distance transforms on the CPU for each image and class that is present and predicted, about 55 ms on one
     core at 512 × 512 and 400 ms at 96 × 96 × 96, spread over torch.get_num_threads() threads. Those of the target, the
     half, may come from the processes that load the images (`distances=True` of the data module), or from
-    `target_distances` as a third argument of the call; those of the prediction change with every step.
+    `target_distances` with a target that carries them, see `with_distances`; those of the prediction change with every
+    step.
 
     Args:
         alpha: α > 0.

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_seg.losses.boundary.distance_loss import DistanceLoss
+from lightning_seg.losses.boundary.distance_loss import shared_distance_loss
+from lightning_seg.losses.boundary.target import from_third_argument
 from lightning_seg.losses.compound.weight_schedule import WeightSchedule
 from lightning_seg.losses.engine.interface import ClassSums, Requirements
 from lightning_seg.losses.loss import Classes, Loss, checked_weights, not_negative
@@ -21,8 +22,7 @@ class CompoundLoss(nn.Module):
     """Σ_k weight_k · term_k(logits, target).
 
     The terms of this package share one look at the logits. Any other module that is called with logits and target may
-    be a term too. Terms must agree on `task` and `ignore_index`, where they have them. Distances of the target that
-    were computed before, a third argument, are given to the terms that read them, as boundary loss does.
+    be a term too. Terms must agree on `task` and `ignore_index`, where they have them.
 
     A weight may follow a schedule over epochs, which `set_epoch` moves on; `SegmentationModule` calls it. The attribute
     `weights` holds the numbers in force, in training and in evaluation; those without a schedule may be changed at any
@@ -66,14 +66,11 @@ class CompoundLoss(nn.Module):
         Args:
             logits: as the terms take them.
             target: as the terms take it.
-            distances: what `target_distances` gave for this target; the terms that read distances get it.
-
-        Raises:
-            ValueError: there are distances and no term reads them, or they do not fit.
+            distances: deprecated; a target carries them, see `with_distances`.
         """
-        if distances is not None and not self.reads_distances:
-            raise ValueError(f"no term of {sorted(self.terms)} uses distances, but got some; leave them out.")
-        values = self._term_values(logits, target, distances)
+        if distances is not None:
+            target = from_third_argument(target, distances)
+        values = self._term_values(logits, target)
         self.last_values = {name: value.detach() for name, value in values.items()}
         # A weight of 0 leaves nothing out: DistributedDataParallel waits for the gradient of every parameter.
         first, *others = (self.weights[name] * value for name, value in values.items())
@@ -101,26 +98,16 @@ class CompoundLoss(nn.Module):
             if isinstance(part, CompoundLoss):
                 part.last_values = {}
 
-    @property
-    def reads_distances(self) -> bool:
-        """Whether a term takes distances of the target, here or in a compound within this."""
-        return bool(self._distance_losses())
-
     def target_distances(self, target: Tensor, num_classes: int) -> Tensor:
         """The distances that the terms read, to be computed once and kept; see `DistanceLoss.target_distances`.
 
         Raises:
             ValueError: no term reads distances, or terms differ in spacing or in the list of classes that count.
         """
-        readers = self._distance_losses()
-        if not readers:
+        term = shared_distance_loss(self)
+        if term is None:
             raise ValueError(f"no term of {sorted(self.terms)} reads distances.")
-        # A dict, which keeps the order. Of absent classes there are no distances, so present classes are all.
-        read = {(term.spacing, term.classes if isinstance(term.classes, tuple) else "all"): None for term in readers}
-        if len(read) > 1:
-            listed = " and ".join(f"spacing={spacing}, classes={classes}" for spacing, classes in read)
-            raise ValueError(f"the terms read different distances ({listed}): let them agree, or each find its own.")
-        return readers[0].target_distances(target, num_classes)
+        return term.target_distances(target, num_classes)
 
     @property
     def of_sums(self) -> bool:
@@ -161,30 +148,17 @@ class CompoundLoss(nn.Module):
                 for name, schedule in compound.schedules.items():
                     compound.weights[name] = not_negative(schedule(epoch), f"weights[{name!r}]({epoch})")
 
-    def _term_values(self, logits: Tensor, target: Tensor, distances: Tensor | None) -> dict[str, Tensor]:
+    def _term_values(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         own = {name: term for name, term in self.terms.items() if isinstance(term, Loss)}
-        given = {
-            name: (distances,) if isinstance(term, DistanceLoss | CompoundLoss) and term.reads_distances else ()
-            for name, term in self.terms.items()
-        }
-        values = {name: term(logits, target, *given[name]) for name, term in self.terms.items() if name not in own}
+        values = {name: term(logits, target) for name, term in self.terms.items() if name not in own}
         if own:
             # The term that refuses soft targets speaks for all.
             strictest = min(own.values(), key=lambda term: term.soft_targets)
             requires = reduce(or_, (term.requires for term in own.values()))
             statistics = strictest.read(logits, target, requires)
             with torch.autocast(logits.device.type, enabled=False):
-                values |= {name: term.from_statistics(statistics, *given[name]) for name, term in own.items()}
+                values |= {name: term.from_statistics(statistics) for name, term in own.items()}
         return {name: values[name] for name in self.terms}
-
-    def _distance_losses(self) -> list[DistanceLoss]:
-        found: list[DistanceLoss] = []
-        for term in self.terms.values():
-            if isinstance(term, CompoundLoss):
-                found += term._distance_losses()
-            elif isinstance(term, DistanceLoss):
-                found.append(term)
-        return found
 
     def _agreed(self, argument: str) -> Any:
         values = {name: getattr(term, argument) for name, term in self.terms.items() if hasattr(term, argument)}

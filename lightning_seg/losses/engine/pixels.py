@@ -21,6 +21,7 @@ class Pixels:
         ignore_index: the label of void pixels.
         map_shape: the shape in which a loss gives one number for each pixel.
         spatial: the spatial dimensions that S joins.
+        target: as given, in the shape that it came in.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Pixels:
         ignore_index: int | None,
         map_shape: tuple[int, ...],
         spatial: tuple[int, ...],
+        target: Tensor,
     ) -> None:
         self.task: Task = task
         self.raw_logits = raw_logits
@@ -38,6 +40,7 @@ class Pixels:
         self.ignore_index = ignore_index
         self.map_shape = map_shape
         self.spatial = spatial
+        self.target = target
 
     @property
     def num_classes(self) -> int:
@@ -109,7 +112,7 @@ def read_pixels(logits: Tensor, target: Tensor, task: Task, ignore_index: int | 
             wait, an assertion on the device stands for the latter. Labels are checked where they are first read.
     """
     _check_tensors(logits, target, soft_targets)
-    map_shape = tuple(target.shape)
+    given, map_shape = target, tuple(target.shape)
     if task == "binary":
         logits, target = _with_channel(logits, target)
     _check_shapes(logits, target, task)
@@ -126,6 +129,7 @@ def read_pixels(logits: Tensor, target: Tensor, task: Task, ignore_index: int | 
         ignore_index=ignore_index,
         map_shape=map_shape,
         spatial=spatial,
+        target=given,
     )
     if soft:
         _check_probabilities(pixels)

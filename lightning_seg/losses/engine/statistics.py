@@ -42,6 +42,7 @@ class Statistics:
             ignore_index=None,
             map_shape=(0,),
             spatial=(0,),
+            target=sums.error_counts.new_empty(0, 0),
         )
         statistics = cls(pixels, sums.requires)
         statistics.sums = sums

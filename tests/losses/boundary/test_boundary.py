@@ -3,7 +3,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from lightning_seg.losses import BoundaryLoss
+from lightning_seg.losses import BoundaryLoss, with_distances
 
 WEIGHTS = [1.0, 0.5, 2.0, 0.25]
 TASKS = ("multiclass", "multilabel", "binary")
@@ -150,7 +150,7 @@ def test_maps_computed_before_give_the_same(task):
     assert distances.dtype == torch.float32
     void = (target == 255).unsqueeze(1).expand_as(logits) if task == "multiclass" else target == 255
     for given in (distances, distances.masked_fill(void, float("nan"))):
-        value, other = value_and_gradient(loss, logits, target, given)
+        value, other = value_and_gradient(loss, logits, with_distances(target, given))
         torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
         torch.testing.assert_close(other, gradient, rtol=1e-6, atol=1e-9)
     one = torch.cat([loss.target_distances(target[i : i + 1], 4) for i in range(3)])
@@ -162,15 +162,17 @@ def test_maps_computed_before_are_used_and_nothing_is_computed(monkeypatch):
     logits, target = batch("binary")
     distances = loss.target_distances(target[:, 0], 1)
     monkeypatch.setattr("lightning_seg.losses.boundary.distance_loss.signed_distance", None)
-    torch.testing.assert_close(loss(logits, target, 3 * distances), 3 * loss(logits, target, distances[:, 0]))
+    torch.testing.assert_close(
+        loss(logits, with_distances(target, 3 * distances)), 3 * loss(logits, with_distances(target, distances[:, 0]))
+    )
 
 
 def test_maps_that_do_not_fit_are_refused():
     logits, target = batch("multiclass")
     with pytest.raises(ValueError, match=r"distances are torch.float32 of shape \(3, 6, 7\).*shape \(3, 4, 6, 7\)"):
-        BoundaryLoss()(logits, target, torch.zeros(3, 6, 7))
+        BoundaryLoss()(logits, with_distances(target, torch.zeros(3, 6, 7)))
     with pytest.raises(ValueError, match=r"distances are torch.int64"):
-        BoundaryLoss()(logits, target, torch.zeros(3, 4, 6, 7, dtype=torch.int64))
+        BoundaryLoss()(logits, with_distances(target, torch.zeros(3, 4, 6, 7, dtype=torch.int64)))
 
 
 def test_spacing_measures_in_its_unit():
@@ -196,7 +198,7 @@ def test_inputs_are_bit_identical_afterwards(task):
     loss = BoundaryLoss(task=task, ignore_index=255)
     distances = loss.target_distances(target, 4)
     distances_before = distances.clone()
-    value_and_gradient(loss, logits, target, distances)
+    value_and_gradient(loss, logits, with_distances(target, distances))
     assert torch.equal(logits, before)
     assert torch.equal(target, target_before)
     assert torch.equal(distances, distances_before)

@@ -4,7 +4,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from lightning_seg.losses import HausdorffDistanceLoss
+from lightning_seg.losses import HausdorffDistanceLoss, with_distances
 
 WEIGHTS = [1.0, 0.5, 2.0, 0.25]
 both = pytest.mark.parametrize("task", ["multiclass", "multilabel", "binary"])
@@ -134,7 +134,7 @@ def test_void_pixels_are_on_no_side_of_an_outline():
 def test_maps_of_the_target_computed_before_give_the_same(task):
     logits, target = batch(task, void=True)
     loss = HausdorffDistanceLoss(task=task, ignore_index=255, spacing=[2.0, 1.0])
-    value, gradient = value_and_gradient(loss, logits, target, loss.target_distances(target, 4))
+    value, gradient = value_and_gradient(loss, logits, with_distances(target, loss.target_distances(target, 4)))
     expected, expected_gradient = value_and_gradient(loss, logits, target)
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-9)

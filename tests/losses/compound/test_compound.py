@@ -14,6 +14,7 @@ from lightning_seg.losses import (
     HausdorffDistanceLoss,
     LovaszHingeLoss,
     LovaszSoftmaxLoss,
+    with_distances,
 )
 
 
@@ -136,7 +137,7 @@ class _Mine(nn.Module):
         return logits.square().mean()
 
 
-def with_distances(spacing=None):
+def of_distances(spacing=None):
     """A compound with two terms that read distances, one of them in a compound, and three that do not."""
     shared = {"ignore_index": 255}
     pair = CompoundLoss(
@@ -154,14 +155,14 @@ def with_distances(spacing=None):
 @pytest.mark.parametrize("spacing", [None, [2.0, 1.0]])
 def test_distances_computed_before_reach_the_terms_that_read_them_and_change_nothing(batch, spacing, monkeypatch):
     logits, target = batch
-    loss = with_distances(spacing)
+    loss = of_distances(spacing)
     (expected_gradient,) = torch.autograd.grad(expected := loss(logits.requires_grad_(), target), logits)
     expected_values = loss.last_values
     distances = loss.target_distances(target, 4)
     assert torch.equal(distances, loss.terms["hausdorff"].target_distances(target, 4))
     seen = []
     monkeypatch.setattr(BoundaryLoss, "distances_of", lambda *arguments: seen.append(arguments))
-    value = loss(logits, target, distances)
+    value = loss(logits, with_distances(target, distances))
     assert not seen  # no term computed its own
     (gradient,) = torch.autograd.grad(value, logits)
     # They are kept in float32.
@@ -169,7 +170,7 @@ def test_distances_computed_before_reach_the_terms_that_read_them_and_change_not
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-9)
     for name, term_value in expected_values.items():
         torch.testing.assert_close(loss.last_values[name], term_value, rtol=1e-6, atol=0)
-    assert not torch.isclose(loss(logits, target, 2 * distances), expected)
+    assert not torch.isclose(loss(logits, with_distances(target, 2 * distances)), expected)
 
 
 def test_distances_that_do_not_fit_are_refused(batch):
@@ -177,16 +178,34 @@ def test_distances_that_do_not_fit_are_refused(batch):
     with pytest.raises(
         ValueError, match=r"^distances are .*of shape \(2, 6, 5\).*floating point of shape \(2, 4, 6, 5\)\.$"
     ):
-        with_distances()(logits, target, torch.zeros(2, 6, 5))
+        of_distances()(logits, with_distances(target, torch.zeros(2, 6, 5)))
 
 
-def test_distances_are_refused_where_no_term_reads_them(batch):
-    loss = CrossEntropyDiceLoss(ignore_index=255)
-    assert not loss.reads_distances
-    with pytest.raises(ValueError, match=r"^no term of \['cross_entropy', 'dice'\] uses distances, but got some"):
-        loss(*batch, torch.zeros(2, 4, 6, 5))
+def test_a_compound_without_such_terms_takes_the_target_as_it_is_and_gives_no_distances(batch):
+    loss, (logits, target) = CrossEntropyDiceLoss(ignore_index=255), batch
+    assert loss(logits, with_distances(target, torch.zeros(2, 4, 6, 5))) == loss(logits, target)
     with pytest.raises(ValueError, match=r"^no term of \['cross_entropy', 'dice'\] reads distances\.$"):
-        loss.target_distances(batch[1], 4)
+        loss.target_distances(target, 4)
+
+
+def test_it_compiles_with_a_target_that_carries_distances(batch):
+    torch.compiler.reset()
+    terms = {"ce": CrossEntropyLoss(ignore_index=255), "boundary": BoundaryLoss(ignore_index=255)}
+    loss, (logits, target) = CompoundLoss(terms=terms, weights={"ce": 1, "boundary": 1}), batch
+    carrying = with_distances(target, 3 * loss.target_distances(target, 4))
+    compiled = torch.compile(loss, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(logits, carrying), loss(logits, carrying))
+    torch.testing.assert_close(compiled(logits, target), loss(logits, target))
+
+
+@pytest.mark.parametrize("loss", [of_distances(), BoundaryLoss(ignore_index=255)], ids=["compound", "alone"])
+def test_distances_as_a_third_argument_still_work_with_a_warning(batch, loss):
+    logits, target = batch
+    distances = 2 * loss.target_distances(target, 4)
+    with pytest.warns(FutureWarning, match=r"use loss\(logits, lightning_seg\.losses\.with_distances\(") as warned:
+        value = loss(logits, target, distances)
+    assert value == loss(logits, with_distances(target, distances))
+    assert warned[0].filename == __file__
 
 
 @pytest.mark.parametrize("options", [{"spacing": [1.0, 2.0]}, {"classes": [1, 2]}])

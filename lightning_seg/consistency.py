@@ -74,6 +74,10 @@ class ConsistencyModule(SegmentationModule):
             if isinstance(batch, Mapping) and name in batch:
                 image = torch.cat([image, batch[name]])
         inconsistency = self.inconsistency(image)
+        self.loss_terms["consistency"] = inconsistency.detach()
+        total = loss + self.consistency_weight * inconsistency
+        if self._is_left_out(total):
+            return total
         self.log(
             "train/loss/consistency",
             inconsistency.detach(),
@@ -82,7 +86,7 @@ class ConsistencyModule(SegmentationModule):
             batch_size=len(image),
             sync_dist=True,
         )
-        return loss + self.consistency_weight * inconsistency
+        return total
 
     def inconsistency(self, image: Tensor) -> Tensor:
         """The consistency term of images `(N, channels, *spatial)`.

@@ -1,5 +1,6 @@
 """The one LightningModule: a backbone, a loss and the metrics of a segmentation task."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -99,6 +100,8 @@ class SegmentationModule(lightning.LightningModule):
         _check_loss(loss, task, ignore_index)
         if (mean is None) != (std is None):
             raise ValueError(f"mean={mean} and std={std} must be given together or not at all.")
+        if std is not None and not all(0 < value < math.inf for value in std):
+            raise ValueError(f"std={list(std)}: images are divided by it, so each number must be above 0 (data.std).")
         check_tiling(tile, margin)
 
         self.backbone = backbone
@@ -122,6 +125,8 @@ class SegmentationModule(lightning.LightningModule):
         self.val_metrics = metrics.clone("val/")
         self.test_metrics = metrics.clone("test/")
         self.loss_mean = PixelMean()
+        self.loss_terms: dict[str, Tensor] = {}  # of the last training step, by name, without gradient
+        self._undefined: list[tuple[list[str], Tensor]] = []
         self._loss_sums: ClassSums | None = None
         self._images = UnpaddedImages()
 
@@ -264,12 +269,14 @@ class SegmentationModule(lightning.LightningModule):
         for _, compound in compounds:
             compound.forget_values()
         loss = self.compute_loss(logits, mask)
-        values = {
-            "/".join(["train/loss", *path, term]): value
+        self.loss_terms = {
+            "/".join([*path, term]): value
             for path, compound in compounds
             for term, value in compound.named_values().items()
         }
-        for name, value in {"train/loss": loss, **values}.items():
+        if self._is_left_out(loss):
+            return loss
+        for name, value in {"train/loss": loss, **{f"train/loss/{k}": v for k, v in self.loss_terms.items()}}.items():
             self.log(name, value, on_step=False, on_epoch=True, batch_size=len(image), sync_dist=True)
         self.log("loss", loss, prog_bar=True, logger=False)
         self._metrics("train").update(logits.detach(), mask)
@@ -321,6 +328,11 @@ class SegmentationModule(lightning.LightningModule):
             batch = batch[0]
         return self.predict_labels(self.predict_logits(batch))
 
+    def _is_left_out(self, loss: Tensor) -> bool:
+        """Whether a callback, such as `FiniteLoss`, leaves out the step of this loss, which is then not logged."""
+        callbacks: list[Any] = self.trainer.callbacks if self._trainer is not None else []  # type: ignore[attr-defined]
+        return any(callback.skip_step(loss) for callback in callbacks if hasattr(callback, "skip_step"))
+
     def _compound_losses(self) -> list[tuple[tuple[str, ...], CompoundLoss]]:
         """The compound losses, in `loss` and beside it, with what their values are called; none of the backbone's."""
         return [
@@ -339,6 +351,7 @@ class SegmentationModule(lightning.LightningModule):
         self._images.reset()
         self.loss_mean.reset()
         self._loss_sums = None
+        self._undefined = []
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
         image, mask = self.unpack(batch)
@@ -355,6 +368,8 @@ class SegmentationModule(lightning.LightningModule):
             self._loss_sums = sums if self._loss_sums is None else self._loss_sums + sums
         if new == 0:
             return
+        names = batch.get("name", []) if isinstance(batch, Mapping) else []
+        self._undefined.append((list(names)[:new], logits.amax().isnan()))
         if sums is None:
             valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
             self.loss_mean.update(self.compute_loss(logits, mask), valid)
@@ -380,7 +395,27 @@ class SegmentationModule(lightning.LightningModule):
         from_summed: Callable[[ClassSums], Tensor] = self.loss.from_summed  # type: ignore[assignment]
         return from_summed(sums).float()
 
+    def _check_defined(self, stage: Stage) -> None:
+        """Refuses scores of NaN, whose largest logit would be that of class 0.
+
+        Raises:
+            FloatingPointError: some logits of the evaluation were NaN, in this process or another.
+        """
+        seen, self._undefined = self._undefined, []
+        flags = torch.stack([flag for _, flag in seen]).cpu().tolist() if seen else []
+        undefined = [names for (names, _), is_nan in zip(seen, flags, strict=True) if is_nan]
+        batches = torch.tensor([len(undefined), len(seen)], device=self.device)
+        found, total = self.trainer.strategy.reduce(batches, reduce_op="sum").tolist()
+        if found:
+            first = f", first those of {', '.join(map(str, undefined[0]))}" if undefined and undefined[0] else ""
+            raise FloatingPointError(
+                f"the logits of {found} of {total} {stage} batches are NaN{first}: no score is computed from them. "
+                "The weights or these images are not finite."
+            )
+
     def _log_scores(self, stage: Stage) -> None:
+        if stage != "train":
+            self._check_defined(stage)
         metrics = self._metrics(stage)
         scores = metrics.compute()
         metrics.reset()

@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning_seg.callbacks.confusion import ConfusionCounts
 from lightning_seg.callbacks.curves import EpochCurves
+from lightning_seg.callbacks.finite_loss import FiniteLoss, TrainingDiverged
 from lightning_seg.callbacks.interruption import TrainingInterrupted
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.pictures import PredictionPictures
@@ -15,10 +16,12 @@ from lightning_seg.callbacks.validation_samples import ValidationSamples
 __all__ = [
     "ConfusionCounts",
     "EpochCurves",
+    "FiniteLoss",
     "LastCheckpoint",
     "PredictionPictures",
     "ResourceUsage",
     "StoredConfig",
+    "TrainingDiverged",
     "TrainingInterrupted",
     "ValidationSamples",
 ]

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_seg.callbacks import StoredConfig, TrainingInterrupted
+from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
 from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.commands.renamed import with_current_names
 from lightning_seg.launch.cluster import (
@@ -110,10 +110,11 @@ def train(config: dict[str, Any]) -> float:
     callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
     insert_names(config, callbacks, datamodule)
     module = instantiate(config["module"])
+    finite = FiniteLoss(folder, config["on_nonfinite"], config["max_skipped_steps"])
     timer = Timer()  # its time is in the checkpoints, too
     trainer = instantiate(
         config["trainer"],
-        callbacks=[*map(instantiate, callbacks), StoredConfig(config), timer],
+        callbacks=[*map(instantiate, callbacks), StoredConfig(config), finite, timer],
         logger=instantiate(config["logger"]) if config["logger"] else False,
     )
 

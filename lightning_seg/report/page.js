@@ -1,6 +1,6 @@
 // The sections of the page, from top to bottom.
 const rows = () => DATA.groups.map((_, group) => ({ group }));
-const counts = ["finished", "unfinished", "pruned", "failed"].map((status) => [status, DATA.runs.filter((run) => run.status === status).length]);
+const counts = ["finished", "unfinished", "pruned", "diverged", "failed"].map((status) => [status, DATA.runs.filter((run) => run.status === status).length]);
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 document.getElementById("summary").textContent =
   `${plural(DATA.groups.length, "configuration")}; ${counts.filter(([, count]) => count).map(([status, count]) => `${count} ${status}`).join(", ")}`
@@ -212,7 +212,7 @@ function pictures() {
 
 function allRuns() {
   const monitors = [...new Set(DATA.runs.map((run) => run.monitor).filter(Boolean))].join(", ");
-  const symbols = { finished: "✓", unfinished: "…", pruned: "✂", failed: "✗" };
+  const symbols = { finished: "✓", unfinished: "…", pruned: "✂", diverged: "∞", failed: "✗" };
   const status = (row) => el("span", { class: `status-${row.status}` }, `${symbols[row.status]} ${row.status}`);
   const columns = () => [
     { title: "Run", kind: "text", value: (row) => row.name, cell: (row) => el("th", { scope: "row", class: "text", title: row.folder }, row.name) },

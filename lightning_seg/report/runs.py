@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from lightning_seg.runs.contents import CONFIG, CONFUSION, CURVES, RESOURCES, RESULT, SAMPLES
+from lightning_seg.runs.contents import CONFIG, CONFUSION, CURVES, DIVERGED, RESOURCES, RESULT, SAMPLES
 
 _SCORES = ("train/", "val/", "test/")
 
@@ -44,8 +44,8 @@ class Run:
     Args:
         folder: where it is.
         config: its configuration, nested.
-        status: `finished` has scores of the test split; `failed` and `pruned` say the tables of sweeps; `unfinished` is
-            all else: still running, or stopped.
+        status: `finished` has scores of the test split; `failed` and `pruned` say the tables of sweeps; `diverged` a
+            mark in its folder; `unfinished` is all else: still running, or stopped.
         error: what it failed with.
         scores: by logged name, `test/iou` and so on, in [0, 1]; NaN where a class does not occur.
         class_names: one for each class.
@@ -58,7 +58,7 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
-    status: Literal["finished", "failed", "pruned", "unfinished"]
+    status: Literal["finished", "failed", "pruned", "diverged", "unfinished"]
     error: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
     class_names: list[str] = field(default_factory=list)
@@ -143,7 +143,10 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
         ValueError: a file in it is not what a run writes.
     """
     result = _json(folder / RESULT) or {}
-    ended = job if not result and job and job.status in ("failed", "pruned") else None
+    diverged = _json(folder / DIVERGED)
+    if diverged is not None:
+        job = Job(folder.name, {}, "diverged", str(diverged.get("reason", "")))
+    ended = job if not result and job and job.status in ("failed", "pruned", "diverged") else None
     return Run(
         folder=folder,
         config=_config(folder / CONFIG),

@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_seg.launch.errors import JobError, one_line
 from lightning_seg.launch.processes import ProcessError, end_with
-from lightning_seg.runs.contents import read_result
+from lightning_seg.runs.contents import DIVERGED, read_result
 from lightning_seg.text import say_lines
 
-Status = Literal["unfinished", "finished before", "finished", "pruned", "failed"]
+Status = Literal["unfinished", "finished before", "finished", "pruned", "diverged", "failed"]
 
 
 @dataclass
@@ -132,6 +132,9 @@ def launch(launcher: Launcher, jobs: Sequence[Job], first: int) -> None:
             job.status, job.error = "failed", error or "the launcher returned nothing for it."
         else:
             job.status, job.value = "finished", float(result["best"])
+    for job in jobs:
+        if job.status == "failed" and (job.folder / DIVERGED).is_file():
+            job.status = "diverged"
 
 
 def _last_line(error: BaseException) -> str:
@@ -146,7 +149,9 @@ def report_failures(jobs: Sequence[Job], sweep: str) -> None:
     Raises:
         JobError: at least one of them failed.
     """
-    failed = sum(job.status == "failed" for job in jobs)
-    if failed:
+    counts = {status: sum(job.status == status for job in jobs) for status in ("failed", "diverged")}
+    ended = " and ".join(f"{number} {status}" for status, number in counts.items() if number)
+    if ended:
         sys.stdout.flush()
-        raise JobError(f"{failed} of {len(jobs)} jobs of {sweep} failed: the table says why.")
+        first, _, rest = ended.partition(" ")
+        raise JobError(f"{first} of {len(jobs)} jobs of {sweep} {rest}: the table says why.")

@@ -105,7 +105,7 @@ class SearchSweeper(Sweeper):
         trials = self.study.get_trials()
         jobs = {trial.number: self._known_job(trial) for trial in trials}
         left = [trial.number for trial in trials if not trial.state.is_finished()]
-        wanted = self.n_trials - sum(job.status in ("finished before", "pruned") for job in jobs.values())
+        wanted = self.n_trials - sum(job.status in ("finished before", "pruned", "diverged") for job in jobs.values())
         first = 0
         try:
             while first < wanted:
@@ -122,7 +122,9 @@ class SearchSweeper(Sweeper):
         best = max(self._finished(jobs), default=None, key=lambda job: (job.value or 0) * self._sign)
         if best is not None:
             say(f"best: {self.config.monitor}={best.value:.4f} in {best.folder}")
-        report_failures([job for number, job in jobs.items() if self._is_new(number, trials)], self.path.name)
+        # That a trial diverges is an answer to the search.
+        new = [job for number, job in jobs.items() if self._is_new(number, trials) and job.status != "diverged"]
+        report_failures(new, self.path.name)
         return list(jobs.values())
 
     @property
@@ -194,6 +196,9 @@ class SearchSweeper(Sweeper):
             self.study.tell(number, state=TrialState.PRUNED)
         elif job.status == "finished" and job.value is not None and not isnan(job.value):
             self.study.tell(number, job.value)
+        elif job.status == "diverged":  # the sampler learns from it, as from other trials that are not worth finishing
+            open_trial(self.study, number).set_user_attr("diverged", job.error)
+            self.study.tell(number, state=TrialState.PRUNED)
         else:
             job.status, job.error = "failed", job.error or "the monitored value is not a number."
             open_trial(self.study, number).set_user_attr("error", job.error)
@@ -208,9 +213,17 @@ class SearchSweeper(Sweeper):
             TrialState.FAIL: "failed",
         }
         choices = {key: str(value) for key, value in trial.params.items()}
-        status = states.get(trial.state, "unfinished")
+        status: Status = "diverged" if "diverged" in trial.user_attrs else states.get(trial.state, "unfinished")
+        error = trial.user_attrs.get("diverged", trial.user_attrs.get("error", ""))
         value = trial.value if status == "finished before" else None
-        return Job(self._folder(trial.number), [], choices, status, trial.user_attrs.get("error", ""), value)
+        return Job(
+            self._folder(trial.number),
+            [],
+            choices,
+            status,
+            error,
+            value,
+        )
 
     def _folder(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}-{number}")

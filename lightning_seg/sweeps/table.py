@@ -16,7 +16,7 @@ from lightning_seg.sweeps.jobs import Job
 from lightning_seg.text import plain_console, printable, say
 
 _FIRST = ["run", "status"]
-_STYLES = {"failed": "red", "unfinished": "yellow", "pruned": "dim", "finished before": "dim"}
+_STYLES = {"failed": "red", "diverged": "red", "unfinished": "yellow", "pruned": "dim", "finished before": "dim"}
 
 
 def show_jobs(jobs: Sequence[Job], monitor: str, sweep: Path) -> None:

@@ -16,6 +16,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 
 from lightning_seg import SegmentationModule
+from lightning_seg.report.runs import read_run
 from lightning_seg.runs.contents import read_result
 from lightning_seg.sweeps.grid import combine
 from lightning_seg.sweeps.space import read_space
@@ -76,6 +77,22 @@ def test_a_sweep_gives_a_folder_a_job_and_one_table_with_the_errors(
     assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished before", "failed"] * 2
     assert "finished before" in run(*SWEEP, "loss=ce,dice", "seed=0,1")
     assert len(trained) == 4
+
+
+def test_a_job_whose_loss_is_not_finite_has_diverged_and_has_no_score(run: Run, fails: Run, folder: Path) -> None:
+    line = fails(*SWEEP, "optimizer.lr=0.001,1e30", "trainer.max_epochs=3", "trainer.gradient_clip_val=null")
+    assert "1 of 2 jobs of s diverged" in line
+    finished, diverged = rows(folder / "runs/s.csv")
+    assert (finished["status"], diverged["status"]) == ("finished", "diverged")
+    assert (diverged["val/iou"], diverged["test/iou"]) == ("", "")
+    assert "the loss is " in diverged["error"] or "NaN" in diverged["error"]
+    for name in ("last.ckpt", "best.ckpt"):
+        path = folder / "runs" / diverged["run"] / "checkpoints" / name
+        if path.exists():
+            weights = torch.load(path, weights_only=True)["state_dict"].values()
+            assert all(bool(torch.isfinite(weight).all()) for weight in weights)
+    run_there = read_run(folder / "runs" / diverged["run"])
+    assert (run_there.status, run_there.error) == ("diverged", diverged["error"])
 
 
 def test_the_same_command_goes_on_with_the_unfinished_jobs_from_their_last_checkpoint(

@@ -1,69 +1,62 @@
 """Reading photographs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.io import decode_png
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, open_image
+from lightning_seg.reading import open_regular
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width.
-_ORIENTATION = 0x0112
+IMAGE_KINDS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+_BYTES_PER_PIXEL = 20  # three numbers of four bytes, and what Pillow has beside them
 
 
-def load_image(path: str | Path, scale: float = 1.0) -> Tensor:
+def load_image(path: str | Path, scale: float = 1.0, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     """An image as float32 `(3, H, W)` in [0, 1], upright by its EXIF orientation.
 
-    Gray images get three equal channels, an alpha channel is dropped, 16-bit gray is divided by 65535.
+    Gray images get three equal channels, an alpha channel is dropped, 16 bits (of gray files, and of color in PNG) are
+    divided by 65535. What has another range, or channels of another kind, is refused.
 
     Args:
-        path: JPEG, PNG, TIFF or anything else that Pillow reads.
+        path: JPEG, PNG, TIFF, BMP or WebP, by its content.
         scale: height and width are multiplied by it, bilinear and antialiased.
+        max_pixels: an image of more pixels is refused before it is decoded.
 
     Raises:
-        FileNotFoundError: the file does not exist.
+        OSError: there is no such file (`FileNotFoundError`), it cannot be read, or it is a named pipe or a device.
         ValueError: the file cannot be read as an image.
+        MemoryError: it does not fit into memory.
     """
-    image = open_upright(path)
-    if image.mode == "F":
-        raise ValueError(f"{path} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits.")
-    if image.mode.startswith("I"):
-        gray = np.asarray(image).astype(np.float32)
-        if gray.min() < 0 or gray.max() > 65535:
-            raise ValueError(
-                f"{path} holds pixels from {gray.min():.0f} to {gray.max():.0f}: save it with 8 or 16 bits."
-            )
-        pixels = torch.from_numpy(gray / 65535).expand(3, -1, -1)
-    else:
-        pixels = torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0).float() / 255
-    pixels = pixels.contiguous()
-    if scale == 1.0:
-        return pixels
-    size = list(scaled_size(pixels.shape[-2:], scale))
-    # Interpolation weights do not sum to exactly one.
-    resized: Tensor = resize(pixels, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
-    return resized.clamp(0, 1)
+    with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL) as source:
+        values, top = _values(source)
+        upright = torch.from_numpy(source.upright(values))
+        pixels = upright.movedim(-1, 0).contiguous().float() / top
+        pixels = pixels.expand(3, -1, -1).contiguous()
+        if scale == 1.0:
+            return pixels
+        size = list(scaled_size(pixels.shape[-2:], scale))
+        # Interpolation weights do not sum to exactly one.
+        resized: Tensor = resize(pixels, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
+        return resized.clamp(0, 1)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def image_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Height and width of an image as `load_image` gives it, read from the file's header.
 
     Raises:
-        FileNotFoundError: the file does not exist.
+        OSError: see `load_image`.
         ValueError: the file cannot be read as an image.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    return (width, height) if sideways else (height, width)
+    with open_image(path, IMAGE_KINDS, max_pixels=max_pixels) as source:
+        return source.size
 
 
 def scaled_size(size: tuple[int, ...] | torch.Size, scale: float) -> tuple[int, int]:
@@ -72,23 +65,41 @@ def scaled_size(size: tuple[int, ...] | torch.Size, scale: float) -> tuple[int, 
     return height, width
 
 
-def open_upright(path: str | Path) -> Image.Image:
-    """A decoded Pillow image, turned by its EXIF orientation.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file cannot be read as an image.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more for a broken file.
-        raise _unreadable(path, error) from error
+def _values(source: OpenedImage) -> tuple[npt.NDArray[np.integer[Any]], int]:
+    """As they lie in the file, uint8 or uint16 `(H, W, 1)` or `(H, W, 3)`, and the largest that there may be."""
+    _check_range(source)
+    if source.is_wide_color:
+        return _wide_color(source), 65535
+    image = source.image
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)[..., None], 4095 if source.rawmode == "I;12" else 65535
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.asarray(image.convert("L"))[..., None], 255
+    return np.asarray(image.convert("RGB")), 255
 
 
-def _unreadable(path: str | Path, error: Exception) -> ValueError:
-    reason = "it is in no known format" if "cannot identify" in str(error) else str(error)
-    return ValueError(f"{path} cannot be read as an image: {reason}.")
+def _check_range(source: OpenedImage) -> None:
+    mode, path = source.image.mode, source.path
+    if mode == "F":
+        raise ImageFileError(f"{path} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits.")
+    if mode == "I" or source.is_signed:
+        raise ImageFileError(
+            f"{path} holds signed or 32-bit pixels, whose range is unknown: save it with 8 or 16 bits, unsigned."
+        )
+    if mode.startswith("I;16") and source.is_inverted:
+        raise ImageFileError(f"{path} holds 16-bit pixels of which 0 is white: save it with 0 as black.")
+    if source.kind == "TIFF" and "X" in source.rawmode:
+        raise ImageFileError(
+            f"{path} has channels that are neither colors nor alpha: save the three, or the one, that are meant."
+        )
+
+
+def _wide_color(source: OpenedImage) -> npt.NDArray[np.uint16]:
+    if source.kind != "PNG":
+        raise ImageFileError(
+            f"{source.path} has 16 bits a channel, which are read of PNG files alone: save it as PNG, or with 8 bits."
+        )
+    with open_regular(source.path) as file:
+        channels = decode_png(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8))
+    colors: npt.NDArray[np.uint16] = channels[: 1 if len(channels) < 3 else 3].movedim(0, -1).numpy()
+    return colors

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_seg.callbacks.classes import class_names_for
 from lightning_seg.files import write_json
 from lightning_seg.metrics.confusion import ConfusionMatrixMetric
 
@@ -19,12 +20,16 @@ class ConfusionCounts(Callback):
 
     Args:
         path: the JSON file.
-        class_names: one for each class.
+        class_names: one for each class. Default: the module's, or the data module's.
     """
 
-    def __init__(self, path: str | Path, class_names: Sequence[str]) -> None:
+    def __init__(self, path: str | Path, class_names: Sequence[str] | None = None) -> None:
         self.path = Path(path)
-        self.class_names = [str(name) for name in class_names]
+        self.class_names = class_names
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Asks how classes are called."""
+        self._names = class_names_for(trainer, pl_module, self.class_names)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file; the module resets its metrics after this."""
@@ -34,5 +39,5 @@ class ConfusionCounts(Callback):
             return
         matrix = trainer.strategy.reduce(metrics[0].confusion_matrix.clone(), reduce_op="sum")
         if trainer.is_global_zero:
-            content = {"task": metrics[0].task, "class_names": self.class_names, "matrix": matrix.tolist()}
+            content = {"task": metrics[0].task, "class_names": self._names, "matrix": matrix.tolist()}
             write_json(self.path, content, indent=None)

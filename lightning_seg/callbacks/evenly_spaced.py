@@ -17,13 +17,13 @@ class Prediction(NamedTuple):
     labels: Tensor
 
 
-def evenly_spaced_indices(length: int, count: int) -> list[int]:
-    """The middles of `count` equal parts of `0 ... length - 1`, all different; all of them if there are fewer."""
-    count = min(count, length)
+def evenly_spaced_indices(length: int, count: int | None) -> list[int]:
+    """The middles of `count` equal parts of `0 ... length - 1`, all different; all if there are fewer, or for None."""
+    count = length if count is None else min(count, length)
     return [(2 * part + 1) * length // (2 * count) for part in range(count)]
 
 
-def predict_evenly_spaced(trainer: Trainer, pl_module: Any, loaders: Any, count: int) -> list[Prediction]:
+def predict_evenly_spaced(trainer: Trainer, pl_module: Any, loaders: Any, count: int | None) -> list[Prediction]:
     """Predicts images spread evenly over the data set of a loader, the first one of several.
 
     Every process predicts the same images, since a sharded model needs all of them for a forward pass.
@@ -32,7 +32,7 @@ def predict_evenly_spaced(trainer: Trainer, pl_module: Any, loaders: Any, count:
         trainer: in an evaluation.
         pl_module: a `SegmentationModule` of one label a pixel.
         loaders: a data loader, or a sequence of them.
-        count: how many images, at most.
+        count: how many images, at most; None: all.
 
     Raises:
         TypeError: the data set has no length, so that nothing can be spread over it.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_seg.callbacks.classes import class_names_for, palette_for
 from lightning_seg.callbacks.evenly_spaced import predict_evenly_spaced
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.pictures import prediction_picture
@@ -18,38 +19,42 @@ class PredictionPictures(Callback):
 
     Args:
         path: the PNG file.
-        palette: `(red, green, blue)` of each mask value (binary: two).
-        class_names: the names in the legend.
-        count: how many images.
-        ignore_index: the mask value of void pixels.
+        palette: `(red, green, blue)` of each mask value (binary: two). Default: the data module's, or PASCAL VOC's.
+        class_names: the names in the legend. Default: the module's, or the data module's.
+        count: how many images. Default: all of them.
+        ignore_index: the mask value of void pixels. Default: the module's.
 
     Raises:
-        ValueError: `count` is not positive; in a test, the task is multilabel, whose masks have no single color.
+        ValueError: `count` is not positive; as a training or test begins, the task is multilabel, whose masks have no
+            single color, or there are not as many colors as mask values.
     """
 
     def __init__(
         self,
         path: str | Path,
-        palette: Sequence[Sequence[int]],
-        class_names: Sequence[str],
-        count: int = 6,
+        palette: Sequence[Sequence[int]] | None = None,
+        class_names: Sequence[str] | None = None,
+        count: int | None = None,
         ignore_index: int | None = None,
     ) -> None:
-        if count < 1:
+        if count is not None and count < 1:
             raise ValueError(f"count={count} images cannot be shown: give at least 1, or leave the callback out.")
         self.path = Path(path)
-        self.palette = [tuple(int(value) for value in color) for color in palette]
-        self.class_names = [str(name) for name in class_names]
+        self.palette = palette
+        self.class_names = class_names
         self.count = count
         self.ignore_index = ignore_index
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what cannot be drawn before anything is trained."""
+        """Refuses what cannot be drawn before anything is trained, and asks how classes are called and colored."""
         if getattr(pl_module, "task", None) == "multilabel":
             raise ValueError(
                 "PredictionPictures draws one label a pixel, and task=multilabel has several: "
                 "leave the callback out (~callbacks.pictures)."
             )
+        self._names = class_names_for(trainer, pl_module, self.class_names)
+        self._colors = palette_for(trainer, self._names, self.palette)
+        self._void = getattr(pl_module, "ignore_index", None) if self.ignore_index is None else self.ignore_index
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predicts the images once more, draws and writes the picture."""
@@ -60,9 +65,9 @@ class PredictionPictures(Callback):
             [one.image for one in shown],
             [one.target for one in shown],
             [one.labels for one in shown],
-            self.palette,
-            self.class_names,
-            self.ignore_index,
+            self._colors,
+            self._names,
+            self._void,
         )
         with atomic_write(self.path, overwrite=True) as temporary:
             picture.save(temporary)

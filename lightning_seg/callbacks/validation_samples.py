@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch.nn import functional as F
 
+from lightning_seg.callbacks.classes import class_names_for, palette_for
 from lightning_seg.callbacks.evenly_spaced import Prediction, predict_evenly_spaced
+from lightning_seg.data.datamodule import SegmentationDataModule
 from lightning_seg.files import atomic_write
 
 
@@ -26,11 +28,11 @@ class ValidationSamples(Callback):
 
     Args:
         path: the file.
-        palette: `(red, green, blue)` of each mask value (binary: two).
-        class_names: one for each class.
+        palette: `(red, green, blue)` of each mask value (binary: two). Default: the data module's, or PASCAL VOC's.
+        class_names: one for each class. Default: the module's, or the data module's.
         count: how many images.
         size: the longer side that larger images are shrunk to, in pixels.
-        ignore_index: the mask value of void pixels.
+        ignore_index: the mask value of void pixels. Default: the module's.
 
     Raises:
         ValueError: `count` or `size` is not positive.
@@ -39,8 +41,9 @@ class ValidationSamples(Callback):
     def __init__(
         self,
         path: str | Path,
-        palette: Sequence[Sequence[int]],
-        class_names: Sequence[str],
+        palette: Sequence[Sequence[int]] | None = None,
+        class_names: Sequence[str] | None = None,
+        *,
         count: int,
         size: int,
         ignore_index: int | None = None,
@@ -48,11 +51,17 @@ class ValidationSamples(Callback):
         if count < 1 or size < 1:
             raise ValueError(f"count={count} and size={size} must be 1 at least: or leave the callback out.")
         self.path = Path(path)
-        self.palette = [[int(value) for value in color] for color in palette]
-        self.class_names = [str(name) for name in class_names]
+        self.palette = palette
+        self.class_names = class_names
         self.count = count
         self.size = size
         self.ignore_index = ignore_index
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Asks how classes are called and colored."""
+        self._names = class_names_for(trainer, pl_module, self.class_names)
+        self._colors = palette_for(trainer, self._names, self.palette)
+        self._void = getattr(pl_module, "ignore_index", None) if self.ignore_index is None else self.ignore_index
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predicts and writes the images."""
@@ -61,17 +70,17 @@ class ValidationSamples(Callback):
         loaders = trainer.val_dataloaders
         if loaders is None:  # a training that had finished before has not loaded them in this process
             datamodule: Any = getattr(trainer, "datamodule", None)
-            if getattr(datamodule, "val_set", None) is None:
+            if not _has_validation(datamodule):
                 return
             loaders = datamodule.val_dataloader()
         samples = predict_evenly_spaced(trainer, pl_module, loaders, self.count)
         if not samples or not trainer.is_global_zero:
             return
-        void = len(self.palette)
+        void = len(self._colors)
         about = {
             "names": [sample.name for sample in samples],
-            "palette": self.palette,
-            "class_names": self.class_names,
+            "palette": self._colors,
+            "class_names": self._names,
             "void": void,
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
@@ -90,14 +99,21 @@ class ValidationSamples(Callback):
             small = (len(rows), len(columns))
             pixels = F.interpolate(pixels[None], small, mode="bilinear", align_corners=False, antialias=True)[0]
         target, labels = sample.target.long(), sample.labels.long()
-        if self.ignore_index is not None:
-            target = target.where(target != self.ignore_index, void)
+        if self._void is not None:
+            target = target.where(target != self._void, void)
         kind = np.uint8 if void < 256 else np.uint16
         return {
             "image": (255 * pixels.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy(),
             "target": target[rows][:, columns].numpy().astype(kind),
             "labels": labels[rows][:, columns].numpy().astype(kind),
         }
+
+
+def _has_validation(datamodule: Any) -> bool:
+    """Whether a data module gives validation images; ours only once they are set up."""
+    if datamodule is None or type(datamodule).val_dataloader is LightningDataModule.val_dataloader:
+        return False
+    return not isinstance(datamodule, SegmentationDataModule) or datamodule.val_set is not None
 
 
 def _middles(length: int, factor: float) -> torch.Tensor:

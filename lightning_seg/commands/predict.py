@@ -9,6 +9,7 @@ from lightning_seg.checkpoint import load_module, read_checkpoint
 from lightning_seg.commands.paths import with_quoted_paths
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
+from lightning_seg.data.palette import default_palette
 from lightning_seg.inference import PredictedFiles, predict_files
 from lightning_seg.launch.errors import run_command
 from lightning_seg.text import say
@@ -29,15 +30,16 @@ def predict(composed: DictConfig) -> PredictedFiles:
     device = config["device"]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    data = read_checkpoint(config["checkpoint"])["config"]["data"]
+    stored = read_checkpoint(config["checkpoint"])["config"]
+    palette = stored.get("palette") or stored["data"].get("palette")
     module = load_module(config["checkpoint"], trusted=config["trusted"], map_location=device)
     set_prediction_options(module, config)
     result = predict_files(
         module,
         config["input"],
         config["output"],
-        palette=[tuple(color) for color in data["palette"]],
-        scale=data.get("scale", 1.0),
+        palette=[tuple(color) for color in palette or default_palette(max(module.num_classes, 2))],
+        scale=stored["data"].get("scale", 1.0),
         **{name: config[name] for name in ("overlay", "probabilities", "overwrite")},
     )
     for path, reason in result.failed:

@@ -1,8 +1,8 @@
 """`lightning-seg-train`: trains a network, then scores its best checkpoint on the test split."""
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
+from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.commands.renamed import with_current_names
+from lightning_seg.data.protocol import check_data_module, estimated_class_weights
 from lightning_seg.launch.cluster import (
     check_processes,
     end_all_processes,
@@ -44,6 +46,7 @@ from lightning_seg.text import say
 def main() -> None:
     """The console command."""
     sys.argv[1:] = with_current_names(sys.argv[1:])
+    find_own_packages()
     register_plugins()
     run_command(train_composed, "train")
 
@@ -71,6 +74,7 @@ def train_run(composed: DictConfig) -> float:
     if is_restarted():
         composed.resume = "auto"
     config = resolved(composed)
+    check_classes_known(config)
     check_processes(config["trainer"], requested_devices(config["trainer"]))
     if process_rank() == 0:
         folder, begun = open_run(config, overrides)
@@ -105,10 +109,11 @@ def train(config: dict[str, Any]) -> float:
     folder = Path(config["folder"])
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     datamodule = instantiate(config["data"])
+    check_data_module(datamodule)
     # What the data module derived belongs to the checkpoint too.
-    insert_class_weights(config, cache(lambda method: datamodule.class_weights(method)))
+    insert_class_weights(config, cache(partial(estimated_class_weights, datamodule)))
+    insert_names(config, datamodule)
     callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
-    insert_names(config, callbacks, datamodule)
     module = instantiate(config["module"])
     finite = FiniteLoss(folder, config["on_nonfinite"], config["max_skipped_steps"])
     timer = Timer()  # its time is in the checkpoints, too
@@ -146,17 +151,29 @@ def best_checkpoint(trainer: lightning.Trainer, monitor: str) -> tuple[str | Non
     return checkpoint.best_model_path, float(checkpoint.best_model_score)
 
 
-def insert_names(config: dict[str, Any], callbacks: Sequence[dict[str, Any]], datamodule: Any) -> None:
-    """Replaces class names and palette by those of the data module, if it has any, wherever they follow the data's.
+def insert_names(config: dict[str, Any], datamodule: Any) -> None:
+    """Keeps class names and palette of the data module, if it has any, where the configuration leaves them open.
 
-    What a callback was given on its own stays.
+    The palette is kept by itself too, for predictions: not every data module has a key for it.
     """
     for name in ("class_names", "palette"):
-        before = config["data"].get(name)
-        if hasattr(datamodule, name):
-            for part in (config["data"], config["module"], *callbacks):
-                if name in part and part[name] == before:
-                    part[name] = getattr(datamodule, name)
+        for part in (config["data"], config["module"]):
+            if name in part and part[name] is None:
+                part[name] = getattr(datamodule, name, None)
+    config["palette"] = getattr(datamodule, "palette", None)
+
+
+def check_classes_known(config: dict[str, Any]) -> None:
+    """Refuses a configuration that does not say how many classes there are.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if config["module"].get("num_classes", 0) is None:
+        raise ValueError(
+            "module.num_classes is not known, since this data configuration has no num_classes: give "
+            "module.num_classes=N, and module.ignore_index=VALUE if masks have void pixels."
+        )
 
 
 def insert_class_weights(node: Any, estimate: Callable[[str], list[float]]) -> None:

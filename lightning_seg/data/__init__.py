@@ -7,12 +7,17 @@ from lightning_seg.data.folder import FolderDataModule, FolderDataset
 from lightning_seg.data.images import image_size, load_image
 from lightning_seg.data.masks import load_mask
 from lightning_seg.data.palette import default_palette
+from lightning_seg.data.protocol import ColorsClasses, EstimatesClassWeights, NamesClasses, SegmentationData
 from lightning_seg.data.shapes import ShapesDataModule, ShapesDataset
 
 __all__ = [
+    "ColorsClasses",
+    "EstimatesClassWeights",
     "FolderDataModule",
     "FolderDataset",
+    "NamesClasses",
     "Sample",
+    "SegmentationData",
     "SegmentationDataModule",
     "ShapesDataModule",
     "ShapesDataset",

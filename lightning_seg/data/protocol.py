@@ -1,0 +1,82 @@
+"""What a data module must offer to be trained on by the command, and what it may offer besides.
+
+Any `LightningDataModule` will do. It must have the loaders of `SegmentationData`; each of the other protocols here is
+asked for where it is needed, and may be left out.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import lightning
+
+
+class SegmentationData(Protocol):
+    """Batches of images and masks.
+
+    A batch is a mapping with `image`, float `(N, channels, *spatial)`, and `mask`, integers `(N, *spatial)`, or in the
+    logits' shape in the multilabel task; or a pair of both; or whatever `SegmentationModule.unpack` of a subclass
+    takes. It may have `name`, a list of N strings, for pictures, and `distances` and `unlabeled`, see
+    `SegmentationDataModule`.
+
+    A configuration that has the keys `num_classes`, `ignore_index`, `class_names`, `mean` and `std` hands them on to
+    network, loss and module; else `module.num_classes=N` must be given, and the others as far as they are not None.
+    """
+
+    def train_dataloader(self) -> Iterable[Any]:
+        """Batches to train on."""
+
+    def val_dataloader(self) -> Iterable[Any]:
+        """Batches that choose the best epoch."""
+
+    def test_dataloader(self) -> Iterable[Any]:
+        """Batches that the best epoch is scored on."""
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A data module with names for its classes, which are used where none are given. Default: "0", "1", ..."""
+
+    class_names: Sequence[str]
+
+
+@runtime_checkable
+class ColorsClasses(Protocol):
+    """A data module with a color `(red, green, blue)` for each mask value. Default: PASCAL VOC's colors."""
+
+    palette: Sequence[Sequence[int]]
+
+
+@runtime_checkable
+class EstimatesClassWeights(Protocol):
+    """A data module that estimates class weights from its training masks, for `class_weights=median_frequency`."""
+
+    def class_weights(self, estimate: str) -> list[float]:
+        """One number for each class; see `SegmentationDataModule.class_weights`."""
+
+
+def check_data_module(datamodule: Any) -> None:
+    """Checks that something can be trained, validated and tested on.
+
+    Raises:
+        ValueError: it is not a `LightningDataModule`, or lacks a loader.
+    """
+    name = type(datamodule).__name__
+    if not isinstance(datamodule, lightning.LightningDataModule):
+        raise ValueError(f"data builds a {name}, which is not a LightningDataModule: derive it from that.")
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if getattr(type(datamodule), loader) is getattr(lightning.LightningDataModule, loader):
+            raise ValueError(f"the data module {name} has no {loader}: training, validation and test need one each.")
+
+
+def estimated_class_weights(datamodule: Any, estimate: str) -> list[float]:
+    """Class weights of a data module.
+
+    Raises:
+        ValueError: it estimates none, or as it says itself.
+    """
+    if not isinstance(datamodule, EstimatesClassWeights):
+        raise ValueError(
+            f"class_weights={estimate} asks the data module {type(datamodule).__name__}, which has no class_weights "
+            "method: give one number for each class, or write it (see lightning_seg.data.EstimatesClassWeights)."
+        )
+    return datamodule.class_weights(estimate)

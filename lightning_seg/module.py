@@ -22,7 +22,7 @@ from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.engine.interface import ClassSums
 from lightning_seg.metrics import PixelMean, segmentation_metrics
-from lightning_seg.task import Task
+from lightning_seg.task import Task, check_classes, check_same_task
 
 Stage = Literal["train", "val", "test"]
 
@@ -96,8 +96,8 @@ class SegmentationModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         class_names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
-        _check_classes(task, num_classes, ignore_index, class_names)
-        _check_loss(loss, task, ignore_index)
+        check_classes(task, num_classes, ignore_index, class_names)
+        check_same_task(loss, task, ignore_index)
         if (mean is None) != (std is None):
             raise ValueError(f"mean={mean} and std={std} must be given together or not at all.")
         if std is not None and not all(0 < value < math.inf for value in std):
@@ -423,31 +423,3 @@ class SegmentationModule(lightning.LightningModule):
             self.log(name, score, prog_bar=name == "val/iou")
         if stage != "train":
             self.log(f"{stage}/loss", self._evaluated_loss())
-
-
-def _check_classes(task: str, num_classes: int, ignore_index: int | None, class_names: Sequence[str]) -> None:
-    if task not in ("binary", "multilabel", "multiclass"):
-        raise ValueError(f"task={task!r} is not one of binary, multilabel, multiclass.")
-    if (task == "binary") != (num_classes == 1):
-        raise ValueError(
-            f"task={task} with num_classes={num_classes}: the binary task has one channel of logits and the others "
-            "more; for background and one class take task=binary num_classes=1, or task=multiclass num_classes=2."
-        )
-    if len(class_names) != num_classes:
-        raise ValueError(f"{len(class_names)} class_names were given for num_classes={num_classes}: give one for each.")
-    labels = num_classes if task == "multiclass" else 2
-    if ignore_index is not None and 0 <= ignore_index < labels:
-        name = f' "{class_names[ignore_index]}"' if task == "multiclass" else ""
-        raise ValueError(
-            f"ignore_index={ignore_index} is also class {ignore_index}{name}; "
-            "a class cannot be both scored and ignored."
-        )
-
-
-def _check_loss(loss: nn.Module, task: str, ignore_index: int | None) -> None:
-    for name, ours in (("task", task), ("ignore_index", ignore_index)):
-        theirs = getattr(loss, name, ours)
-        if theirs != ours:
-            raise ValueError(
-                f"the loss was made with {name}={theirs}, the module with {name}={ours}: give both the same."
-            )

@@ -1,5 +1,6 @@
 """What the classes of a segmentation are to each other, which arguments go together, and which labels there are."""
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -31,6 +32,44 @@ def check_task(task: str, num_classes: int, ignore_index: int | None) -> None:
     if task == "multiclass" and num_classes < 2:
         raise ValueError("num_classes=1 does not fit task='multiclass'; use at least 2, or task='binary'.")
     check_ignore_index(ignore_index)
+
+
+def check_classes(task: str, num_classes: int, ignore_index: int | None, class_names: Sequence[str]) -> None:
+    """Checks that four arguments describe the classes of a task.
+
+    Args:
+        task: see `check_task`, as the two that follow.
+        num_classes: channels of the logits.
+        ignore_index: the label of void pixels.
+        class_names: one for each class.
+
+    Raises:
+        ValueError: as `check_task`, names are missing or too many, or a class would be both scored and ignored.
+    """
+    check_task(task, num_classes, ignore_index)
+    if len(class_names) != num_classes:
+        raise ValueError(f"{len(class_names)} class_names were given for num_classes={num_classes}: give one for each.")
+    labels = num_classes if task == "multiclass" else 2
+    if ignore_index is not None and 0 <= ignore_index < labels:
+        name = f' "{class_names[ignore_index]}"' if task == "multiclass" else ""
+        raise ValueError(
+            f"ignore_index={ignore_index} is also class {ignore_index}{name}; "
+            "a class cannot be both scored and ignored."
+        )
+
+
+def check_same_task(loss: object, task: str, ignore_index: int | None) -> None:
+    """Checks that a loss, as far as it has them, was made with the module's `task` and `ignore_index`.
+
+    Raises:
+        ValueError: it was made with others.
+    """
+    for name, ours in (("task", task), ("ignore_index", ignore_index)):
+        theirs = getattr(loss, name, ours)
+        if theirs != ours:
+            raise ValueError(
+                f"the loss was made with {name}={theirs}, the module with {name}={ours}: give both the same."
+            )
 
 
 def check_ignore_index(ignore_index: int | None) -> None:

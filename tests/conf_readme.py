@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONF = Path(__file__).parents[1] / "conf"
+MACHINE = CONF / "local" / "default.yaml"  # which is not of this repository
 README = CONF / "README.md"
 COMMANDS = ("train", "evaluate", "predict")
 START = """# Configuration
@@ -72,7 +73,7 @@ def options(path: Path) -> list[Option]:
 def choices(path: Path) -> list[Option]:
     """The groups that a file chooses from, with the default of each."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    matches = (re.match(r"  - (\w+): (\S+)(?: +# (.*))?$", line) for line in lines)
+    matches = (re.match(r"  - (?:optional )?(\w+): (\S+)(?: +# (.*))?$", line) for line in lines)
     return [Option(match[1], match[2], match[3] or "") for match in matches if match]
 
 
@@ -115,7 +116,7 @@ def text() -> str:
     for folder in folders:
         group = folder.relative_to(CONF).as_posix()
         parts.append(f"## {group}/")
-        parts += [section(path, f"### {group}={path.stem}") for path in sorted(folder.glob("*.yaml"))]
+        parts += [section(path, f"### {group}={path.stem}") for path in sorted({*folder.glob("*.yaml")} - {MACHINE})]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What this package adds to Hydra: its sweepers, and the launcher of SLURM's jobs."""
+"""What this package adds to Hydra: its sweepers, the launcher of SLURM's jobs, and what to install for others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +15,7 @@ from lightning_seg.sweeps.search import SearchSweeper
 
 # Hydra takes plugins by names of this namespace only; a class must be pickled by where it really is.
 _NAMESPACE = "hydra_plugins.lightning_seg"
+_JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # which Hydra finds itself
 _SWEEPERS: tuple[type[Sweeper], ...] = (GridSweeper, SearchSweeper)
 
 
@@ -25,6 +26,7 @@ def register_plugins() -> None:
         plugins.register(sweeper)
         plugins.class_name_to_class[f"{_NAMESPACE}.{sweeper.__name__}"] = sweeper
     plugins.class_name_to_class[f"{_NAMESPACE}.SlurmLauncher"] = _slurm_launcher()
+    plugins.class_name_to_class.setdefault(_JOBLIB, JoblibNotInstalled)
 
 
 def _slurm_launcher() -> type[Launcher]:
@@ -38,8 +40,10 @@ def _slurm_launcher() -> type[Launcher]:
 class NotInstalled(Launcher):
     """Says what to install, as soon as it is made."""
 
+    needs = 'launcher=slurm needs hydra-submitit-launcher: pip install "lightning-seg[cluster]".'
+
     def __init__(self, **params: Any) -> None:
-        raise ValueError('launcher=slurm needs hydra-submitit-launcher: pip install "lightning-seg[cluster]".')
+        raise ValueError(self.needs)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Never called."""
@@ -48,3 +52,9 @@ class NotInstalled(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Never called."""
         raise NotImplementedError
+
+
+class JoblibNotInstalled(NotInstalled):
+    """The same of the launcher of processes."""
+
+    needs = 'launcher=joblib needs hydra-joblib-launcher: pip install "lightning-seg[search]".'

@@ -136,7 +136,7 @@ class FolderDataModule(SegmentationDataModule):
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | None,
         num_classes: int,
         *,
         val_fraction: float,
@@ -158,6 +158,8 @@ class FolderDataModule(SegmentationDataModule):
         if scale <= 0:
             raise ValueError(f"data.scale={scale}, but it must be above 0; 0.5 halves height and width.")
         check_limit(train_limit)
+        if root is None:
+            raise ValueError("data.root is not given: it is the folder of images and masks, data.root=FOLDER.")
         self.root = Path(root).expanduser()
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction

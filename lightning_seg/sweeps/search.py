@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,8 @@ class SearchSweeper(Sweeper):
         params: Mapping[str, str],
         params_when: Mapping[str, Mapping[str, str]],
     ) -> None:
+        if find_spec("optuna") is None:
+            raise ValueError('a search needs Optuna: pip install "lightning-seg[search]".')
         self.n_trials = n_trials
         self.n_jobs = n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
         self.mode = mode

@@ -10,7 +10,7 @@ def test_the_page_is_what_its_command_writes() -> None:
 
 def test_every_file_has_a_section_and_every_option_a_row() -> None:
     lines = conf_readme.text().splitlines()
-    for path in conf_readme.CONF.rglob("*.yaml"):
+    for path in {*conf_readme.CONF.rglob("*.yaml")} - {conf_readme.MACHINE}:
         if path.parent != conf_readme.CONF:
             assert f"### {path.parent.relative_to(conf_readme.CONF).as_posix()}={path.stem}" in lines
     assert "| `loss.smooth` | `1.0` | added to both sides of the ratio |" in lines

@@ -2,23 +2,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.data import FolderDataModule, ShapesDataModule
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def configured(data: str, augment: str, **values: Any) -> Any:
-    augmentation = OmegaConf.load(CONF / "augment" / f"{augment}.yaml")
-    if augment == "none":  # It is packaged globally, since null is not a mapping.
-        augmentation = augmentation.augment
-    config = OmegaConf.create(
-        {"seed": 3, "data": OmegaConf.load(CONF / "data" / f"{data}.yaml"), "augment": augmentation}
-    )
+def composed(data: str, augment: str, **values: Any) -> DictConfig:
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        config = compose("train", [f"data={data}", f"augment={augment}"])
     config.data.update(values)
-    return instantiate(config.data)
+    return config
+
+
+def configured(data: str, augment: str, **values: Any) -> Any:
+    return instantiate(composed(data, augment, **values).data)
 
 
 @pytest.mark.parametrize("augment", ["none", "light", "strong", "d4"])
@@ -51,16 +52,22 @@ def test_strong_augmentation_asks_for_an_ignore_index(tmp_path: Path) -> None:
 
 def test_any_torchvision_transform_may_take_the_place(tmp_path: Path) -> None:
     transforms = [{"_target_": "torchvision.transforms.v2.RandomHorizontalFlip", "p": 1.0}]
-    config = OmegaConf.create(
-        {
-            "seed": 0,
-            "data": OmegaConf.load(CONF / "data" / "shapes.yaml"),
-            "augment": {"_target_": "torchvision.transforms.v2.Compose", "transforms": transforms},
-        }
-    )
-    config.data.update({"num_train": 1, "num_val": 1, "num_test": 1})
+    config = composed("shapes", "none", num_train=1, num_val=1, num_test=1)
+    config.data.augment = {"_target_": "torchvision.transforms.v2.Compose", "transforms": transforms}
     data = instantiate(config.data)
     data.setup()
     flipped = data.train_set[0]
     data.train_set.augment = None
     assert flipped["mask"].equal(data.train_set[0]["mask"].flip(-1))
+
+
+@pytest.mark.parametrize("data", ["folder", "shapes"])
+def test_keys_that_all_data_share_stand_in_one_file(data: str) -> None:
+    shared = set(OmegaConf.load(CONF / "data/shared.yaml"))
+    assert shared.isdisjoint(OmegaConf.load(CONF / f"data/{data}.yaml"))
+    assert shared <= set(composed(data, "light").data)
+
+
+def test_a_folder_must_be_given() -> None:
+    with pytest.raises(Exception, match=r"data\.root is not given.*data\.root=FOLDER"):
+        configured("folder", "light", num_classes=2)

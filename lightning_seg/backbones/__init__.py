@@ -1,4 +1,7 @@
-"""Any network's output, brought to logits at the image's size."""
+"""Any network's output, brought to logits at the image's size.
+
+.. include:: README.md
+"""
 
 from lightning_seg.backbones.encoder import find_encoder
 from lightning_seg.backbones.logits import logits_at_size

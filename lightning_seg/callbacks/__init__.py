@@ -1,4 +1,7 @@
-"""Lightning callbacks: what a run leaves behind besides its weights, each in a file of its own."""
+"""Lightning callbacks: what a run leaves behind besides its weights, each in a file of its own.
+
+.. include:: README.md
+"""
 
 import warnings
 from typing import Any

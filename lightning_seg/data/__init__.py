@@ -1,4 +1,7 @@
-"""Data modules, datasets, augmentation and the inspection of masks."""
+"""Data modules, datasets, augmentation and the inspection of masks.
+
+.. include:: README.md
+"""
 
 from lightning_seg.data.augment import training_augmentation
 from lightning_seg.data.class_weights import effective_number, inverse_frequency, median_frequency

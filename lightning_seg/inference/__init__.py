@@ -1,4 +1,7 @@
-"""Prediction: images of any size, files and folders, pictures."""
+"""Prediction: images of any size, files and folders, pictures.
+
+.. include:: README.md
+"""
 
 import warnings
 from typing import Any

@@ -1,1 +1,4 @@
-"""Processes that train together: those that a command starts, and those of torchrun and SLURM."""
+"""Processes that train together: those that a command starts, and those of torchrun and SLURM.
+
+.. include:: README.md
+"""

@@ -1,6 +1,6 @@
 """Losses of logits and target, for any number of spatial dimensions.
 
-All are called as `loss(logits, target)` and share the meaning of their arguments, which `Loss` lists.
+.. include:: README.md
 """
 
 from lightning_seg.losses.boundary.boundary import BoundaryLoss

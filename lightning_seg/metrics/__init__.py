@@ -1,7 +1,6 @@
 """What is reported: scores of a segmentation, counted exactly and the same on any number of processes.
 
-The data-set scores are functions of one confusion matrix of integer counts; scores averaged over images are separate
-classes with names of their own.
+.. include:: README.md
 """
 
 from lightning_seg.metrics.collection import segmentation_metrics

@@ -1,1 +1,4 @@
-"""The folder of a run: what it holds, what makes it the same run, and the table of its scores."""
+"""The folder of a run: what it holds, what makes it the same run, and the table of its scores.
+
+.. include:: README.md
+"""

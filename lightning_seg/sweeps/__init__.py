@@ -1,1 +1,4 @@
-"""What `-m` does: every combination of choices, or a search for the best; and the table that ends either."""
+"""What `-m` does: every combination of choices, or a search for the best; and the table that ends either.
+
+.. include:: README.md
+"""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.cluster.slurm import Slurm, slurm, why_not
-from tests.commands.test_readme import LINES
+from tests.readmes import LINES
 
 SMALL = (
     *("data.num_train=8", "data.num_val=2", "data.num_test=2", "data.image_size=32", "data.batch_size=2"),
@@ -68,7 +68,7 @@ def call(cluster: Slurm, folder: Path) -> Call:
 
 
 def from_readme(first: str) -> str:
-    """The line of README.md that starts with this, which no other does."""
+    """The line of the READMEs that starts with this, which no other does."""
     (line,) = [line for line in LINES if line.startswith(first)]
     return line
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.conftest import SMALL, Call, assert_same_weights, from_readme
 from tests.cluster.slurm import Slurm
-from tests.commands.test_readme import README
+from tests.readmes import ROOT, blocks
 
 pytestmark = pytest.mark.slow
 SRUN = from_readme("srun")
@@ -83,7 +83,7 @@ def test_a_preempted_job_on_two_nodes_goes_on_in_its_folder_and_ends_with_the_sa
     cluster: Slurm, folder: Path, alone: Path
 ) -> None:
     before = set((folder / "runs").iterdir())
-    (script,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    (script,) = blocks(ROOT / "lightning_seg/launch/README.md", "sh")
     (folder / "train.sh").write_text(script)
     command = [*from_readme("sbatch").split(), *SMALL, callback("PreemptOnce")]
     job = cluster.call(*command, cwd=folder).split()[-1]

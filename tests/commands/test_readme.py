@@ -1,25 +1,35 @@
+"""What README.md and the READMEs of the rooms say runs."""
+
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.console import SHORT, SMALL, Run
+from tests.readmes import LINES, READMES, ROOT, blocks, without_code
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-LINES = [
-    line.split("&& ")[-1]
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if "lightning-seg-" in line or "sbatch" in line
-]
 # Those that start processes in other ways are run in tests/cluster.
 COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and "launcher=slurm" not in line]
+PYTHON = [(readme, block) for readme in READMES for block in blocks(readme, "python")]
+# Lists of names that choose several of the others.
+LISTS = {"default", "no_pictures", "none"}
+
+
+def needs_a_run(block: str) -> bool:
+    return "runs" in block
 
 
 @pytest.mark.slow
-def test_every_command_and_the_python_of_the_readme_run(run: Run, folder: Path) -> None:
-    assert len(COMMANDS) >= 10
+def test_every_command_of_the_readmes_runs_and_then_the_python_that_needs_their_runs(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own,) = [block for _, block in PYTHON if block.startswith("# my_package.py")]
+    (folder / "my_package.py").write_text(own)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)
+    assert len(COMMANDS) >= 15
     for line in COMMANDS:
         command, *arguments = shlex.split(line)
         if command == "lightning-seg-train":
@@ -27,7 +37,54 @@ def test_every_command_and_the_python_of_the_readme_run(run: Run, folder: Path) 
         run(command, *arguments)
     assert {path.name for path in (folder / "masks").glob("*.png")} >= {"0.png", "1.png", "2.png", "0_overlay.png"}
 
-    (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    namespace: dict[str, object] = {}
-    exec(python, namespace)
-    assert namespace["labels"].shape == (1, 120, 160)  # type: ignore[attr-defined]
+    names: dict[Path, dict[str, object]] = {}
+    for readme, block in PYTHON:
+        if needs_a_run(block):
+            exec(block, names.setdefault(readme, {}))
+    assert names[ROOT / "README.md"]["labels"].shape == (1, 120, 160)  # type: ignore[attr-defined]
+    assert (folder / "comparison.html").is_file()
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(block, id=readme.parent.name) for readme, block in PYTHON if not needs_a_run(block)]
+)
+def test_the_python_of_the_readmes_runs(block: str) -> None:
+    exec(block, {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("readme", [*READMES, ROOT / "CHANGELOG.md", ROOT / ".github" / "CONTRIBUTING.md"])
+def test_every_link_of_a_readme_leads_somewhere(readme: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", without_code(readme.read_text(encoding="utf-8")))
+    local = [link.partition("#")[0] for link in links if not link.startswith(("http", "#"))]
+    assert [link for link in local if not (readme.parent / link).exists()] == []
+
+
+def test_every_room_has_a_readme_which_its_docstring_includes() -> None:
+    rooms = {path.parent for path in (ROOT / "lightning_seg").glob("*/__init__.py")}
+    listed = {readme.parent for readme in READMES[1:]}
+    assert listed == rooms - {ROOT / "lightning_seg" / "commands"}
+    for room in listed:
+        assert "\n.. include:: README.md\n" in (room / "__init__.py").read_text(encoding="utf-8").split('"""')[1]
+        assert f"(lightning_seg/{room.name}/README.md)" in READMES[0].read_text(encoding="utf-8")
+
+
+def tables() -> list[tuple[Path, str, set[str]]]:
+    """Of each table with a column of choices, `group=`: the group and the choices."""
+    found = []
+    for readme in READMES:
+        for table in re.findall(r"(?:^\|.*\n)+", readme.read_text(encoding="utf-8"), re.MULTILINE):
+            head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+            for column, cell in enumerate(head):
+                if match := re.fullmatch(r"`(\w+)=`", cell):
+                    found.append(
+                        (readme, match[1], {name for row in rows for name in re.findall("`(.+?)`", row[column])})
+                    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("readme", "group", "names"), [pytest.param(*row, id=f"{row[0].parent.name}-{row[1]}") for row in tables()]
+)
+def test_a_table_of_choices_names_every_file_of_its_group(readme: Path, group: str, names: set[str]) -> None:
+    files = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - LISTS
+    assert names == files

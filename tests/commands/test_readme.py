@@ -25,15 +25,15 @@ def needs_a_run(block: str) -> bool:
 def test_every_command_of_the_readmes_runs_and_then_the_python_that_needs_their_runs(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (own,) = [block for _, block in PYTHON if block.startswith("# my_package.py")]
-    (folder / "my_package.py").write_text(own)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "my_package", raising=False)
+    for _, block in PYTHON:
+        if match := re.match(r"# (\w+)\.py\n", block):
+            (folder / f"{match[1]}.py").write_text(block)
+            monkeypatch.delitem(sys.modules, match[1], raising=False)
     assert len(COMMANDS) >= 15
     for line in COMMANDS:
         command, *arguments = shlex.split(line)
         if command == "lightning-seg-train":
-            arguments += SHORT + ([] if "data=folder" in arguments else SMALL)
+            arguments += SHORT + ([] if {"data=folder", "~data"} & set(arguments) else SMALL)
         run(command, *arguments)
     assert {path.name for path in (folder / "masks").glob("*.png")} >= {"0.png", "1.png", "2.png", "0_overlay.png"}
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
 READMES = [ROOT / "README.md", *sorted((ROOT / "lightning_seg").rglob("README.md"))]
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.console import SHORT, SMALL, Run
-from tests.readmes import LINES, READMES, ROOT, blocks, without_code
+from tests.readmes import CONTRIBUTING, LINES, READMES, ROOT, blocks, without_code
 
 # Those that start processes in other ways are run in tests/cluster.
 COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and "launcher=slurm" not in line]
-PYTHON = [(readme, block) for readme in READMES for block in blocks(readme, "python")]
+PYTHON = [(readme, block) for readme in [*READMES, CONTRIBUTING] for block in blocks(readme, "python")]
 # Lists of names that choose several of the others.
 LISTS = {"default", "no_pictures", "none"}
 
@@ -52,7 +52,7 @@ def test_the_python_of_the_readmes_runs(block: str) -> None:
     exec(block, {"__name__": "readme"})
 
 
-@pytest.mark.parametrize("readme", [*READMES, ROOT / "CHANGELOG.md", ROOT / ".github" / "CONTRIBUTING.md"])
+@pytest.mark.parametrize("readme", [*READMES, CONTRIBUTING, ROOT / "CHANGELOG.md"])
 def test_every_link_of_a_readme_leads_somewhere(readme: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", without_code(readme.read_text(encoding="utf-8")))
     local = [link.partition("#")[0] for link in links if not link.startswith(("http", "#"))]
@@ -88,3 +88,11 @@ def tables() -> list[tuple[Path, str, set[str]]]:
 def test_a_table_of_choices_names_every_file_of_its_group(readme: Path, group: str, names: set[str]) -> None:
     files = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - LISTS
     assert names == files
+
+
+def test_contributing_names_every_program_of_the_tests() -> None:
+    files = [*(ROOT / "tests").glob("*.py"), *(ROOT / "tests/benchmarks").glob("*.py")]
+    programs = {path for path in files if '__name__ == "__main__"' in path.read_text(encoding="utf-8")}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in programs}
+    named = set(re.findall(r"`python -m ([\w.]+)", CONTRIBUTING.read_text(encoding="utf-8")))
+    assert named == names - {"tests.benchmarks.worker"}  # which the benchmarks start

@@ -13,8 +13,8 @@ from tests.readmes import CONTRIBUTING, LINES, READMES, ROOT, blocks, without_co
 # Those that start processes in other ways are run in tests/cluster.
 COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and "launcher=slurm" not in line]
 PYTHON = [(readme, block) for readme in [*READMES, CONTRIBUTING] for block in blocks(readme, "python")]
-# Lists of names that choose several of the others.
-LISTS = {"default", "no_pictures", "none"}
+# Files that are not a choice by themselves: lists of others, and what others have in common.
+LISTS = {"default", "no_pictures", "none", "shared"}
 
 
 def needs_a_run(block: str) -> bool:

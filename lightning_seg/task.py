@@ -20,8 +20,7 @@ def check_task(task: str, num_classes: int, ignore_index: int | None) -> None:
     Raises:
         ValueError: one is unknown, or they do not go together.
     """
-    if task not in get_args(Task):
-        raise ValueError(f"task={task!r} is unknown; expected one of 'binary', 'multilabel', 'multiclass'.")
+    check_task_name(task)
     if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
         raise ValueError(f"num_classes={num_classes!r} must be an integer of at least 1: the logits' channels.")
     if task == "binary" and num_classes != 1:
@@ -70,6 +69,16 @@ def check_same_task(loss: object, task: str, ignore_index: int | None) -> None:
             raise ValueError(
                 f"the loss was made with {name}={theirs}, the module with {name}={ours}: give both the same."
             )
+
+
+def check_task_name(task: str) -> None:
+    """Checks that `task` is one.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if task not in get_args(Task):
+        raise ValueError(f"task={task!r} is unknown; expected one of 'binary', 'multilabel', 'multiclass'.")
 
 
 def check_ignore_index(ignore_index: int | None) -> None:

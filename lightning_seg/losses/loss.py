@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,8 @@ from lightning_seg.losses.engine.interface import ClassSums, Requirements
 from lightning_seg.losses.engine.pixels import read_pixels
 from lightning_seg.losses.engine.reduction import mean_over_pixels, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
-from lightning_seg.task import Task
-
-Classes = Literal["all", "present"] | Iterable[int]
-Reduction = Literal["mean", "sum", "none"]
+from lightning_seg.losses.options import Classes, Reduction, name_options
+from lightning_seg.task import Task, check_ignore_index, check_task_name
 
 
 class Loss(nn.Module, ABC):
@@ -42,6 +40,10 @@ class Loss(nn.Module, ABC):
     sums_suffice = False
     class_weights: Tensor | None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        name_options(cls)
+
     def __init__(
         self,
         *,
@@ -54,10 +56,8 @@ class Loss(nn.Module, ABC):
         sync_dist: bool = False,
     ) -> None:
         super().__init__()
-        if task not in get_args(Task):
-            raise ValueError(f"task={task!r} is not one of multiclass, multilabel, binary.")
-        if ignore_index is not None and (isinstance(ignore_index, bool) or not isinstance(ignore_index, int)):
-            raise ValueError(f"ignore_index={ignore_index!r} is not a label; give an integer or None.")
+        check_task_name(task)
+        check_ignore_index(ignore_index)
         if reduction not in get_args(Reduction):
             raise ValueError(f"reduction={reduction!r} is not one of mean, sum, none.")
         if reduction != "mean" and per_image:

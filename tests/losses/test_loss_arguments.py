@@ -1,5 +1,6 @@
 """What a loss refuses, at construction and when called, and what it says then."""
 
+import inspect
 import re
 
 import pytest
@@ -11,6 +12,8 @@ from lightning_seg.losses import (
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
+    GeneralizedDiceLoss,
+    HausdorffDistanceLoss,
     LovaszHingeLoss,
     LovaszSoftmaxLoss,
 )
@@ -25,9 +28,9 @@ TARGET = torch.zeros(2, 6, 5, dtype=torch.int64)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "binaray"}, "task='binaray' is not one of multiclass, multilabel, binary."),
-        ({"ignore_index": 2.0}, "ignore_index=2.0 is not a label; give an integer or None."),
-        ({"ignore_index": True}, "ignore_index=True is not a label"),
+        ({"task": "binaray"}, "task='binaray' is unknown; expected one of 'binary', 'multilabel', 'multiclass'."),
+        ({"ignore_index": 2.0}, "ignore_index=2.0 must be an integer, or None to count every pixel."),
+        ({"ignore_index": True}, "ignore_index=True must be an integer"),
         ({"class_weights": [1, -1], "task": "multilabel"}, "class_weights=[1.0, -1.0] must be finite, not negative"),
         ({"class_weights": [0, 0], "task": "multilabel"}, "class_weights=[0.0, 0.0] must be finite"),
         ({"class_weights": [float("nan")], "task": "multilabel"}, "class_weights=[nan] must be finite"),
@@ -229,3 +232,18 @@ def test_where_the_host_must_not_wait_the_device_asserts_with_the_same_hint(monk
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     with pytest.raises(RuntimeError, match="label out of range: expected 0 to 3, and ignore_index="):
         CrossEntropyLoss()(LOGITS, TARGET + 255)
+
+
+@pytest.mark.parametrize(
+    ("loss", "named"),
+    [
+        (DiceLoss, {"squared": False, "smooth": 1.0, "average": "macro", "classes": "all", "task": "multiclass"}),
+        (GeneralizedDiceLoss, {"smooth": 1.0, "per_image": False}),
+        (LovaszHingeLoss, {"classes": "all", "per_image": True, "task": "binary", "method": "histogram"}),
+        (HausdorffDistanceLoss, {"alpha": 2.0, "spacing": None, "sync_dist": False}),
+    ],
+)
+def test_help_shows_every_argument_by_name_and_default(loss, named):
+    parameters = inspect.signature(loss).parameters
+    assert {name: parameters[name].default for name in named} == named
+    assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters.values())

@@ -35,7 +35,7 @@ class BoundaryLoss(DistanceLoss):
     Args:
         spacing: the distance of neighbors in each spatial dimension, for voxels that are not cubes; None is 1 in all.
         classes: all, present, or a list of the class indices that count.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean; not in the binary task.
         per_image: average over images rather than over the pixels of the batch.

@@ -1,7 +1,8 @@
 """Soft clDice loss."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import reduce
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,8 @@ from torch import Tensor
 from lightning_seg.losses.boundary.distance_loss import target_mask
 from lightning_seg.losses.engine.reduction import mean_over_classes, ratio, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
-from lightning_seg.losses.loss import Classes, Loss, not_negative
-from lightning_seg.task import Task
+from lightning_seg.losses.loss import Loss, not_negative
+from lightning_seg.losses.options import ClassOptions
 
 
 class SoftClDiceLoss(Loss):
@@ -43,7 +44,7 @@ class SoftClDiceLoss(Loss):
             ones the skeleton is not thin. More only cost time.
         smooth: s ≥ 0, added once to both sides of P and R.
         classes: all, present, or a list of the class indices that count.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean; not in the binary task.
         per_image: average over images rather than take the sums over the batch.
@@ -53,31 +54,6 @@ class SoftClDiceLoss(Loss):
         TypeError: the target is soft.
         ValueError: iterations or smooth is out of range, the images have more than three dimensions, or as `Loss` says.
     """
-
-    def __init__(
-        self,
-        *,
-        iterations: int = 3,
-        smooth: float = 1.0,
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            classes=classes,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"iterations={iterations!r} is not an integer of 1 or more.")
-        self.iterations = iterations
-        self.smooth = not_negative(smooth, "smooth")
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
@@ -106,6 +82,13 @@ class SoftClDiceLoss(Loss):
         weights = None if weights is None else weights[chosen]
         loss = mean_over_classes(1 - cldice, counted[:, chosen], weights, self.per_image, self.syncs)
         return loss.to(probabilities.dtype)
+
+    def __init__(self, *, iterations: int = 3, smooth: float = 1.0, **options: Unpack[ClassOptions]) -> None:
+        super().__init__(**options)
+        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+            raise ValueError(f"iterations={iterations!r} is not an integer of 1 or more.")
+        self.iterations = iterations
+        self.smooth = not_negative(smooth, "smooth")
 
     def _over_group(self, sums: Tensor) -> Tensor:
         """Sums over images, (…, N, C), as they are if per image, else over the batch."""

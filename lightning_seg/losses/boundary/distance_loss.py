@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,8 @@ from lightning_seg.losses.boundary.target import distances_of, from_third_argume
 from lightning_seg.losses.engine.pixels import Pixels
 from lightning_seg.losses.engine.reduction import mean_over_classes, ratio, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
-from lightning_seg.losses.loss import Classes, Loss
-from lightning_seg.task import Task
+from lightning_seg.losses.loss import Loss
+from lightning_seg.losses.options import ClassOptions
 
 
 class DistanceLoss(Loss):
@@ -20,36 +21,14 @@ class DistanceLoss(Loss):
 
     Args:
         spacing: the distance of neighbors in each spatial dimension, for voxels that are not cubes; None is 1 in all.
-        classes: see `Loss`, as all that follow.
-        task: the meaning of the channels.
-        ignore_index: the label of void pixels.
-        class_weights: one number for each class.
-        per_image: average over images.
-        sync_dist: over all processes.
+        options: classes, task, ignore_index, class_weights, per_image and sync_dist; see `Loss`.
 
     Raises:
         ValueError: spacing is not a list of positive numbers, or as `Loss` says.
     """
 
-    def __init__(
-        self,
-        *,
-        spacing: Iterable[float] | None = None,
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            classes=classes,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
+    def __init__(self, *, spacing: Iterable[float] | None = None, **options: Unpack[ClassOptions]) -> None:
+        super().__init__(**options)
         self.spacing = checked_spacing(spacing)
 
     def forward(self, logits: Tensor, target: Tensor, distances: Tensor | None = None) -> Tensor:

@@ -1,14 +1,14 @@
 """Hausdorff distance loss."""
 
-from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from lightning_seg.losses.boundary.distance_loss import DistanceLoss
 from lightning_seg.losses.engine.statistics import Statistics
-from lightning_seg.losses.loss import Classes, not_negative
-from lightning_seg.task import Task
+from lightning_seg.losses.loss import not_negative
+from lightning_seg.losses.options import DistanceOptions
 
 
 class HausdorffDistanceLoss(DistanceLoss):
@@ -44,7 +44,7 @@ class HausdorffDistanceLoss(DistanceLoss):
         alpha: α > 0.
         spacing: the distance of neighbors in each spatial dimension, for voxels that are not cubes; None is 1 in all.
         classes: all, present, or a list of the class indices that count.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean; not in the binary task.
         per_image: average over images rather than over the pixels of the batch.
@@ -55,37 +55,18 @@ class HausdorffDistanceLoss(DistanceLoss):
         ValueError: alpha or spacing is out of range, or as `Loss` says.
     """
 
-    def __init__(
-        self,
-        *,
-        alpha: float = 2.0,
-        spacing: Iterable[float] | None = None,
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            spacing=spacing,
-            classes=classes,
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
-        self.alpha = not_negative(alpha, "alpha")
-        if self.alpha == 0:
-            raise ValueError("alpha=0 makes every distance 1; give a number above 0.")
-
     def costs(self, statistics: Statistics, mask: Tensor, scope: Tensor, distances: Tensor) -> Tensor:
         """(p - t)²·(d(p)^α + d(t)^α) of each pixel and class."""
         predicted = self.distances_of(predicted_mask(statistics), scope, statistics)
         weights = predicted.abs() ** self.alpha + distances.where(scope, 0).abs() ** self.alpha
         errors = statistics.probabilities.where(scope, 0) - (mask & scope).to(weights.dtype)
         return errors.square() * weights
+
+    def __init__(self, *, alpha: float = 2.0, **options: Unpack[DistanceOptions]) -> None:
+        super().__init__(**options)
+        self.alpha = not_negative(alpha, "alpha")
+        if self.alpha == 0:
+            raise ValueError("alpha=0 makes every distance 1; give a number above 0.")
 
 
 def predicted_mask(statistics: Statistics) -> Tensor:

@@ -12,7 +12,8 @@ from lightning_seg.losses.boundary.distance_loss import shared_distance_loss
 from lightning_seg.losses.boundary.target import from_third_argument
 from lightning_seg.losses.compound.weight_schedule import WeightSchedule
 from lightning_seg.losses.engine.interface import ClassSums, Requirements
-from lightning_seg.losses.loss import Classes, Loss, checked_weights, not_negative
+from lightning_seg.losses.loss import Loss, checked_weights, not_negative
+from lightning_seg.losses.options import Classes
 from lightning_seg.losses.pixel.cross_entropy import CrossEntropyLoss
 from lightning_seg.losses.region.dice import DiceLoss
 from lightning_seg.task import Task
@@ -193,11 +194,11 @@ class CrossEntropyDiceLoss(CompoundLoss):
         cross_entropy_weight: of the first term, a number or a schedule; see `CompoundLoss`.
         dice_weight: of the second.
         label_smoothing: of cross-entropy.
-        smooth: of Dice, as the three that follow.
-        squared: sums of squares in the denominator.
-        average: macro or micro.
-        classes: all, present, or a list of class indices.
-        task: of both terms, see `Loss`, as all that follow.
+        smooth: of Dice, added once to both sides of its ratio.
+        squared: of Dice, sums of squares in the denominator.
+        average: of Dice, macro or micro.
+        classes: of Dice, all, present, or a list of class indices.
+        task: of both terms: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class; not in the binary task.
         per_image: average over images rather than over the batch.

@@ -234,12 +234,12 @@ def _softmax_gradient(
         a = a if labels.weight is None else a * labels.weight
     of_pixel = [None if table is None else labels.look_up(table[images]) for table in tables.of_label]
     log_probability = probability = None
-    if any(slope is not None for slope in of_pixel[1:]):
+    if any(gradient is not None for gradient in of_pixel[1:]):
         log_probability = labels.pick(z).sub_(log_sum)
         if labels.valid is not None:
             log_probability.masked_fill_(~labels.valid, 0)
         probability = (log_probability * LOG2E).exp2_()
-    a = _add(a, _slope_of_label(of_pixel, probability, log_probability, requires.gammas))
+    a = _add(a, _gradient_of_label(of_pixel, probability, log_probability, requires.gammas))
 
     h = None  # ∂L/∂p, where it differs between pixels
     row = None if tables.of_channel is None else tables.of_channel[images]
@@ -248,10 +248,10 @@ def _softmax_gradient(
         h = p * (2 * tables.of_square[images]).unsqueeze(2)
     if tables.of_errors is not None:
         if labels.one_hot is None:
-            h = _add(h, _softmax_error_slope(tables.of_errors, images, p, labels.index, requires))
+            h = _add(h, _softmax_error_gradient(tables.of_errors, images, p, labels.index, requires))
         else:
-            slope = _error_slope(tables.of_errors, images, (labels.one_hot - p).abs_(), labels.one_hot, requires)
-            h = _add(h, slope.mul_(1 - 2 * labels.one_hot))
+            gradient = _error_gradient(tables.of_errors, images, (labels.one_hot - p).abs_(), labels.one_hot, requires)
+            h = _add(h, gradient.mul_(1 - 2 * labels.one_hot))
 
     # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
     t = None
@@ -290,16 +290,16 @@ def _sigmoid_gradient(
     wrong = t - p  # (2t - 1)(1 - p_y)
     a = None if tables.label_map is None else tables.label_map[images, :, pixels]
     of_pixel = [None if table is None else _look_up_sign(table[images], t) for table in tables.of_label]
-    if any(slope is not None for slope in of_pixel):
+    if any(gradient is not None for gradient in of_pixel):
         log_probability = _log_sigmoid((2 * t).sub_(1).mul_(z)) if requires.gammas else None
-        a = _add(a, _slope_of_label(of_pixel, 1 - wrong.abs(), log_probability, requires.gammas))
+        a = _add(a, _gradient_of_label(of_pixel, 1 - wrong.abs(), log_probability, requires.gammas))
     result = None if a is None else a * wrong
     h = None if tables.of_channel is None else tables.of_channel[images].unsqueeze(2)
     if tables.of_square is not None:
         h = _add(h, p * (2 * tables.of_square[images]).unsqueeze(2))
     if tables.of_errors is not None and requires.errors == "probability":
-        slope = _error_slope(tables.of_errors, images, wrong.abs(), t, requires)
-        h = _add(h, slope.mul_(1 - 2 * t))
+        gradient = _error_gradient(tables.of_errors, images, wrong.abs(), t, requires)
+        h = _add(h, gradient.mul_(1 - 2 * t))
     if h is not None:
         result = _add(result, torch.addcmul(p, p, p, value=-1).mul_(h))
     if tables.of_uniform is not None:
@@ -308,8 +308,8 @@ def _sigmoid_gradient(
         sign = 1 - 2 * t
         errors = torch.addcmul(torch.ones_like(z), sign, z).relu_()
         inside = errors.sign()
-        slope = _error_slope(tables.of_errors, images, errors, t, requires)
-        result = _add(result, slope.mul_(inside).mul_(sign))
+        gradient = _error_gradient(tables.of_errors, images, errors, t, requires)
+        result = _add(result, gradient.mul_(inside).mul_(sign))
     if result is None:
         return torch.zeros_like(z)
     return result if valid is None else result.mul_(valid)
@@ -320,19 +320,19 @@ def _look_up_sign(table: Tensor, t: Tensor) -> Tensor:
     return torch.addcmul(table[..., :1], t, table[..., 1:] - table[..., :1])
 
 
-def _softmax_error_slope(table: Tensor, images: slice, p: Tensor, labels: Tensor, requires: Requirements) -> Tensor:
+def _softmax_error_gradient(table: Tensor, images: slice, p: Tensor, labels: Tensor, requires: Requirements) -> Tensor:
     """∂L/∂p through the sums of errors, (n, C, L)."""
     index = labels.unsqueeze(1)
     of_label = p.gather(1, index)
     rows = (table[images] if requires.errors_per_image else table).expand(len(p), -1, -1, -1)
-    slope = rows[:, :, 0].gather(2, requires.bins.index(requires.bins.positions(p.clone()), p.dtype))
+    gradient = rows[:, :, 0].gather(2, requires.bins.index(requires.bins.positions(p.clone()), p.dtype))
     own = requires.bins.index(requires.bins.positions(1 - of_label), p.dtype).add_(
         (2 * index + 1) * requires.bins.count
     )
-    return slope.scatter_(1, index, -rows.flatten(1).gather(1, own.squeeze(1)).unsqueeze(1))
+    return gradient.scatter_(1, index, -rows.flatten(1).gather(1, own.squeeze(1)).unsqueeze(1))
 
 
-def _error_slope(table: Tensor, images: slice, errors: Tensor, own: Tensor, requires: Requirements) -> Tensor:
+def _error_gradient(table: Tensor, images: slice, errors: Tensor, own: Tensor, requires: Requirements) -> Tensor:
     """∂L/∂e through the sums of errors, (n, C, L); `errors` are overwritten."""
     index = requires.bins.index(requires.bins.positions(errors, own), errors.dtype, labels=2)
     rows = (table[images] if requires.errors_per_image else table).expand(len(errors), -1, -1, -1).flatten(2)
@@ -387,20 +387,20 @@ def _of_label(log_probability: Tensor, gammas: tuple[float, ...]) -> list[Tensor
     return [log_probability, p, *((1 - p).pow(gamma).mul_(log_probability) for gamma in gammas)]
 
 
-def _slope_of_label(
+def _gradient_of_label(
     own: list[Tensor | None], p: Tensor | None, log_probability: Tensor | None, gammas: tuple[float, ...]
 ) -> Tensor | None:
     """∂L/∂ℓ from the gradients of Σ ℓ, Σ p_y and Σ (1 - p_y)^γ ℓ of each pixel's label."""
-    slope, of_probability, *others = own
+    gradient, of_probability, *others = own
     if of_probability is not None and p is not None:
-        slope = _add(slope, of_probability * p)
-    for gradient, gamma in zip(others, gammas, strict=True):
-        if gradient is not None and p is not None and log_probability is not None:
-            # tiny: at p = 1 the slope of x^γ is infinite for γ < 1.
+        gradient = _add(gradient, of_probability * p)
+    for of_power, gamma in zip(others, gammas, strict=True):
+        if of_power is not None and p is not None and log_probability is not None:
+            # tiny: at p = 1 the derivative of x^γ is infinite for γ < 1.
             wrong = (1 - p).clamp_(min=torch.finfo(p.dtype).tiny)
             changed = wrong.pow(gamma - 1).mul_(torch.addcmul(wrong, p, log_probability, value=-gamma))
-            slope = _add(slope, gradient * changed)
-    return slope
+            gradient = _add(gradient, of_power * changed)
+    return gradient
 
 
 def _sums_by_sign(t: Tensor, weight: Tensor, log_probability: Tensor, p: Tensor, gammas: tuple[float, ...]) -> Tensor:

@@ -77,14 +77,14 @@ def _of_label(log_probability, p, wrong, GAMMAS: tl.constexpr):
 
 
 @triton.jit
-def _slope_of_label(slopes, log_probability, p, wrong, GAMMAS: tl.constexpr):
+def _gradient_of_label(gradients, log_probability, p, wrong, GAMMAS: tl.constexpr):
     """∂L/∂ℓ from those of Σ 1, which has none, Σ ℓ, Σ p_y and Σ (1 - p_y)^γ ℓ."""
-    slope = slopes[1] + slopes[2] * p
-    # The smallest float32: at p = 1 the slope of x^γ is infinite for γ < 1.
+    gradient = gradients[1] + gradients[2] * p
+    # The smallest float32: at p = 1 the derivative of x^γ is infinite for γ < 1.
     wrong = tl.maximum(wrong, 1.1754943508222875e-38)
     for k in tl.static_range(len(GAMMAS)):
-        slope += slopes[3 + k] * _power(wrong, GAMMAS[k] - 1) * (wrong - GAMMAS[k] * p * log_probability)
-    return slope
+        gradient += gradients[3 + k] * _power(wrong, GAMMAS[k] - 1) * (wrong - GAMMAS[k] * p * log_probability)
+    return gradient
 
 
 @triton.jit
@@ -143,7 +143,7 @@ def _add_errors(
 
 
 @triton.jit
-def _error_slope(rows, errors, own, mask, BINS: tl.constexpr, CUT: tl.constexpr, LARGEST: tl.constexpr):
+def _error_gradient(rows, errors, own, mask, BINS: tl.constexpr, CUT: tl.constexpr, LARGEST: tl.constexpr):
     """∂L/∂e of each error, looked up by bin."""
     pointers = rows[:, None] + tl.where(own, BINS, 0) + (_positions(errors, LARGEST) >> CUT)
     return tl.load(pointers, mask=mask, other=0.0)
@@ -304,26 +304,26 @@ def _load_columns(pointers, mask, COUNT: tl.constexpr):
 
 
 @triton.jit
-def _softmax_probability_and_slope(
+def _softmax_probability_and_gradient(
     z, channels, labels, valid, image, log_sum, by_channel, errors,
     CLASSES: tl.constexpr, SQUARES: tl.constexpr, UNIFORM: tl.constexpr, PER_IMAGE: tl.constexpr,
     BINS: tl.constexpr, CUT: tl.constexpr, LARGEST: tl.constexpr,
 ):  # fmt: skip
     """p; and ∂L/∂p through the sums by channel and by bin."""
     p = tl.exp(z - log_sum[None, :])
-    slope = tl.zeros_like(p)
+    gradient = tl.zeros_like(p)
     if by_channel is not None:
         rows = by_channel + (image * CLASSES + channels) * (1 + SQUARES + UNIFORM)
-        slope += tl.load(rows, mask=channels < CLASSES, other=0.0)[:, None]
+        gradient += tl.load(rows, mask=channels < CLASSES, other=0.0)[:, None]
         if SQUARES:
-            slope += 2.0 * tl.load(rows + 1, mask=channels < CLASSES, other=0.0)[:, None] * p
+            gradient += 2.0 * tl.load(rows + 1, mask=channels < CLASSES, other=0.0)[:, None] * p
     if errors is not None:
         own = labels[None, :] == channels[:, None]
         rows = errors + (image * PER_IMAGE * CLASSES + channels) * (2 * BINS)
         mask = valid[None, :] & (channels < CLASSES)[:, None]
-        of_error = _error_slope(rows, tl.where(own, 1.0 - p, p), own, mask, BINS, CUT, LARGEST)
-        slope += tl.where(own, -of_error, of_error)
-    return p, slope
+        of_error = _error_gradient(rows, tl.where(own, 1.0 - p, p), own, mask, BINS, CUT, LARGEST)
+        gradient += tl.where(own, -of_error, of_error)
+    return p, gradient
 
 
 @triton.jit(do_not_specialize=["chunks", "ignore_index"])
@@ -351,11 +351,11 @@ def softmax_backward(
     if label_map is not None:
         a += tl.load(label_map + image * pixels + pixel, mask=valid, other=0.0)
     if by_label is not None:
-        slopes = _load_columns(by_label + (image * CLASSES + labels) * LABEL_COLUMNS, labels >= 0, LABEL_COLUMNS)
+        gradients = _load_columns(by_label + (image * CLASSES + labels) * LABEL_COLUMNS, labels >= 0, LABEL_COLUMNS)
         of_label = _of_own_channel(logits, labels, wide_pixel, logits_channel, logits_pixel)
         log_probability = tl.where(labels >= 0, of_label - log_sum, 0.0)
         p_label = tl.exp(log_probability)
-        a += _slope_of_label(slopes, log_probability, p_label, 1.0 - p_label, GAMMAS)
+        a += _gradient_of_label(gradients, log_probability, p_label, 1.0 - p_label, GAMMAS)
     # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
     t = a
     ONE_TILE: tl.constexpr = TILE >= CLASSES
@@ -364,7 +364,7 @@ def softmax_backward(
             channels = first + tl.arange(0, TILE)
             rows = logits + channels.to(tl.int64) * logits_channel
             z = _tile(rows, channels, pixel, inside, valid, logits_pixel, CLASSES, TILE)
-            p, h = _softmax_probability_and_slope(
+            p, h = _softmax_probability_and_gradient(
                 z, channels, labels, valid, image, log_sum, by_channel, errors,
                 CLASSES, SQUARES, UNIFORM, PER_IMAGE, BINS, CUT, LARGEST,
             )  # fmt: skip
@@ -376,7 +376,7 @@ def softmax_backward(
         channels = first + tl.arange(0, TILE)
         wide_channels = channels.to(tl.int64)
         z = _tile(logits + wide_channels * logits_channel, channels, pixel, inside, valid, logits_pixel, CLASSES, TILE)
-        p, h = _softmax_probability_and_slope(
+        p, h = _softmax_probability_and_gradient(
             z, channels, labels, valid, image, log_sum, by_channel, errors,
             CLASSES, SQUARES, UNIFORM, PER_IMAGE, BINS, CUT, LARGEST,
         )  # fmt: skip
@@ -387,10 +387,10 @@ def softmax_backward(
         additional = tl.where(own, a[None, :], 0.0)
         if by_channel is not None and UNIFORM:
             u = by_channel + (image * CLASSES + channels + 1) * CHANNEL_COLUMNS - 1
-            slope = tl.load(u, mask=channels < CLASSES, other=0.0)
+            of_uniform = tl.load(u, mask=channels < CLASSES, other=0.0)
             if ONE_TILE:
-                of_tile += tl.sum(slope, 0)
-            additional += slope[:, None]
+                of_tile += tl.sum(of_uniform, 0)
+            additional += of_uniform[:, None]
         gradient = tl.where(valid[None, :], p * (h - of_tile[None, :]) + additional, 0.0)
         mask = inside[None, :]
         if CLASSES % TILE != 0:
@@ -427,8 +427,8 @@ def sigmoid_backward(
         a += tl.load(label_map + row * pixels + pixel, mask=valid, other=0.0)[None, :]
     if by_label is not None:
         COLUMNS: tl.constexpr = 3 + len(GAMMAS)
-        slopes = _load_columns(by_label + (row * 2 + labels[None, :]) * COLUMNS, (labels >= 0)[None, :], COLUMNS)
-        a += _slope_of_label(slopes, _log_sigmoid(-sign * z), 1.0 - wrong, wrong, GAMMAS)
+        gradients = _load_columns(by_label + (row * 2 + labels[None, :]) * COLUMNS, (labels >= 0)[None, :], COLUMNS)
+        a += _gradient_of_label(gradients, _log_sigmoid(-sign * z), 1.0 - wrong, wrong, GAMMAS)
     h = tl.zeros([TILE, BLOCK], tl.float32)
     of_logit = tl.zeros([TILE, BLOCK], tl.float32)
     if by_channel is not None:
@@ -443,8 +443,8 @@ def sigmoid_backward(
         if MARGIN:
             margin = tl.maximum(1.0 + sign * z, 0.0)
             counted = valid[None, :] & (margin > 0)
-            of_logit += sign * _error_slope(tables, margin, is_1, counted, BINS, CUT, LARGEST)
+            of_logit += sign * _error_gradient(tables, margin, is_1, counted, BINS, CUT, LARGEST)
         else:
-            h += sign * _error_slope(tables, wrong, is_1, valid[None, :], BINS, CUT, LARGEST)
+            h += sign * _error_gradient(tables, wrong, is_1, valid[None, :], BINS, CUT, LARGEST)
     gradient = tl.where(valid[None, :], of_logit - a * sign * wrong + h * p * (1.0 - p), 0.0)
     tl.store(result + row * pixels + pixel[None, :], gradient, mask=inside[None, :])

@@ -1,13 +1,13 @@
 """Cross-entropy: softmax for exclusive classes, a sigmoid for each channel otherwise."""
 
-from collections.abc import Iterable
+from typing import Unpack
 
 from torch import Tensor
 
 from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.statistics import Statistics
-from lightning_seg.losses.loss import Loss, Reduction, not_negative
-from lightning_seg.task import Task
+from lightning_seg.losses.loss import Loss, not_negative
+from lightning_seg.losses.options import PixelOptions
 
 
 class CrossEntropyLoss(Loss):
@@ -29,7 +29,7 @@ class CrossEntropyLoss(Loss):
 
     Args:
         label_smoothing: ε, from 0 and below 1.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number w for each class; not in the binary task.
         per_image: average over images rather than over the pixels of the batch.
@@ -43,34 +43,6 @@ class CrossEntropyLoss(Loss):
     sums_suffice = True
 
     soft_targets = True
-
-    def __init__(
-        self,
-        *,
-        label_smoothing: float = 0.0,
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        reduction: Reduction = "mean",
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            per_image=per_image,
-            reduction=reduction,
-            sync_dist=sync_dist,
-        )
-        self.label_smoothing = not_negative(label_smoothing, "label_smoothing")
-        if label_smoothing >= 1:
-            raise ValueError(f"label_smoothing={label_smoothing} leaves nothing of the target; give less than 1.")
-
-    @property
-    def requires(self) -> Requirements:
-        """Label smoothing reads the log-probabilities of all classes."""
-        return Requirements(uniform=self.label_smoothing > 0)
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
@@ -86,6 +58,17 @@ class CrossEntropyLoss(Loss):
                 uniform = (weights[:, 0] * uniform).unsqueeze(2) / 2  # the two labels share it
             log_probability = (1 - self.label_smoothing) * log_probability + self.label_smoothing * uniform
         return self.reduce_sums(-log_probability, weights * statistics.label_count, statistics)
+
+    def __init__(self, *, label_smoothing: float = 0.0, **options: Unpack[PixelOptions]) -> None:
+        super().__init__(**options)
+        self.label_smoothing = not_negative(label_smoothing, "label_smoothing")
+        if label_smoothing >= 1:
+            raise ValueError(f"label_smoothing={label_smoothing} leaves nothing of the target; give less than 1.")
+
+    @property
+    def requires(self) -> Requirements:
+        """Label smoothing reads the log-probabilities of all classes."""
+        return Requirements(uniform=self.label_smoothing > 0)
 
     def _from_maps(self, statistics: Statistics) -> Tensor:
         class_weights = self.weights_for(statistics)

@@ -1,13 +1,15 @@
 """Focal loss: cross-entropy that turns to the pixels it still gets wrong."""
 
 from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.statistics import Statistics
-from lightning_seg.losses.loss import Loss, Reduction, checked_weights, not_negative, per_class
+from lightning_seg.losses.loss import Loss, checked_weights, not_negative, per_class
+from lightning_seg.losses.options import PixelOptions
 from lightning_seg.task import Task
 
 
@@ -30,7 +32,7 @@ class FocalLoss(Loss):
         gamma: γ ≥ 0; the higher, the less the pixels count that are right already.
         alpha: in the binary and multilabel tasks a number from 0 to 1, the weight of label 1, and 1 - alpha that of
             label 0; in the multiclass task a list of one weight for each class. None is 1 for all.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, which also enters what the sum is divided by; not in the binary task.
         per_image: average over images rather than over the pixels of the batch.
@@ -45,34 +47,6 @@ class FocalLoss(Loss):
 
     alpha: Tensor | None
 
-    def __init__(
-        self,
-        *,
-        gamma: float = 2.0,
-        alpha: float | Iterable[float] | None = None,
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        reduction: Reduction = "mean",
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            per_image=per_image,
-            reduction=reduction,
-            sync_dist=sync_dist,
-        )
-        self.gamma = not_negative(gamma, "gamma")
-        self.register_buffer("alpha", _checked_alpha(alpha, task), persistent=False)
-
-    @property
-    def requires(self) -> Requirements:
-        """Its own sum over the pixels of each label."""
-        return Requirements(gammas=(self.gamma,))
-
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
         if self.reduction == "none":
@@ -83,10 +57,22 @@ class FocalLoss(Loss):
             values = values * self._alpha_by_label(statistics).to(values.dtype)
         return self.reduce_sums(values, weights * statistics.label_count, statistics)
 
+    def __init__(
+        self, *, gamma: float = 2.0, alpha: float | Iterable[float] | None = None, **options: Unpack[PixelOptions]
+    ) -> None:
+        super().__init__(**options)
+        self.gamma = not_negative(gamma, "gamma")
+        self.register_buffer("alpha", _checked_alpha(alpha, self.task), persistent=False)
+
+    @property
+    def requires(self) -> Requirements:
+        """Its own sum over the pixels of each label."""
+        return Requirements(gammas=(self.gamma,))
+
     def _map(self, statistics: Statistics) -> Tensor:
         log_probability = statistics.label_log_probability
         weighted, weights = statistics.weighted_log_probability(self.weights_for(statistics))
-        # tiny: at p = 1 the slope of x^γ is infinite for γ < 1.
+        # tiny: at p = 1 the derivative of x^γ is infinite for γ < 1.
         wrong = -torch.expm1(log_probability).clamp(max=-torch.finfo(log_probability.dtype).tiny)
         values = -weighted * wrong**self.gamma
         if self.alpha is not None:

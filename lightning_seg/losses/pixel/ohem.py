@@ -1,7 +1,7 @@
 """Cross-entropy of the pixels that are not yet well predicted."""
 
 import math
-from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from torch import Tensor
 from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.statistics import Statistics
 from lightning_seg.losses.loss import Loss
+from lightning_seg.losses.options import LossOptions
 from lightning_seg.losses.pixel.hard_examples import hard_example_weights
-from lightning_seg.task import Task
 
 
 class OhemCrossEntropyLoss(Loss):
@@ -28,7 +28,7 @@ class OhemCrossEntropyLoss(Loss):
         threshold: pixels whose label has this probability or more are left out; above 0 and at most 1.
         min_kept: how many pixels of the batch are kept at least, the hardest first; 0 or more. The default is a fifth
             of a 512 × 512 image.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number w for each class; they weigh the mean, and do not change which pixels are kept. Not in
             the binary task.
@@ -38,17 +38,17 @@ class OhemCrossEntropyLoss(Loss):
         ValueError: threshold or min_kept is out of range, or as `Loss` says.
     """
 
-    def __init__(
-        self,
-        *,
-        threshold: float = 0.7,
-        min_kept: int = 50_000,
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(task=task, ignore_index=ignore_index, class_weights=class_weights, sync_dist=sync_dist)
+    def from_statistics(self, statistics: Statistics) -> Tensor:
+        """The loss; called with autocast off."""
+        log_probability, weights = statistics.weighted_log_probability(self.weights_for(statistics))
+        valid, own = statistics.pixels.valid, statistics.label_log_probability.detach()
+        kept = torch.full((), self.min_kept, dtype=torch.int64, device=own.device)
+        chosen = hard_example_weights(-own, valid, kept, self.syncs)
+        chosen = torch.where(valid & (own < math.log(self.threshold)), 1, chosen)
+        return self.reduce_map(-log_probability * chosen, weights * chosen, statistics)
+
+    def __init__(self, *, threshold: float = 0.7, min_kept: int = 50_000, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
         if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold <= 1:
             raise ValueError(f"threshold={threshold!r} is not a probability above 0 and at most 1.")
         if isinstance(min_kept, bool) or not isinstance(min_kept, int) or min_kept < 0:
@@ -60,12 +60,3 @@ class OhemCrossEntropyLoss(Loss):
     def requires(self) -> Requirements:
         """The cost of each pixel."""
         return Requirements(label_map=True)
-
-    def from_statistics(self, statistics: Statistics) -> Tensor:
-        """The loss; called with autocast off."""
-        log_probability, weights = statistics.weighted_log_probability(self.weights_for(statistics))
-        valid, own = statistics.pixels.valid, statistics.label_log_probability.detach()
-        kept = torch.full((), self.min_kept, dtype=torch.int64, device=own.device)
-        chosen = hard_example_weights(-own, valid, kept, self.syncs)
-        chosen = torch.where(valid & (own < math.log(self.threshold)), 1, chosen)
-        return self.reduce_map(-log_probability * chosen, weights * chosen, statistics)

@@ -1,13 +1,13 @@
 """Poly-1 cross-entropy: cross-entropy with another weight of its first term in 1 - p."""
 
-from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from lightning_seg.losses.engine.statistics import Statistics
-from lightning_seg.losses.loss import Loss, Reduction
-from lightning_seg.task import Task
+from lightning_seg.losses.loss import Loss
+from lightning_seg.losses.options import PixelOptions
 
 
 class PolyCrossEntropyLoss(Loss):
@@ -26,7 +26,7 @@ class PolyCrossEntropyLoss(Loss):
 
     Args:
         epsilon: ε, -1 or more, so that a better prediction never costs more; 0 is cross-entropy.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, by which the mean is divided, too; not in the binary task.
         per_image: average over images rather than over the pixels of the batch.
@@ -39,29 +39,6 @@ class PolyCrossEntropyLoss(Loss):
 
     sums_suffice = True
 
-    def __init__(
-        self,
-        *,
-        epsilon: float = 1.0,
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        reduction: Reduction = "mean",
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            per_image=per_image,
-            reduction=reduction,
-            sync_dist=sync_dist,
-        )
-        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not -1 <= epsilon < float("inf"):
-            raise ValueError(f"epsilon={epsilon!r} is not a finite number of -1 or more.")
-        self.epsilon = float(epsilon)
-
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
         if self.reduction == "none":
@@ -72,3 +49,9 @@ class PolyCrossEntropyLoss(Loss):
         wrong = count - statistics.label_probability_sum
         values = self.epsilon * wrong - statistics.label_log_probability_sum
         return self.reduce_sums(weights * values, weights * count, statistics)
+
+    def __init__(self, *, epsilon: float = 1.0, **options: Unpack[PixelOptions]) -> None:
+        super().__init__(**options)
+        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not -1 <= epsilon < float("inf"):
+            raise ValueError(f"epsilon={epsilon!r} is not a finite number of -1 or more.")
+        self.epsilon = float(epsilon)

@@ -1,6 +1,6 @@
 """Cross-entropy of the hardest share of the pixels."""
 
-from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.reduction import sum_if
 from lightning_seg.losses.engine.statistics import Statistics
 from lightning_seg.losses.loss import Loss
+from lightning_seg.losses.options import LossOptions
 from lightning_seg.losses.pixel.hard_examples import hard_example_weights
-from lightning_seg.task import Task
 
 
 class TopKCrossEntropyLoss(Loss):
@@ -28,7 +28,7 @@ class TopKCrossEntropyLoss(Loss):
 
     Args:
         k: the share, above 0 and at most 1; 1 is cross-entropy.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number w for each class; they weigh the mean, and do not change which pixels are hardest. Not
             in the binary task.
@@ -37,25 +37,6 @@ class TopKCrossEntropyLoss(Loss):
     Raises:
         ValueError: k is out of range, or as `Loss` says.
     """
-
-    def __init__(
-        self,
-        *,
-        k: float = 0.1,
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(task=task, ignore_index=ignore_index, class_weights=class_weights, sync_dist=sync_dist)
-        if isinstance(k, bool) or not isinstance(k, int | float) or not 0 < k <= 1:
-            raise ValueError(f"k={k!r} is not a share of the pixels, above 0 and at most 1.")
-        self.k = float(k)
-
-    @property
-    def requires(self) -> Requirements:
-        """The cost of each pixel."""
-        return Requirements(label_map=True)
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
@@ -66,3 +47,14 @@ class TopKCrossEntropyLoss(Loss):
         kept = torch.ceil(count * self.k).long().clamp(min=1)
         chosen = hard_example_weights(-statistics.label_log_probability.detach(), valid, kept, self.syncs)
         return self.reduce_map(-log_probability * chosen, weights * chosen, statistics)
+
+    def __init__(self, *, k: float = 0.1, **options: Unpack[LossOptions]) -> None:
+        super().__init__(**options)
+        if isinstance(k, bool) or not isinstance(k, int | float) or not 0 < k <= 1:
+            raise ValueError(f"k={k!r} is not a share of the pixels, above 0 and at most 1.")
+        self.k = float(k)
+
+    @property
+    def requires(self) -> Requirements:
+        """The cost of each pixel."""
+        return Requirements(label_map=True)

@@ -1,12 +1,11 @@
 """Dice loss."""
 
-from collections.abc import Iterable
+from typing import Unpack
 
 from torch import Tensor
 
-from lightning_seg.losses.loss import Classes
-from lightning_seg.losses.region.region_loss import Average, RegionLoss, RegionSums, index
-from lightning_seg.task import Task
+from lightning_seg.losses.options import RegionOptions
+from lightning_seg.losses.region.region_loss import RegionLoss, RegionSums, index
 
 
 class DiceLoss(RegionLoss):
@@ -31,7 +30,7 @@ class DiceLoss(RegionLoss):
         squared: sums of squares in the denominator.
         average: macro or micro.
         classes: all, present, or a list of the class indices that count.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean (macro) or of its statistics (micro); not in the
             binary task.
@@ -44,34 +43,13 @@ class DiceLoss(RegionLoss):
 
     soft_targets = True
 
-    def __init__(
-        self,
-        *,
-        smooth: float = 1.0,
-        squared: bool = False,
-        average: Average = "macro",
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            smooth=smooth,
-            average=average,
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            classes=classes,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
-        self.squared = squared
-
     def class_losses(self, sums: RegionSums) -> Tensor:
         """One minus the Dice coefficient of each class."""
         return 1 - dice(sums, self.smooth)
+
+    def __init__(self, *, squared: bool = False, **options: Unpack[RegionOptions]) -> None:
+        super().__init__(**options)
+        self.squared = squared
 
 
 def dice(sums: RegionSums, smooth: float) -> Tensor:

@@ -1,14 +1,14 @@
 """Focal Tversky loss."""
 
-from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from lightning_seg.losses.loss import Classes, not_negative
-from lightning_seg.losses.region.region_loss import Average, RegionLoss, RegionSums
+from lightning_seg.losses.loss import not_negative
+from lightning_seg.losses.options import RegionOptions
+from lightning_seg.losses.region.region_loss import RegionLoss, RegionSums
 from lightning_seg.losses.region.tversky import error_weights, tversky
-from lightning_seg.task import Task
 
 
 class FocalTverskyLoss(RegionLoss):
@@ -36,7 +36,7 @@ class FocalTverskyLoss(RegionLoss):
         smooth: s ≥ 0, added once to both sides of the ratio.
         average: macro, the mean of the classes' losses, or micro, the loss of their summed sums.
         classes: all, present, or a list of the class indices that count.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean (macro) or of its sums (micro); not in the binary
             task.
@@ -47,38 +47,17 @@ class FocalTverskyLoss(RegionLoss):
         ValueError: alpha, beta, gamma, smooth or average is out of range, or as `Loss` says.
     """
 
+    def class_losses(self, sums: RegionSums) -> Tensor:
+        """The Tversky loss of each class to the power of 1/γ."""
+        loss = 1 - tversky(sums, self.alpha, self.beta, self.smooth)
+        # tiny: at 0 the derivative of x^(1/γ) is infinite for γ > 1.
+        return loss.clamp(min=torch.finfo(loss.dtype).tiny) ** (1 / self.gamma)
+
     def __init__(
-        self,
-        *,
-        alpha: float = 0.3,
-        beta: float = 0.7,
-        gamma: float = 4 / 3,
-        smooth: float = 1.0,
-        average: Average = "macro",
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
+        self, *, alpha: float = 0.3, beta: float = 0.7, gamma: float = 4 / 3, **options: Unpack[RegionOptions]
     ) -> None:
-        super().__init__(
-            smooth=smooth,
-            average=average,
-            classes=classes,
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
+        super().__init__(**options)
         self.alpha, self.beta = error_weights(alpha, beta)
         self.gamma = not_negative(gamma, "gamma")
         if self.gamma == 0:
             raise ValueError(f"gamma={gamma!r} must be more than 0: the loss is to the power of 1/gamma.")
-
-    def class_losses(self, sums: RegionSums) -> Tensor:
-        """The Tversky loss of each class to the power of 1/γ."""
-        loss = 1 - tversky(sums, self.alpha, self.beta, self.smooth)
-        # tiny: at 0 the slope of x^(1/γ) is infinite for γ > 1.
-        return loss.clamp(min=torch.finfo(loss.dtype).tiny) ** (1 / self.gamma)

@@ -1,14 +1,13 @@
 """Generalized Dice loss."""
 
-from collections.abc import Iterable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from lightning_seg.losses.loss import Classes
+from lightning_seg.losses.options import PooledRegionOptions
 from lightning_seg.losses.region.dice import dice
 from lightning_seg.losses.region.region_loss import RegionLoss, RegionSums
-from lightning_seg.task import Task
 
 
 class GeneralizedDiceLoss(RegionLoss):
@@ -34,7 +33,7 @@ class GeneralizedDiceLoss(RegionLoss):
     Args:
         smooth: s ≥ 0, added once to both sides of the ratio.
         classes: all, present, or a list of the class indices that count.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, by which w_c is multiplied; not in the binary task.
         per_image: average over images rather than take the sums over the batch.
@@ -44,31 +43,12 @@ class GeneralizedDiceLoss(RegionLoss):
         ValueError: smooth is out of range, or as `Loss` says.
     """
 
-    def __init__(
-        self,
-        *,
-        smooth: float = 1.0,
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            smooth=smooth,
-            average="micro",
-            classes=classes,
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
-
     def class_losses(self, sums: RegionSums) -> Tensor:
         """One minus the Dice coefficient of the weighted sums."""
         return 1 - dice(sums, self.smooth)
+
+    def __init__(self, **options: Unpack[PooledRegionOptions]) -> None:
+        super().__init__(average="micro", **options)
 
     def pooling_weights(self, sums: RegionSums, counted: Tensor) -> Tensor:
         """The weights w_c of the classes."""

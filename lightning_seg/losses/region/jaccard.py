@@ -1,12 +1,11 @@
 """Jaccard loss."""
 
-from collections.abc import Iterable
+from typing import Unpack
 
 from torch import Tensor
 
-from lightning_seg.losses.loss import Classes
-from lightning_seg.losses.region.region_loss import Average, RegionLoss, RegionSums, index
-from lightning_seg.task import Task
+from lightning_seg.losses.options import RegionOptions
+from lightning_seg.losses.region.region_loss import RegionLoss, RegionSums, index
 
 
 class JaccardLoss(RegionLoss):
@@ -33,7 +32,7 @@ class JaccardLoss(RegionLoss):
         squared: sums of squares in the denominator.
         average: macro, the mean of the classes' losses, or micro, the loss of their summed sums.
         classes: all, present, or a list of the class indices that count.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean (macro) or of its sums (micro); not in the binary
             task.
@@ -45,33 +44,12 @@ class JaccardLoss(RegionLoss):
         TypeError: when called with a soft target and squared=False.
     """
 
-    def __init__(
-        self,
-        *,
-        smooth: float = 1.0,
-        squared: bool = False,
-        average: Average = "macro",
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            smooth=smooth,
-            average=average,
-            classes=classes,
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
-        self.squared = squared
-        self.soft_targets = squared
-
     def class_losses(self, sums: RegionSums) -> Tensor:
         """One minus the Jaccard index of each class."""
         union = sums.probability + sums.target - sums.true_positive
         return 1 - index(sums.true_positive + self.smooth, union + self.smooth)
+
+    def __init__(self, *, squared: bool = False, **options: Unpack[RegionOptions]) -> None:
+        super().__init__(**options)
+        self.squared = squared
+        self.soft_targets = squared

@@ -1,7 +1,7 @@
 """Lovász losses: the convex surface over the Jaccard index, from histograms of the errors or by sorting them."""
 
-from collections.abc import Iterable
-from typing import Literal, get_args
+from abc import abstractmethod
+from typing import Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
@@ -11,15 +11,68 @@ from lightning_seg.losses.engine.distributed import join_processes
 from lightning_seg.losses.engine.interface import Errors, Requirements
 from lightning_seg.losses.engine.reduction import mean_over_classes, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
-from lightning_seg.losses.loss import Classes, Loss
+from lightning_seg.losses.loss import Loss
+from lightning_seg.losses.options import Classes, HingeOptions, LossOptions
 from lightning_seg.task import Task
 
 Method = Literal["histogram", "sort"]
-# Bins whose slopes are computed at once, in the cache of a core.
+# Bins whose gradients are computed at once, in the cache of a core.
 _BLOCK = 2**15
 
 
-class LovaszSoftmaxLoss(Loss):
+class LovaszLoss(Loss):
+    """The Lovász extension of the Jaccard loss at some errors; a subclass writes `error_map`.
+
+    Args:
+        classes: present, all, or a list of the class indices that count, present or not.
+        per_image: average the losses of the images, each over its own classes, rather than join their pixels.
+        method: histogram or sort.
+        options: see `Loss`.
+
+    Raises:
+        ValueError: method is neither, or as `Loss` says.
+    """
+
+    sums_suffice = True
+    errors: Errors
+
+    @abstractmethod
+    def error_map(self, statistics: Statistics) -> Tensor:
+        """The error of each pixel and class, (N, C, S), with any value at void pixels."""
+
+    def from_statistics(self, statistics: Statistics) -> Tensor:
+        """The loss; called with autocast off."""
+        if self.method == "histogram":
+            return _mean_of_integrals(self, self.errors, statistics)
+        return _mean_of_extensions(self, self.error_map(statistics), statistics)
+
+    def __init__(
+        self,
+        *,
+        classes: Classes = "present",
+        per_image: bool = False,
+        method: Method = "histogram",
+        **options: Unpack[LossOptions],
+    ) -> None:
+        super().__init__(classes=classes, per_image=per_image, **options)
+        if method not in get_args(Method):
+            raise ValueError(f"method={method!r} is neither histogram nor sort.")
+        self.method = method
+
+    @property
+    def requires(self) -> Requirements:
+        """The histogram of its errors, unless it sorts them."""
+        if self.method == "sort":
+            return Requirements()
+        return Requirements(errors=self.errors, errors_per_image=self.per_image)
+
+    @property
+    def of_sums(self) -> bool:
+        """Whether it takes histograms, which add, and of the whole batch."""
+        return self.method == "histogram" and super().of_sums
+
+
+class LovaszSoftmaxLoss(LovaszLoss):
     """Lovász-Softmax (Berman et al. 2018, https://arxiv.org/abs/1705.08790, equations 8 to 12).
 
         mean over classes c of the Lovász extension of the Jaccard loss at
@@ -44,7 +97,7 @@ class LovaszSoftmaxLoss(Loss):
     Args:
         classes: present, all, or a list of the class indices that count, present or not.
         per_image: average the losses of the images, each over its own classes, rather than join their pixels.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean over them; not in the binary task.
         sync_dist: over all processes; the histograms add, while "sort" sends every error to every process.
@@ -54,58 +107,19 @@ class LovaszSoftmaxLoss(Loss):
         ValueError: method is neither, or as `Loss` says.
     """
 
-    sums_suffice = True
+    errors = "probability"
 
-    def __init__(
-        self,
-        *,
-        classes: Classes = "present",
-        per_image: bool = False,
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        sync_dist: bool = False,
-        method: Method = "histogram",
-    ) -> None:
-        super().__init__(
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            classes=classes,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
-        self.method = _checked_method(method)
-
-    @property
-    def requires(self) -> Requirements:
-        """The histogram of its errors, unless it sorts them."""
-        return (
-            Requirements(errors="probability", errors_per_image=self.per_image)
-            if self.method == "histogram"
-            else Requirements()
-        )
-
-    @property
-    def of_sums(self) -> bool:
-        """Whether it takes histograms, which add, and of the whole batch."""
-        return self.method == "histogram" and super().of_sums
-
-    def from_statistics(self, statistics: Statistics) -> Tensor:
-        """The loss; called with autocast off."""
-        if self.method == "histogram":
-            return _mean_of_integrals(self, "probability", statistics)
+    def error_map(self, statistics: Statistics) -> Tensor:
+        """1 - p where the label is the class, else p."""
         labels, probabilities = statistics.pixels.labels, statistics.probabilities
         assert labels is not None
         if self.task == "multiclass":
             index = labels.unsqueeze(1)
-            errors = probabilities.scatter(1, index, 1 - probabilities.gather(1, index))
-        else:
-            errors = torch.where(labels == 1, 1 - probabilities, probabilities)
-        return _mean_of_extensions(self, errors, statistics)
+            return probabilities.scatter(1, index, 1 - probabilities.gather(1, index))
+        return torch.where(labels == 1, 1 - probabilities, probabilities)
 
 
-class LovaszHingeLoss(Loss):
+class LovaszHingeLoss(LovaszLoss):
     """Lovász hinge (Yu and Blaschko 2015, https://arxiv.org/abs/1512.07797) of the binary and multilabel tasks.
 
         mean over classes of the Lovász extension of the Jaccard loss at
@@ -126,7 +140,7 @@ class LovaszHingeLoss(Loss):
         classes: all, present, or a list of the class indices that count, present or not.
         per_image: average the losses of the images, each over its own classes, rather than join their pixels.
         task: binary or multilabel.
-        ignore_index: the label of void pixels; see `Loss`, as all that follow.
+        ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean over them; not in the binary task.
         sync_dist: over all processes; the histograms add, while "sort" sends every error to every process.
         method: histogram or sort.
@@ -135,7 +149,13 @@ class LovaszHingeLoss(Loss):
         ValueError: the task is multiclass, method is neither histogram nor sort, or as `Loss` says.
     """
 
-    sums_suffice = True
+    errors = "margin"
+
+    def error_map(self, statistics: Statistics) -> Tensor:
+        """1 - z where the label is 1, else 1 + z."""
+        labels, logits = statistics.pixels.labels, statistics.pixels.logits
+        assert labels is not None
+        return 1 - torch.where(labels == 1, logits, -logits)
 
     def __init__(
         self,
@@ -143,52 +163,13 @@ class LovaszHingeLoss(Loss):
         classes: Classes = "all",
         per_image: bool = True,
         task: Task = "binary",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        sync_dist: bool = False,
-        method: Method = "histogram",
+        **options: Unpack[HingeOptions],
     ) -> None:
-        super().__init__(
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            classes=classes,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
-        self.method = _checked_method(method)
         if task == "multiclass":
             raise ValueError(
                 "LovaszHingeLoss is for task='binary' or 'multilabel'; for multiclass use LovaszSoftmaxLoss."
             )
-
-    @property
-    def requires(self) -> Requirements:
-        """The histogram of its errors, unless it sorts them."""
-        return (
-            Requirements(errors="margin", errors_per_image=self.per_image)
-            if self.method == "histogram"
-            else Requirements()
-        )
-
-    @property
-    def of_sums(self) -> bool:
-        """Whether it takes histograms, which add, and of the whole batch."""
-        return self.method == "histogram" and super().of_sums
-
-    def from_statistics(self, statistics: Statistics) -> Tensor:
-        """The loss; called with autocast off."""
-        if self.method == "histogram":
-            return _mean_of_integrals(self, "margin", statistics)
-        labels, logits = statistics.pixels.labels, statistics.pixels.logits
-        assert labels is not None
-        return _mean_of_extensions(self, 1 - torch.where(labels == 1, logits, -logits), statistics)
-
-
-def _checked_method(method: Method) -> Method:
-    if method not in get_args(Method):
-        raise ValueError(f"method={method!r} is neither histogram nor sort.")
-    return method
+        super().__init__(classes=classes, per_image=per_image, task=task, **options)
 
 
 def _mean_of_integrals(loss: Loss, errors: Errors, statistics: Statistics) -> Tensor:
@@ -198,22 +179,22 @@ def _mean_of_integrals(loss: Loss, errors: Errors, statistics: Statistics) -> Te
     if not loss.per_image:
         sums, counts = sum_if(loss.syncs, sums), sum_if(loss.syncs, counts)
         present, valid_count = sum_if(loss.syncs, torch.stack([present, valid_count]).sum(1, keepdim=True))
-    slopes = jaccard_slopes(counts[:, :, 1], counts[:, :, 0], present.detach())
+    gradients = jaccard_gradients(counts[:, :, 1], counts[:, :, 0], present.detach())
     # A NaN among the logits must show, and a bin of integers cannot hold it.
-    extensions = (sums.flip(2) * slopes).sum((2, 3)) + 0 * statistics.probability_sum.detach().sum()
+    extensions = (sums.flip(2) * gradients).sum((2, 3)) + 0 * statistics.probability_sum.detach().sum()
     counted = loss.counted_classes(present > 0, valid_count)
     weights = loss.weights_for(statistics)
     return mean_over_classes(extensions, counted, weights, loss.per_image, loss.syncs).to(statistics.pixels.dtype)
 
 
-@torch.library.custom_op("lightning_seg::jaccard_slopes", mutates_args=())
-def jaccard_slopes(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
+@torch.library.custom_op("lightning_seg::jaccard_gradients", mutates_args=())
+def jaccard_gradients(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
     """By how much an error of each bin raises the Lovász extension: ∂/∂e, float64, (G, C, 2, bins).
 
     A bin's errors are taken in random order: with U = G + B before the bin and n_b background errors in it, the mean
     over the way through it of ∂J/∂F = 1/U is log(1 + n_b/U)/n_b for a foreground error. Background errors share what
-    remains of the bin's total change of J, which is kept exactly. Alone in its bin, an error has the slope that sorting
-    gives it.
+    remains of the bin's total change of J, which is kept exactly. Alone in its bin, an error has the gradient that
+    sorting gives it.
 
     Args:
         foreground: the number of errors of pixels of the class in each bin, int64 (G, C, bins), errors rising.
@@ -221,26 +202,28 @@ def jaccard_slopes(foreground: Tensor, background: Tensor, total: Tensor) -> Ten
         total: the number of pixels of the class, (G, C).
 
     Returns:
-        Slopes of foreground, then of background; they have no gradient.
+        Gradients of foreground, then of background; they have no gradient.
     """
-    slopes = foreground.new_empty(*foreground.shape[:2], 2, foreground.shape[2], dtype=torch.float64)
+    gradients = foreground.new_empty(*foreground.shape[:2], 2, foreground.shape[2], dtype=torch.float64)
 
     def write(group_and_class: tuple[int, slice]) -> None:
-        slopes[group_and_class] = _slopes(*(counts[group_and_class] for counts in (foreground, background, total)))
+        gradients[group_and_class] = _gradients(
+            *(counts[group_and_class] for counts in (foreground, background, total))
+        )
 
     groups, classes, bins = foreground.shape
     step = max(1, _BLOCK // bins) if foreground.device.type == "cpu" else classes
     blocks = [(group, slice(first, first + step)) for group in range(groups) for first in range(0, classes, step)]
     map_blocks(write, blocks, foreground.device)
-    return slopes
+    return gradients
 
 
-@jaccard_slopes.register_fake
+@jaccard_gradients.register_fake
 def _(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
     return foreground.new_empty(*foreground.shape[:2], 2, foreground.shape[2], dtype=torch.float64)
 
 
-def _slopes(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
+def _gradients(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
     """Of classes (C, bins) of one group, (C, 2, bins)."""
     n_f, n_b, total = foreground.double(), background.double(), total.unsqueeze(1)
     # Numbers of larger errors: exclusive sums from the top.

@@ -35,7 +35,7 @@ class MCCLoss(RegionLoss):
         smooth: s ≥ 0, added to the true positives and the true negatives.
         average: macro, the mean of the classes' losses, or micro, the loss of their summed sums.
         classes: all, present, or a list of the class indices that count.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean (macro) or of its sums (micro); not in the binary
             task.

@@ -1,9 +1,8 @@
 """What the per-region losses share: the sums that they are functions of, and the means over classes and images."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -11,10 +10,8 @@ from torch import Tensor
 from lightning_seg.losses.engine.interface import Requirements
 from lightning_seg.losses.engine.reduction import mean_over_classes, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
-from lightning_seg.losses.loss import Classes, Loss, not_negative
-from lightning_seg.task import Task
-
-Average = Literal["macro", "micro"]
+from lightning_seg.losses.loss import Loss, not_negative
+from lightning_seg.losses.options import Average, ClassOptions
 
 # A sum of probabilities below this is of no pixel. The gradient of the ratio has its reciprocal, in the float32 of the
 # logits, which is infinite from 3e-39 on.
@@ -75,12 +72,7 @@ class RegionLoss(Loss):
     Args:
         smooth: s ≥ 0, which the formula adds to the overlap as if there were more true positives.
         average: macro or micro.
-        classes: see `Loss`, as all that follow.
-        task: the meaning of the channels.
-        ignore_index: the label of void pixels.
-        class_weights: one number for each class, a weight in the mean (macro) or of its sums (micro).
-        per_image: average over images.
-        sync_dist: over all processes.
+        options: classes, task, ignore_index, class_weights, per_image and sync_dist; see `Loss`.
 
     Raises:
         ValueError: smooth or average is out of range, or as `Loss` says.
@@ -90,26 +82,20 @@ class RegionLoss(Loss):
 
     squared = False
 
-    def __init__(
-        self,
-        *,
-        smooth: float = 1.0,
-        average: Average = "macro",
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            classes=classes,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
+    def from_statistics(self, statistics: Statistics) -> Tensor:
+        """The loss; called with autocast off."""
+        sums = self._sums(statistics)
+        counted = self.counted_classes(sums.target > 0, sums.valid_count)
+        weights = self.weights_for(statistics)
+        if self.average == "micro":
+            factor = counted * self.pooling_weights(sums, counted)
+            sums = sums.pooled(factor if weights is None else factor * weights)
+            counted, weights = counted.any(1, keepdim=True), None
+        loss = mean_over_classes(self.class_losses(sums), counted, weights, self.per_image, self.syncs)
+        return loss.to(statistics.pixels.dtype)
+
+    def __init__(self, *, smooth: float = 1.0, average: Average = "macro", **options: Unpack[ClassOptions]) -> None:
+        super().__init__(**options)
         if average not in ("macro", "micro"):
             raise ValueError(f"average={average!r} is neither macro nor micro.")
         self.smooth = not_negative(smooth, "smooth")
@@ -127,18 +113,6 @@ class RegionLoss(Loss):
     def requires(self) -> Requirements:
         """The squared form reads the sum of p²."""
         return Requirements(squares=self.squared)
-
-    def from_statistics(self, statistics: Statistics) -> Tensor:
-        """The loss; called with autocast off."""
-        sums = self._sums(statistics)
-        counted = self.counted_classes(sums.target > 0, sums.valid_count)
-        weights = self.weights_for(statistics)
-        if self.average == "micro":
-            factor = counted * self.pooling_weights(sums, counted)
-            sums = sums.pooled(factor if weights is None else factor * weights)
-            counted, weights = counted.any(1, keepdim=True), None
-        loss = mean_over_classes(self.class_losses(sums), counted, weights, self.per_image, self.syncs)
-        return loss.to(statistics.pixels.dtype)
 
     def _sums(self, statistics: Statistics) -> RegionSums:
         sums = torch.stack(

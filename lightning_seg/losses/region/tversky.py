@@ -1,12 +1,12 @@
 """Tversky loss."""
 
-from collections.abc import Iterable
+from typing import Unpack
 
 from torch import Tensor
 
-from lightning_seg.losses.loss import Classes, not_negative
-from lightning_seg.losses.region.region_loss import Average, RegionLoss, RegionSums, index
-from lightning_seg.task import Task
+from lightning_seg.losses.loss import not_negative
+from lightning_seg.losses.options import RegionOptions
+from lightning_seg.losses.region.region_loss import RegionLoss, RegionSums, index
 
 
 class TverskyLoss(RegionLoss):
@@ -33,7 +33,7 @@ class TverskyLoss(RegionLoss):
         smooth: s ≥ 0, added once to both sides of the ratio.
         average: macro, the mean of the classes' losses, or micro, the loss of their summed sums.
         classes: all, present, or a list of the class indices that count.
-        task: see `Loss`, as all that follow.
+        task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
         class_weights: one number for each class, a weight in the mean (macro) or of its sums (micro); not in the binary
             task.
@@ -44,35 +44,13 @@ class TverskyLoss(RegionLoss):
         ValueError: alpha, beta, smooth or average is out of range, or as `Loss` says.
     """
 
-    def __init__(
-        self,
-        *,
-        alpha: float = 0.5,
-        beta: float = 0.5,
-        smooth: float = 1.0,
-        average: Average = "macro",
-        classes: Classes = "all",
-        task: Task = "multiclass",
-        ignore_index: int | None = None,
-        class_weights: Iterable[float] | None = None,
-        per_image: bool = False,
-        sync_dist: bool = False,
-    ) -> None:
-        super().__init__(
-            smooth=smooth,
-            average=average,
-            classes=classes,
-            task=task,
-            ignore_index=ignore_index,
-            class_weights=class_weights,
-            per_image=per_image,
-            sync_dist=sync_dist,
-        )
-        self.alpha, self.beta = error_weights(alpha, beta)
-
     def class_losses(self, sums: RegionSums) -> Tensor:
         """One minus the Tversky index of each class."""
         return 1 - tversky(sums, self.alpha, self.beta, self.smooth)
+
+    def __init__(self, *, alpha: float = 0.5, beta: float = 0.5, **options: Unpack[RegionOptions]) -> None:
+        super().__init__(**options)
+        self.alpha, self.beta = error_weights(alpha, beta)
 
 
 def tversky(sums: RegionSums, alpha: float, beta: float, smooth: float) -> Tensor:

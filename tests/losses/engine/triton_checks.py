@@ -158,7 +158,7 @@ def assert_same(
     ("softmax", "classes"), [*((True, c) for c in (1, 2, 4, 21, 150)), *((False, c) for c in (1, 2, 21))]
 )
 def test_all_sums_and_their_gradient_are_those_of_float64_operations(softmax, classes):
-    # The softmax of one class is 1, where the slope of (1 - p)^½ that torch computes is not finite.
+    # The softmax of one class is 1, where the derivative of (1 - p)^½ that torch computes is not finite.
     requires = EVERYTHING if classes > 1 else replace(EVERYTHING, gammas=(0.0, 1.0, 2.0))
     assert_same(*batch(softmax, classes, pixels=33 if classes > 4 else 1205), softmax, requires)
 

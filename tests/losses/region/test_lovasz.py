@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_seg.losses import LovaszHingeLoss, LovaszSoftmaxLoss
-from lightning_seg.losses.region.lovasz import _jaccard_steps, jaccard_slopes
+from lightning_seg.losses.region.lovasz import _jaccard_steps, jaccard_gradients
 
 by_both_methods = pytest.mark.parametrize("method", ["sort", "histogram"])
 
@@ -218,30 +218,30 @@ def test_the_histogram_has_nearly_the_value_and_gradient_of_the_sort(make, task,
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.data())
-def test_slopes_keep_the_total_change_of_the_jaccard_loss(data):
+def test_gradients_keep_the_total_change_of_the_jaccard_loss(data):
     counts = st.lists(st.integers(0, 5) | st.just(10**8), min_size=4, max_size=4)
     own, other = data.draw(counts), data.draw(counts)
     total = sum(own) + data.draw(st.sampled_from([0, 0, 1, 7, 10**9]))
     exact_total = torch.tensor([[total]], dtype=torch.float64)
-    slopes = jaccard_slopes(torch.tensor([[own]]), torch.tensor([[other]]), exact_total)
-    assert slopes.isfinite().all()
-    assert (slopes >= 0).all()
+    gradients = jaccard_gradients(torch.tensor([[own]]), torch.tensor([[other]]), exact_total)
+    assert gradients.isfinite().all()
+    assert (gradients >= 0).all()
     found, wrong = sum(own), sum(other)
     expected = 1 - (total - found) / (total + wrong) if total else float(wrong > 0)
-    change = (slopes[0, 0] * torch.tensor([own, other])).sum()
+    change = (gradients[0, 0] * torch.tensor([own, other])).sum()
     assert change.item() == pytest.approx(expected, rel=1e-10)
 
 
-def test_an_error_alone_in_its_bin_has_the_slope_of_sorting():
+def test_an_error_alone_in_its_bin_has_the_gradient_of_sorting():
     torch.manual_seed(0)
     own = torch.rand(3, 4, 50) < 0.3
     own[0, 1] = False  # a class that is absent
     rank = torch.randperm(120)[:50].sort().values
     foreground, background = torch.zeros(2, 3, 4, 120, dtype=torch.int64)
     foreground[..., rank], background[..., rank] = own.long(), (~own).long()
-    slopes = jaccard_slopes(foreground, background, own.sum(-1).double())[..., rank]
+    gradients = jaccard_gradients(foreground, background, own.sum(-1).double())[..., rank]
     expected = _jaccard_steps(own.flip(-1), torch.float64).flip(-1)
-    torch.testing.assert_close(torch.where(own, slopes[:, :, 0], slopes[:, :, 1]), expected)
+    torch.testing.assert_close(torch.where(own, gradients[:, :, 0], gradients[:, :, 1]), expected)
 
 
 def test_another_method_is_refused():

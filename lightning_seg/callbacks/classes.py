@@ -13,13 +13,20 @@ Palette = list[tuple[int, int, int]]
 def class_names_for(trainer: Trainer, module: LightningModule, given: Sequence[str] | None) -> list[str]:
     """The names that a callback was given, else those of the module, else those of the data module.
 
+    Those of the data module come first if there are not as many, as with a module that predicts more than masks hold.
+
     Raises:
         ValueError: none of them has any.
     """
-    for names in (given, *(part.class_names for part in (module, _data(trainer)) if isinstance(part, NamesClasses))):
-        if names is not None:
-            return [str(name) for name in names]
-    raise ValueError(f"neither {type(module).__name__} nor its data module has class_names: give them to the callback.")
+    own, of_data = (part.class_names if isinstance(part, NamesClasses) else None for part in (module, _data(trainer)))
+    if own is None or (of_data is not None and len(own) != len(of_data)):
+        own = of_data
+    names = own if given is None else given
+    if names is None:
+        raise ValueError(
+            f"neither {type(module).__name__} nor its data module has class_names: give them to the callback."
+        )
+    return [str(name) for name in names]
 
 
 def palette_for(trainer: Trainer, class_names: Sequence[str], given: Sequence[Sequence[int]] | None) -> Palette:

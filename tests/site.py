@@ -23,7 +23,7 @@ GUIDES = {
     "changelog": ("Changelog", ROOT / "CHANGELOG.md"),
 }
 NOTEBOOKS = {f"notebooks.{path.stem}": path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-DATA_URI = re.compile(r"data:image/\w+;base64,[A-Za-z0-9+/=]+")
+PICTURE = re.compile(r"<img [^>]*data:image[^>]*>")
 
 
 def rooms() -> list[str]:
@@ -56,7 +56,7 @@ def build(folder: Path) -> None:
     for name, module in modules.items():
         write(folder / f"{name.replace('.', '/')}.html", pdoc.render.html_module(module, modules))
     write(folder / "index.html", pdoc.render.html_index(modules))
-    write(folder / "search.js", DATA_URI.sub("", pdoc.render.search_index(modules)))
+    write(folder / "search.js", PICTURE.sub("", pdoc.render.search_index(modules)))
 
 
 def contents() -> dict[str, Sequence[str]]:

@@ -1,4 +1,4 @@
-"""The module whose predictions are taught to turn with the image."""
+"""The module whose predictions learn to rotate with the image."""
 
 import lightning
 import pytest

@@ -9,7 +9,7 @@ from lightning_seg.files import atomic_write
 
 
 class SearchReport(Callback):
-    """Reports the monitored value to an Optuna study after each validation, and stops a training without hope.
+    """Reports the monitored value to an Optuna study after each validation, and stops a training that falls behind.
 
     The study is opened through its storage, so that the trials of one search may run in any number of processes. Of a
     training on several processes the first one reports, and all of them stop. A stopped training ends like any other,
@@ -21,7 +21,7 @@ class SearchReport(Callback):
         study: the study's name.
         trial: the trial's number.
         monitor: the name of the value.
-        pruner: what finds out which trials have no hope.
+        pruner: what decides which trials are stopped.
     """
 
     def __init__(

@@ -102,7 +102,7 @@ def make_tasks_visible() -> None:
     """Lets Lightning see the tasks of srun.
 
     In a job named `bash` or `interactive` it would not, and `srun --ntasks=2` it would refuse; that the tasks are where
-    they ought to be, `check_processes` checks.
+    they should be, `check_processes` checks.
     """
     if not _by_srun():
         return

@@ -153,12 +153,12 @@ for _name, _function in {"processes": processes, "gpus": gpus, "cpus": cpus}.ite
 def _check_trainer(trainer: Mapping[str, Any]) -> None:
     if trainer["accelerator"] not in _ACCELERATORS:
         raise ValueError(
-            f"launcher=slurm has to know whether a job needs GPUs, and trainer.accelerator={trainer['accelerator']} "
+            f"launcher=slurm must know whether a job needs GPUs, and trainer.accelerator={trainer['accelerator']} "
             f"is not one of {', '.join(_ACCELERATORS)}: choose trainer=cpu, trainer=gpu or trainer=ddp."
         )
     if processes(trainer) is None:
         raise ValueError(
-            f"launcher=slurm has to know how many processes a job needs, and trainer.devices={trainer['devices']} "
+            f"launcher=slurm must know how many processes a job needs, and trainer.devices={trainer['devices']} "
             "depends on the machine: give a number."
         )
 

@@ -126,7 +126,7 @@ function usage() {
   const memory = new Set(DATA.groups.flatMap((group) => group.memory));
   const kinds = [memory.has("cuda") ? "what torch had allocated on the GPU" : "", memory.has("resident") ? "all memory of the process on a CPU" : ""].filter(Boolean).join(", or ");
   section("usage", `Resource usage against ${MAIN.label}`,
-    `Test ${MAIN.label}, mean ± deviation over seeds; the numbers are the ranks. A step is one training batch with the waiting for its data, without validation.${kinds ? ` Peak memory is ${kinds}.` : ""} Times compare only between runs on the same, equally busy machine.`,
+    `Test ${MAIN.label}, mean ± deviation over seeds; the numbers are the ranks. A step is one training batch, including the wait for its data, without validation.${kinds ? ` Peak memory is ${kinds}.` : ""} Times compare only between runs on the same, equally busy machine.`,
     el("div", { class: "controls" }, select("Resource", known.map((name) => [name, USAGE[name][0]]), resource, (value) => { resource = value; redraw(); })),
     chart(`Resource usage against ${MAIN.label}`, (width, height) => usageChart(width, height, resource)));
 }
@@ -226,7 +226,7 @@ function allRuns() {
     ...Object.entries(USAGE).map(([name, [title, text]]) => ({ title, kind: "number", value: (row) => row.usage[name], cell: (row) => text(row.usage[name]) })),
     { title: "Device", value: (row) => row.device },
   ];
-  section("runs", "All runs", "Unfinished runs are still at work or were stopped. Only finished ones have scores of the test split and enter a mean.",
+  section("runs", "All runs", "Unfinished runs are still running or were stopped. Only finished ones have scores of the test split and enter a mean.",
     sortableTable({ caption: "Every run", columns, rows: () => DATA.runs, sort: 1, descending: false }),
     DATA.jobs.length ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Jobs without a folder" }, el("table", {},
       el("caption", {}, "Jobs of sweeps that ended before they had anything to keep"),

@@ -12,7 +12,7 @@ _PLACES = (
     *("trainer.default_root_dir", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.profiler"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.detect_anomaly"),
 )
-# Callbacks that look on; any other one, such as early stopping, is part of what a run is.
+# Callbacks that only watch; any other one, such as early stopping, is part of what a run is.
 _WATCHING = (
     *("pictures", "validation", "progress", "curves", "confusion", "resource_usage", "last"),
     *("model_summary", "lr_monitor"),

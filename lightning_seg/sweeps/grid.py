@@ -90,7 +90,9 @@ def combine(overrides: Sequence[Override], runs: Path, run: str | None) -> list[
         key = override.get_key_element()
         if override.is_sweep_override():
             if not override.is_discrete_sweep():
-                raise ConfigCompositionException(f"{override.input_line} has no end of values: sweep=NAME searches it.")
+                raise ConfigCompositionException(
+                    f"{override.input_line} is an interval, not a list of values: sweep=NAME searches it."
+                )
             swept.add(key)
             values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:

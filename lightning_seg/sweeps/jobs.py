@@ -44,7 +44,7 @@ class Job:
 
 
 class SweptTask:
-    """A command's task as a job of a sweep: its errors are told in one line, and it ends with the sweep.
+    """A command's task as a job of a sweep: its errors are reported in one line, and it ends with the sweep.
 
     Args:
         task: what the command does with a composed configuration.

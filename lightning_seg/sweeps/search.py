@@ -39,7 +39,7 @@ class SearchSweeper(Sweeper):
 
     The study is kept in `<name>.db` beside the runs `<name>-<number of the trial>`, and the same command continues
     it up to `n_trials`: interrupted trials resume from their last checkpoint, failed ones are made
-    up for by new ones. Trials without hope are stopped early.
+    up for by new ones. Trials that fall behind are stopped early.
 
     Args:
         n_trials: how many trials the study is to have.
@@ -47,8 +47,8 @@ class SearchSweeper(Sweeper):
         mode: `max` or `min`, what is best of the monitored value.
         seed: of the proposals.
         sampler: what proposes, as `_target_` with `seed` left open.
-        pruner: what finds out which trials have no hope, as `_target_`.
-        params: what is searched, in the words of Hydra's sweeps.
+        pruner: what decides which trials are stopped early, as `_target_`.
+        params: what is searched, in the syntax of Hydra's sweeps.
         params_when: what is searched only with some choices, by `key=value,…`.
     """
 
@@ -83,7 +83,7 @@ class SearchSweeper(Sweeper):
         """Runs trials until the study has as many as are wanted.
 
         Raises:
-            ValueError: nothing is searched, `resume=never` is given, or the study was started with other choices.
+            ValueError: there is nothing to search, `resume=never`, or the study was started with other choices.
             JobError: a job failed.
         """
         assert self.hydra_context is not None
@@ -97,7 +97,7 @@ class SearchSweeper(Sweeper):
             raise ValueError("resume=never: a search continues its study; run=ANOTHER starts a new one.")
         self.space = read_space(parser, self.params, self.params_when, overrides)
         if not self.space.params:
-            raise ValueError("nothing is searched: all that hydra.sweeper.params names is given a single value.")
+            raise ValueError("there is nothing to search: every key of hydra.sweeper.params has a single value.")
         self.fixed = [str(one.input_line) for one in overrides if not one.is_sweep_override()]
         self.given = {one.get_key_element(): str(one.input_line) for one in overrides if one.is_sweep_override()}
         for choices in self.space.examples(self._value):

@@ -1,4 +1,4 @@
-"""What a search chooses from, in the words of Hydra's sweeps."""
+"""What a search chooses from, in the syntax of Hydra's sweeps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

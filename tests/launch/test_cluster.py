@@ -180,7 +180,7 @@ def test_a_job_asks_slurm_for_what_its_trainer_and_data_need(
 def test_what_depends_on_the_machine_that_trains_is_refused_where_jobs_are_sent(
     arguments: list[str], words: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"launcher=slurm has to know .*{words}"):
+    with pytest.raises(ValueError, match=f"launcher=slurm must know .*{words}"):
         _check_trainer(composed(*arguments).trainer)
 
 

@@ -75,7 +75,7 @@ def wait(process: BaseProcess) -> int | None:
 def signal_at(hook: str, epoch: int, batch: int, signum: int = signal.SIGTERM, **options: Any) -> str:
     values = {"hook": hook, "epoch": epoch, "batch": batch, "signum": int(signum), **options}
     written = ",".join(f"{name}:{value}" for name, value in values.items())
-    # In the place of a callback that looks on, without which a run is the same and may be resumed.
+    # In the place of a callback that only watches, without which a run is the same and may be resumed.
     return f"++callbacks.progress={{_target_:tests.callbacks.stopping.Signal,{written}}}"
 
 

@@ -12,7 +12,7 @@ from lightning_seg.losses.options import DistanceOptions
 
 
 class HausdorffDistanceLoss(DistanceLoss):
-    """Errors, the dearer the farther from the outlines (Karimi and Salcudean 2019, https://arxiv.org/abs/1904.10030).
+    """Errors weighted by their distance from the outlines (Karimi and Salcudean 2019, https://arxiv.org/abs/1904.10030).
 
         mean of (p_c - t_c)²·(d(p_c)^α + d(t_c)^α)        d: the distance to the outline, on both sides of it
 

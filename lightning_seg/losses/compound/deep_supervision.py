@@ -19,7 +19,7 @@ class DeepSupervisionLoss(nn.Module):
     weights are divided by their sum keeps the values of both comparable. An output of weight 0 is computed all the
     same, and stays in the graph.
 
-    `SegmentationModule` scores one tensor of logits, so that a network that returns several hands on the finest and
+    `SegmentationModule` scores one tensor of logits, so that a network that returns several returns the finest and
     keeps the others for the loss:
 
         class FinestOutput(nn.Module):

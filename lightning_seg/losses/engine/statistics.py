@@ -34,7 +34,7 @@ class Statistics:
 
     @classmethod
     def of_sums(cls, sums: ClassSums, task: Task) -> "Statistics":
-        """The statistics of pixels whose sums alone are known; what is read of maps is not to be had."""
+        """The statistics of pixels whose sums alone are known; what needs maps is not available."""
         pixels = Pixels(
             task,
             raw_logits=sums.by_channel.new_empty(0, sums.by_channel.shape[1], 0),

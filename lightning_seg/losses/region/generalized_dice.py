@@ -11,7 +11,7 @@ from lightning_seg.losses.region.region_loss import RegionLoss, RegionSums
 
 
 class GeneralizedDiceLoss(RegionLoss):
-    """One minus the Dice coefficient of all classes together, the small ones weighed up (Sudre et al. 2017,
+    """One minus the Dice coefficient of all classes together, small ones with larger weights (Sudre et al. 2017,
     https://arxiv.org/abs/1707.03237).
 
         1 - (2·Σ_c w_c TP_c + s) / (Σ_c w_c (P_c + T_c) + s)     TP = Σ p·t    P = Σ p    T = Σ t

@@ -25,7 +25,7 @@ class JaccardLoss(RegionLoss):
     they are left out and cost nothing. A class with P = T = s = 0 has loss 0.
     Soft targets: probabilities (N, C, *spatial) as t, with squared=True, whose loss is 0 where p = t and nowhere else.
     The linear form refuses them: it is least at hard predictions (Wang et al. 2023, https://arxiv.org/abs/2302.05666),
-    and the intersection Σ min(p, t) that would mend it is none of the sums that this loss is a function of.
+    and the intersection Σ min(p, t) that would repair it is not one of the sums that this loss is a function of.
 
     Args:
         smooth: s ≥ 0, added once to both sides of the ratio.

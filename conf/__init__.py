@@ -1,1 +1,4 @@
-"""The configuration of a run, as Hydra groups; importable as `pkg://lightning_seg.conf`."""
+"""The configuration of a run, as Hydra groups; importable as `pkg://lightning_seg.conf`.
+
+.. include:: README.md
+"""

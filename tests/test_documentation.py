@@ -54,7 +54,7 @@ def test_the_site_is_searched_by_words_of_readmes_and_notebooks_and_holds_no_pic
     assert "data:image/png;base64" not in index
 
 
-@pytest.mark.parametrize("readme", READMES[1:], ids=lambda readme: readme.parent.name)
+@pytest.mark.parametrize("readme", [*READMES[1:], ROOT / "conf" / "README.md"], ids=lambda readme: readme.parent.name)
 def test_pdoc_finds_the_readme_that_a_docstring_includes(readme: Path) -> None:
     source = readme.parent / "__init__.py"
     docstring = source.read_text(encoding="utf-8").split('"""')[1]

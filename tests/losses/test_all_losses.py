@@ -86,10 +86,12 @@ CASES = {
     "jaccard weighted": Case(JaccardLoss, {"class_weights": WEIGHTS, "squared": True}, ("multiclass", "multilabel")),
     "jaccard present": Case(JaccardLoss, {"classes": "present", "smooth": 0.0, "per_image": True}),
     "tversky": Case(TverskyLoss, {"alpha": 0.3, "beta": 0.7}),
-    "tversky micro": Case(TverskyLoss, {"average": "micro", "per_image": True}),
-    "focal_tversky": Case(FocalTverskyLoss, {}),
+    "tversky micro": Case(TverskyLoss, {"alpha": 0.5, "beta": 0.5, "average": "micro", "per_image": True}),
+    "focal_tversky": Case(FocalTverskyLoss, {"alpha": 0.3, "beta": 0.7}),
     "focal_tversky weighted": Case(
-        FocalTverskyLoss, {"class_weights": WEIGHTS, "gamma": 0.75, "per_image": True}, ("multiclass", "multilabel")
+        FocalTverskyLoss,
+        {"alpha": 0.3, "beta": 0.7, "class_weights": WEIGHTS, "gamma": 0.75, "per_image": True},
+        ("multiclass", "multilabel"),
     ),
     "generalized_dice": Case(GeneralizedDiceLoss, {}),
     "generalized_dice per image": Case(GeneralizedDiceLoss, {"per_image": True, "classes": "present"}),

@@ -31,7 +31,8 @@ class FocalTverskyLoss(RegionLoss):
 
     Args:
         alpha: α ≥ 0, the weight of false positives.
-        beta: β ≥ 0, the weight of false negatives; the higher, the fewer pixels of the class are missed.
+        beta: β ≥ 0, the weight of false negatives; the higher, the fewer pixels of the class are missed. To leave
+            either out is deprecated; they are then 0.3 and 0.7.
         gamma: γ > 0.
         smooth: s ≥ 0, added once to both sides of the ratio.
         average: macro, the mean of the classes' losses, or micro, the loss of their summed sums.
@@ -54,10 +55,15 @@ class FocalTverskyLoss(RegionLoss):
         return loss.clamp(min=torch.finfo(loss.dtype).tiny) ** (1 / self.gamma)
 
     def __init__(
-        self, *, alpha: float = 0.3, beta: float = 0.7, gamma: float = 4 / 3, **options: Unpack[RegionOptions]
+        self,
+        *,
+        alpha: float | None = None,
+        beta: float | None = None,
+        gamma: float = 4 / 3,
+        **options: Unpack[RegionOptions],
     ) -> None:
         super().__init__(**options)
-        self.alpha, self.beta = error_weights(alpha, beta)
+        self.alpha, self.beta = error_weights(self, alpha, beta, former=(0.3, 0.7))
         self.gamma = not_negative(gamma, "gamma")
         if self.gamma == 0:
             raise ValueError(f"gamma={gamma!r} must be more than 0: the loss is to the power of 1/gamma.")

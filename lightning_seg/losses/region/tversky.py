@@ -1,5 +1,6 @@
 """Tversky loss."""
 
+import warnings
 from typing import Unpack
 
 from torch import Tensor
@@ -29,7 +30,8 @@ class TverskyLoss(RegionLoss):
 
     Args:
         alpha: α ≥ 0, the weight of false positives.
-        beta: β ≥ 0, the weight of false negatives; the higher, the fewer pixels of the class are missed.
+        beta: β ≥ 0, the weight of false negatives; the higher, the fewer pixels of the class are missed. To leave
+            either out is deprecated; it is then 0.5.
         smooth: s ≥ 0, added once to both sides of the ratio.
         average: macro, the mean of the classes' losses, or micro, the loss of their summed sums.
         classes: all, present, or a list of the class indices that count.
@@ -48,9 +50,11 @@ class TverskyLoss(RegionLoss):
         """One minus the Tversky index of each class."""
         return 1 - tversky(sums, self.alpha, self.beta, self.smooth)
 
-    def __init__(self, *, alpha: float = 0.5, beta: float = 0.5, **options: Unpack[RegionOptions]) -> None:
+    def __init__(
+        self, *, alpha: float | None = None, beta: float | None = None, **options: Unpack[RegionOptions]
+    ) -> None:
         super().__init__(**options)
-        self.alpha, self.beta = error_weights(alpha, beta)
+        self.alpha, self.beta = error_weights(self, alpha, beta, former=(0.5, 0.5))
 
 
 def tversky(sums: RegionSums, alpha: float, beta: float, smooth: float) -> Tensor:
@@ -59,8 +63,18 @@ def tversky(sums: RegionSums, alpha: float, beta: float, smooth: float) -> Tenso
     return index(sums.true_positive + smooth, sums.true_positive + errors + smooth)
 
 
-def error_weights(alpha: float, beta: float) -> tuple[float, float]:
-    """α and β, if one of them at least makes errors cost."""
+def error_weights(
+    loss: RegionLoss, alpha: float | None, beta: float | None, former: tuple[float, float]
+) -> tuple[float, float]:
+    """α and β, if one of them at least makes errors cost; where they are left out, those of the former release."""
+    if alpha is None or beta is None:
+        alpha, beta = former[0] if alpha is None else alpha, former[1] if beta is None else beta
+        warnings.warn(
+            f"{type(loss).__name__} will need alpha and beta from the next release on: "
+            f"give alpha={alpha}, beta={beta} for what it is now.",
+            FutureWarning,
+            stacklevel=3,
+        )
     weights = not_negative(alpha, "alpha"), not_negative(beta, "beta")
     if not any(weights):
         raise ValueError("alpha=0 and beta=0 leave every prediction without cost; give a weight to one of the errors.")

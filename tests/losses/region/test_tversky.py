@@ -6,7 +6,7 @@ import torch
 from packaging.version import Version
 from region_reference import assert_equal, assert_is_formula, batch
 
-from lightning_seg.losses import DiceLoss, TverskyLoss
+from lightning_seg.losses import DiceLoss, FocalTverskyLoss, TverskyLoss
 
 weights = pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.5), (0.3, 0.7), (2.0, 0.0), (0.0, 1.0)])
 
@@ -117,3 +117,12 @@ def test_false_positives_of_an_absent_class_cost_alpha():
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TverskyLoss(**options)
+
+
+@pytest.mark.parametrize(("make", "former"), [(TverskyLoss, (0.5, 0.5)), (FocalTverskyLoss, (0.3, 0.7))])
+@pytest.mark.parametrize("given", [{}, {"alpha": 0.9}, {"beta": 0.2}])
+def test_weights_that_are_left_out_are_still_those_of_the_former_release_with_a_warning(make, former, given):
+    with pytest.warns(FutureWarning, match=f"^{make.__name__} will need alpha and beta .*give alpha=") as warned:
+        loss = make(**given)
+    assert (loss.alpha, loss.beta) == (given.get("alpha", former[0]), given.get("beta", former[1]))
+    assert warned[0].filename == __file__

@@ -52,7 +52,7 @@ class ConsistencyModule(SegmentationModule):
         )
 
     @property
-    def reads_unlabeled(self) -> bool:
+    def requires_unlabeled(self) -> bool:
         """Whether batches need images without labels: unless the weight is always 0."""
         return self.consistency_schedule is not None or self.consistency_weight > 0
 
@@ -67,7 +67,7 @@ class ConsistencyModule(SegmentationModule):
         """The loss of a batch, with the consistency term."""
         # First, so that autocast keeps the weights that it casts with their gradient.
         loss = super().training_step(batch, batch_idx)
-        if not self.reads_unlabeled:
+        if not self.requires_unlabeled:
             return loss
         image, _ = self.unpack(batch)
         for name in ("unlabeled", "unlabelled"):  # the latter of 0.1.0

@@ -1,4 +1,4 @@
-"""Tables as CSV files, in which a name is no formula."""
+"""Tables as CSV files, in which a name is never a formula."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
     Raises:
         OSError: see `lightning_seg.reading.open_regular`.
-        ValueError: it is no table in UTF-8, or a row has more cells than there are columns.
+        ValueError: it is not a table in UTF-8, or a row has more cells than there are columns.
     """
     try:
         rows = [row for row in csv.reader(io.StringIO(read_text(path), newline=""), strict=True) if row]

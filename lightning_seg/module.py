@@ -133,7 +133,7 @@ class SegmentationModule(lightning.LightningModule):
     # ---- what research code may want to change
 
     @property
-    def reads_unlabeled(self) -> bool:
+    def requires_unlabeled(self) -> bool:
         """Whether training batches need unlabeled images, as `unlabeled`. Read when the data loader is made."""
         return False
 

@@ -118,14 +118,14 @@ def test_weight_zero_trains_as_the_plain_module_does():
         torch.manual_seed(3)
         after, logged = trained_step(training, batches(unlabeled=False))
         assert "train/loss/consistency" not in logged
-        assert not training.reads_unlabeled
+        assert not training.requires_unlabeled
         weights.append(after)
     assert torch.equal(*weights)
 
 
 def test_the_weight_follows_a_schedule_over_epochs():
     training = module(convolution(), LinearWeight(start=0.0, end=2.0, first_epoch=0, last_epoch=4))
-    assert training.reads_unlabeled
+    assert training.requires_unlabeled
     assert training.consistency_weight == 0
     training.set_epoch(3)
     assert training.consistency_weight == 1.5

@@ -18,7 +18,7 @@ class ResourceUsage(Callback):
       batch of a process is left out, since much is set up in it; null if there was no other.
     - `steps`: how many batches that is a mean of.
     - `peak_memory_bytes`: on a GPU the most that torch had allocated, else the most resident memory of the whole
-      process; of several processes the one that took most. null where the system does not tell.
+      process; of several processes the one that took most. null where the system does not report it.
     - `memory`: `cuda` or `resident`, which of the two it is.
     - `parameters` and `trainable_parameters` of the module, `processes`, and the `device`.
 
@@ -98,7 +98,7 @@ class ResourceUsage(Callback):
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Bytes; 0 where the system does not tell."""
+    """Bytes; 0 where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")

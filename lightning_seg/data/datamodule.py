@@ -137,7 +137,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
             labeled,
             repeats=self.train_repeats,
             unlabeled=labeled if self.unlabeled_set is None else self.unlabeled_set,
-            per_image=self.unlabeled_per_image if self._reads_unlabeled() else 0,
+            per_image=self.unlabeled_per_image if self._requires_unlabeled() else 0,
         )
         dataset = self._with_distances(dataset)
         processes, rank, seed = 1, 0, torch.initial_seed()
@@ -229,9 +229,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
             "generator": torch.Generator(),
         }
 
-    def _reads_unlabeled(self) -> bool:
+    def _requires_unlabeled(self) -> bool:
         module = self.trainer.lightning_module if self.trainer is not None else None
-        return bool(getattr(module, "reads_unlabeled", True))
+        return bool(getattr(module, "requires_unlabeled", True))
 
     def _batches_done(self, order: TrainingOrder) -> int:
         """Batches of an epoch that a training had done before it was resumed, as its loader begins to be read."""

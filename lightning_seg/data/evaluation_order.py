@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 
 class UnpaddedImages:
-    """Counts the images of data loaders, and tells those that a sampler repeats only to make all processes even.
+    """Counts the images of data loaders, and finds those that a sampler repeats only to make all processes even.
 
     Lightning gives evaluation a DistributedSampler, which repeats the first images of the data set at the end of the
     last processes. The forward pass needs them, since all processes must take as many steps; the scores do not.

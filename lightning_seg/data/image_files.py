@@ -131,7 +131,7 @@ def open_image(
 
     Raises:
         OSError: see `lightning_seg.reading.open_regular`.
-        ImageFileError: it is no image of these kinds, is damaged, is too large, or has several pages or frames.
+        ImageFileError: it is not an image of these kinds, is damaged, is too large, or has several pages or frames.
         MemoryError: it does not fit.
     """
     with open_regular(path) as file:

@@ -124,7 +124,7 @@ def _check_exact(source: OpenedImage) -> None:
     if source.image.info.get("compression") in _LOSSY_TIFF:
         raise ImageFileError(f"{mask} is a TIFF with JPEG or WebP compression, which changes labels: save it as PNG.")
     if source.image.mode == "F":
-        raise ImageFileError(f"{mask} holds floating-point pixels, which are no labels: save it as a gray PNG.")
+        raise ImageFileError(f"{mask} holds floating-point pixels, which are not labels: save it as a gray PNG.")
     if source.is_inverted:
         raise ImageFileError(
             f"{mask} is a TIFF of which 0 is white, and programs differ in its values: save it as PNG."

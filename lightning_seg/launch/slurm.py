@@ -255,7 +255,7 @@ def _outcome(job: submitit.Job[JobReturn], overrides: Sequence[str]) -> JobRetur
 
 
 def _message(traceback: str) -> str:
-    """The last line of a traceback; of an error that a sweep tells in one line, that line."""
+    """The last line of a traceback; of an error that a sweep reports in one line, that line."""
     last = traceback.strip().splitlines()[-1]
     return last.removeprefix(f"{JobError.__module__}.{JobError.__qualname__}: ")
 

@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder tells it; what it has not written is empty or None.
+    """A run as its folder describes it; what it has not written is empty or None.
 
     Args:
         folder: where it is.
@@ -72,7 +72,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Job:
-    """How a job of a sweep ended, as the sweep's table tells it.
+    """How a job of a sweep ended, according to the sweep's table.
 
     Args:
         name: of its run.

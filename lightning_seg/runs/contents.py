@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_seg.files import write_json
 
-CONFIG = "config.yaml"  # what the run was begun with
+CONFIG = "config.yaml"  # what the run was started with
 DATA = "data.json"  # what its data are, by a digest
 LOCK = ".lock"  # who trains in it now
 CURVES = "curves.csv"  # losses and scores of each epoch

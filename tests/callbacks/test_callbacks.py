@@ -150,7 +150,7 @@ def test_pictures_show_test_images_from_all_over_the_split_and_predict_only_thes
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 7, 100])
-def test_spread_images_are_different_and_leave_no_long_gap(count):
+def test_evenly_spaced_images_are_different_and_leave_no_long_gap(count):
     indices = evenly_spaced_indices(50, count)
     gaps = [after - before for before, after in pairwise([-1, *indices, 50])]
     assert len(indices) == min(count, 50)

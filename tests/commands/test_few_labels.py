@@ -41,7 +41,7 @@ def test_the_experiment_trains_tests_evaluates_and_predicts(
 
 
 @pytest.mark.slow
-def test_each_means_is_a_switch_that_changes_the_training_or_its_test(
+def test_each_technique_is_a_switch_that_changes_the_training_or_its_test(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

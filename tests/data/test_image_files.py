@@ -285,7 +285,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, reader: str) -> None:
         READERS[reader](tmp_path / "b.png")
 
 
-def test_a_name_that_is_no_utf8_is_read(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_read(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     Image.fromarray(GRAY).save(path)
     assert load_mask(path).tolist() == GRAY.tolist()

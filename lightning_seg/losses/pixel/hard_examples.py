@@ -1,4 +1,4 @@
-"""Which pixels are hardest, without a sort and over any number of processes."""
+"""Which pixels are hard examples, without a sort and over any number of processes."""
 
 import torch
 from torch import Tensor

@@ -16,7 +16,7 @@ from lightning_seg.losses.pixel.hard_examples import hard_example_weights
 class OhemCrossEntropyLoss(Loss):
     """Cross-entropy with online hard example mining (Shrivastava et al. 2016, https://arxiv.org/abs/1604.03540).
 
-        Σ_{i kept} -w_y log p_{i,y} / Σ_{i kept} w_y        kept: p_{i,y} < threshold, and at least the min_kept hardest
+        Σ_{i kept} -w_y log p_{i,y} / Σ_{i kept} w_y        kept: p_{i,y} < threshold, and the min_kept worst
 
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape, whose
     channels are then pixels of their own; the result is a scalar.
@@ -26,7 +26,7 @@ class OhemCrossEntropyLoss(Loss):
 
     Args:
         threshold: pixels whose label has this probability or more are left out; above 0 and at most 1.
-        min_kept: how many pixels of the batch are kept at least, the hardest first; 0 or more. The default is a fifth
+        min_kept: pixels of the batch that are kept at least, the highest loss first; 0 or more. The default is a fifth
             of a 512 × 512 image.
         task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.

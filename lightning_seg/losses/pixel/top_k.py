@@ -1,4 +1,4 @@
-"""Cross-entropy of the hardest share of the pixels."""
+"""Cross-entropy of the share of the pixels with the highest loss."""
 
 from typing import Unpack
 
@@ -16,13 +16,13 @@ from lightning_seg.losses.pixel.hard_examples import hard_example_weights
 class TopKCrossEntropyLoss(Loss):
     """Cross-entropy of the share k of the valid pixels that cost most (Wu et al. 2016, https://arxiv.org/abs/1605.06885).
 
-        Σ_{i hardest} -w_y log p_{i,y} / Σ_{i hardest} w_y
+        Σ_{i chosen} -w_y log p_{i,y} / Σ_{i chosen} w_y
 
     over the K = max(1, ⌈k·V⌉) of the V valid pixels with the largest -log p_{i,y}.
 
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape, whose
     channels are then pixels of their own; the result is a scalar.
-    Void pixels are neither among the hardest nor counted in V; a batch of them alone gives 0.
+    Void pixels are neither chosen nor counted in V; a batch of them alone gives 0.
     Absent classes need no care: a pixel counts by its cost alone. Pixels that tie for the last places share them.
     Soft targets are refused: a pixel's cost needs one label.
 
@@ -30,9 +30,9 @@ class TopKCrossEntropyLoss(Loss):
         k: the share, above 0 and at most 1; 1 is cross-entropy.
         task: multiclass, multilabel or binary.
         ignore_index: the label of void pixels.
-        class_weights: one number w for each class; they weigh the mean, and do not change which pixels are hardest. Not
+        class_weights: one number w for each class; they weigh the mean, and do not change which pixels are chosen. Not
             in the binary task.
-        sync_dist: the hardest of the pixels of all processes.
+        sync_dist: choose among the pixels of all processes.
 
     Raises:
         ValueError: k is out of range, or as `Loss` says.

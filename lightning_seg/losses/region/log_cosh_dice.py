@@ -12,8 +12,8 @@ class LogCoshDiceLoss(RegionLoss):
         log cosh d     d = 1 - (2·TP + s) / (P + T + s)     TP = Σ p·t    P = Σ p    T = Σ t
 
     over the valid pixels of the batch, or of each image; p is the softmax or sigmoid of the logits and t is 1 where the
-    label is the class. It is about d²/2, at most log cosh 1 = 0.434, and its slope is tanh d: a class that is nearly
-    right has a gradient that goes to 0.
+    label is the class. It is about d²/2, at most log cosh 1 = 0.434, and its derivative is tanh d: the gradient of a
+    class that is nearly right goes to 0.
 
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
     result is a scalar.

@@ -73,7 +73,7 @@ def error_weights(
             f"{type(loss).__name__} will need alpha and beta from the next release on: "
             f"give alpha={alpha}, beta={beta} for what it is now.",
             FutureWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     weights = not_negative(alpha, "alpha"), not_negative(beta, "beta")
     if not any(weights):

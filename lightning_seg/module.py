@@ -15,13 +15,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from lightning_seg.backbones import find_encoder, logits_at_size
-from lightning_seg.data.evaluation_order import UnpaddedImages
+from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.symmetric import symmetric_logits
 from lightning_seg.inference.tiling import check_tiling, tiled_logits
 from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
-from lightning_seg.losses.engine.interface import ClassSums
-from lightning_seg.metrics import PixelMean, segmentation_metrics
+from lightning_seg.metrics import segmentation_metrics
 from lightning_seg.task import Task, check_classes, check_same_task
 
 Stage = Literal["train", "val", "test"]
@@ -124,11 +123,8 @@ class SegmentationModule(lightning.LightningModule):
         self.train_metrics = metrics.clone("train/")
         self.val_metrics = metrics.clone("val/")
         self.test_metrics = metrics.clone("test/")
-        self.loss_mean = PixelMean()
         self.loss_terms: dict[str, Tensor] = {}  # of the last training step, by name, without gradient
-        self._undefined: list[tuple[list[str], Tensor]] = []
-        self._loss_sums: ClassSums | None = None
-        self._images = UnpaddedImages()
+        self.evaluation = Evaluation()
 
     # ---- what research code may want to change
 
@@ -298,7 +294,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Resets the evaluation, which may have been interrupted."""
-        self._start_evaluation()
+        self.evaluation.reset()
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Scores a batch of the validation set."""
@@ -310,7 +306,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Resets the evaluation, which may have been interrupted."""
-        self._start_evaluation()
+        self.evaluation.reset()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Scores a batch of the test set."""
@@ -347,12 +343,6 @@ class SegmentationModule(lightning.LightningModule):
     def _metrics(self, stage: Stage) -> MetricCollection:
         return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[stage]
 
-    def _start_evaluation(self) -> None:
-        self._images.reset()
-        self.loss_mean.reset()
-        self._loss_sums = None
-        self._undefined = []
-
     def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
         image, mask = self.unpack(batch)
         size = mask.shape[-(image.ndim - 2) :]
@@ -361,65 +351,29 @@ class SegmentationModule(lightning.LightningModule):
             logits = tiled_logits(self, image, size, tile=self.tile, margin=self.margin)
         else:
             logits = self.predict_logits(image, size)
-        new = self._images.count(len(image), loaders, loader)
+        new = self.evaluation.images.count(len(image), loaders, loader)
         logits, mask = logits[:new], mask[:new]
-        sums = self._summed(logits, mask)
-        if sums is not None:  # of no images, too: all processes then have sums to add
-            self._loss_sums = sums if self._loss_sums is None else self._loss_sums + sums
-        if new == 0:
-            return
         names = batch.get("name", []) if isinstance(batch, Mapping) else []
-        self._undefined.append((list(names)[:new], logits.amax().isnan()))
-        if sums is None:
-            valid = mask.numel() if self.ignore_index is None else (mask != self.ignore_index).sum()
-            self.loss_mean.update(self.compute_loss(logits, mask), valid)
-        self._metrics(stage).update(logits, mask)
-
-    def _summed(self, logits: Tensor, mask: Tensor) -> ClassSums | None:
-        """Sums over pixels that the loss is a function of; None if there are none or `compute_loss` is overridden."""
-        summed = getattr(self.loss, "summed", None)
-        if summed is None or type(self).compute_loss is not SegmentationModule.compute_loss:
-            return None
-        with torch.autocast(logits.device.type, enabled=False):
-            sums: ClassSums | None = summed(logits, mask)
-        return sums
-
-    def _evaluated_loss(self) -> Tensor:
-        """The loss of all pixels of the evaluation, of all processes."""
-        if self._loss_sums is None:
-            mean: Tensor = self.loss_mean.compute()
-            self.loss_mean.reset()
-            return mean
-        sums = self._loss_sums.map(lambda part: self.trainer.strategy.reduce(part, reduce_op="sum"))
-        self._loss_sums = None
-        from_summed: Callable[[ClassSums], Tensor] = self.loss.from_summed  # type: ignore[assignment]
-        return from_summed(sums).float()
-
-    def _check_defined(self, stage: Stage) -> None:
-        """Refuses scores of NaN, whose largest logit would be that of class 0.
-
-        Raises:
-            FloatingPointError: some logits of the evaluation were NaN, in this process or another.
-        """
-        seen, self._undefined = self._undefined, []
-        flags = torch.stack([flag for _, flag in seen]).cpu().tolist() if seen else []
-        undefined = [names for (names, _), is_nan in zip(seen, flags, strict=True) if is_nan]
-        batches = torch.tensor([len(undefined), len(seen)], device=self.device)
-        found, total = self.trainer.strategy.reduce(batches, reduce_op="sum").tolist()
-        if found:
-            first = f", first those of {', '.join(map(str, undefined[0]))}" if undefined and undefined[0] else ""
-            raise FloatingPointError(
-                f"the logits of {found} of {total} {stage} batches are NaN{first}: no score is computed from them. "
-                "The weights or these images are not finite."
-            )
+        as_given = type(self).compute_loss is SegmentationModule.compute_loss
+        self.evaluation.add(
+            logits,
+            mask,
+            names[:new],
+            summed=getattr(self.loss, "summed", None) if as_given else None,
+            compute_loss=self.compute_loss,
+            ignore_index=self.ignore_index,
+        )
+        if new > 0:
+            self._metrics(stage).update(logits, mask)
 
     def _log_scores(self, stage: Stage) -> None:
         if stage != "train":
-            self._check_defined(stage)
+            self.evaluation.check_defined(stage, self.trainer.strategy)
         metrics = self._metrics(stage)
         scores = metrics.compute()
         metrics.reset()
         for name, score in scores.items():
             self.log(name, score, prog_bar=name == "val/iou")
         if stage != "train":
-            self.log(f"{stage}/loss", self._evaluated_loss())
+            from_summed = getattr(self.loss, "from_summed", None)
+            self.log(f"{stage}/loss", self.evaluation.loss(from_summed, self.trainer.strategy))

@@ -1,0 +1,97 @@
+"""What an evaluation gathers besides its scores: which images count, the loss of all of them, and NaN."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor, nn
+
+from lightning_seg.data.evaluation_order import UnpaddedImages
+from lightning_seg.losses.engine.interface import ClassSums
+from lightning_seg.metrics import PixelMean
+
+
+class Evaluation(nn.Module):
+    """Gathers batches of an evaluation, in this process, for all processes.
+
+    The loss is that of all valid pixels as one batch where it is a function of sums over pixels, and else the mean over
+    the batches, each weighted by its valid pixels.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = UnpaddedImages()
+        self.mean = PixelMean()
+        self._sums: ClassSums | None = None
+        self._undefined: list[tuple[list[Any], Tensor]] = []
+
+    def reset(self) -> None:
+        """Starts an evaluation; one before may have been interrupted."""
+        self.images.reset()
+        self.mean.reset()
+        self._sums, self._undefined = None, []
+
+    def add(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        names: Sequence[Any],
+        *,
+        summed: Callable[[Tensor, Tensor], ClassSums | None] | None,
+        compute_loss: Callable[[Tensor, Tensor], Tensor],
+        ignore_index: int | None,
+    ) -> None:
+        """Adds the images of a batch that count, of which there may be none.
+
+        Args:
+            logits: `(N, num_classes, *spatial)`.
+            target: the mask.
+            names: of the images, if they have any.
+            summed: the sums over pixels that the loss is a function of, as `Loss.summed`; None if it is not.
+            compute_loss: the loss of the batch, called where there are no sums.
+            ignore_index: the label of void pixels.
+        """
+        with torch.autocast(logits.device.type, enabled=False):
+            sums = None if summed is None else summed(logits, target)
+        if sums is not None:  # of no images, too: all processes then have sums to add
+            self._sums = sums if self._sums is None else self._sums + sums
+        if len(logits) == 0:
+            return
+        self._undefined.append((list(names), logits.amax().isnan()))
+        if sums is None:
+            valid = target.numel() if ignore_index is None else (target != ignore_index).sum()
+            self.mean.update(compute_loss(logits, target), valid)
+
+    def loss(self, from_summed: Callable[[ClassSums], Tensor] | None, strategy: Strategy) -> Tensor:
+        """The loss of the evaluation, of all processes.
+
+        Args:
+            from_summed: the loss of sums, as `Loss.from_summed`.
+            strategy: what joins the processes.
+        """
+        if self._sums is None or from_summed is None:
+            mean: Tensor = self.mean.compute()
+            self.mean.reset()
+            return mean
+        sums = self._sums.map(lambda part: strategy.reduce(part, reduce_op="sum"))
+        self._sums = None
+        return from_summed(sums).float()
+
+    def check_defined(self, stage: str, strategy: Strategy) -> None:
+        """Refuses scores of NaN, whose largest logit would be that of class 0.
+
+        Raises:
+            FloatingPointError: some logits of the evaluation were NaN, in this process or another.
+        """
+        seen, self._undefined = self._undefined, []
+        flags = torch.stack([flag for _, flag in seen]).cpu().tolist() if seen else []
+        undefined = [names for (names, _), is_nan in zip(seen, flags, strict=True) if is_nan]
+        batches = torch.tensor([len(undefined), len(seen)], device=strategy.root_device)
+        found, total = strategy.reduce(batches, reduce_op="sum").tolist()
+        if found:
+            first = f", first those of {', '.join(map(str, undefined[0]))}" if undefined and undefined[0] else ""
+            raise FloatingPointError(
+                f"the logits of {found} of {total} {stage} batches are NaN{first}: no score is computed from them. "
+                "The weights or these images are not finite."
+            )

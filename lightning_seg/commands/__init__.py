@@ -1,1 +1,4 @@
-"""The console commands, one module each, and what they share."""
+"""The console commands, one module each, and what they share.
+
+.. include:: README.md
+"""

@@ -12,7 +12,7 @@ R = TypeVar("R")
 def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
     """Warns the caller of the function that calls this."""
     warnings.warn(
-        f"{old} is {new} now; the old name will go with the next release.", FutureWarning, stacklevel=stacklevel
+        f"{old} is now {new}; the old name will be removed in the next release.", FutureWarning, stacklevel=stacklevel
     )
 
 

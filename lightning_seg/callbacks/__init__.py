@@ -3,7 +3,6 @@
 .. include:: README.md
 """
 
-import warnings
 from typing import Any
 
 from lightning_seg.callbacks.confusion import ConfusionCounts
@@ -15,6 +14,7 @@ from lightning_seg.callbacks.pictures import PredictionPictures
 from lightning_seg.callbacks.resource_usage import ResourceUsage
 from lightning_seg.callbacks.stored_config import StoredConfig
 from lightning_seg.callbacks.validation_samples import ValidationSamples
+from lightning_seg.renamed import warn_renamed
 
 __all__ = [
     "ConfusionCounts",
@@ -32,6 +32,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "TrainingCosts":
-        warnings.warn("TrainingCosts is ResourceUsage now; the old name will go.", FutureWarning, stacklevel=2)
+        warn_renamed("TrainingCosts", "ResourceUsage")
         return ResourceUsage
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

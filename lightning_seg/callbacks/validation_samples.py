@@ -49,7 +49,7 @@ class ValidationSamples(Callback):
         ignore_index: int | None = None,
     ) -> None:
         if count < 1 or size < 1:
-            raise ValueError(f"count={count} and size={size} must be 1 at least: or leave the callback out.")
+            raise ValueError(f"count={count} and size={size} must be at least 1; or leave the callback out.")
         self.path = Path(path)
         self.palette = palette
         self.class_names = class_names

@@ -29,6 +29,6 @@ def _renamed(argument: str) -> str:
         else:  # a key, or what is below it
             current = re.sub(rf"^([+~]*){re.escape(old)}(?=[=.]|$)", rf"\g<1>{new}", argument)
         if current != argument:
-            say(f"warning: {old} is {new} now; the old name will go with the next release", error=True)
+            say(f"warning: {old} is now {new}; the old name will be removed in the next release", error=True)
             return current
     return argument

@@ -1,6 +1,5 @@
 """Random changes of training images and their masks, made of torchvision.transforms.v2."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from lightning_seg.d4 import SYMMETRIES
+from lightning_seg.renamed import warn_renamed
 
 
 def training_augmentation(
@@ -56,7 +56,7 @@ def training_augmentation(
     if not 0 < smallest <= largest:
         raise ValueError(f"augment.scale=[{smallest}, {largest}] must be two factors above 0, the smaller one first.")
     if dihedral is not None:
-        warnings.warn("augment.dihedral is augment.d4 now; the old name will go.", FutureWarning, stacklevel=2)
+        warn_renamed("augment.dihedral", "augment.d4")
         d4 = dihedral
     probabilities = {"horizontal_flip": horizontal_flip, "vertical_flip": vertical_flip, "d4": d4}
     for name, probability in {**probabilities, "blur": blur}.items():

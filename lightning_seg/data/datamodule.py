@@ -207,7 +207,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         named = dict(zip(self.class_names, weights, strict=True))
         log.info("class_weights=%s: %s", estimate, ", ".join(f"{name} {weight:.3g}" for name, weight in named.items()))
         for name in (name for name, weight in named.items() if weight == 0):
-            log.warning("%s is in no training mask and has class weight 0.", name)
+            log.warning("%s occurs in no training mask and has class weight 0.", name)
         return weights
 
     def _evaluation_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:

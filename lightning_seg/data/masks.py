@@ -109,7 +109,7 @@ def check_color_table(color_table: Colors, void_colors: Colors, num_values: int,
                 f"data.color_table or data.void_colors holds {list(color)}: give [red, green, blue], 0 to 255."
             )
         if tuple(color) in seen:
-            raise ValueError(f"the color {list(color)} is twice in data.color_table and data.void_colors.")
+            raise ValueError(f"the color {list(color)} occurs twice in data.color_table and data.void_colors.")
         seen.add(tuple(color))
     if void_colors and ignore_index is None:
         raise ValueError("data.void_colors need data.ignore_index, the value that their pixels get.")

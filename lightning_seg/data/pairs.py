@@ -31,7 +31,7 @@ def find_pairs(folder: Path) -> list[Pair]:
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
             raise ValueError(
                 f"{ours[alone[0]]}{more} has no {missing}: put a {missing} called {alone[0]}.* into "
-                f"{folder / (missing + 's')}, or take the file away."
+                f"{folder / (missing + 's')}, or remove the file."
             )
     return [Pair(images[stem], masks[stem]) for stem in sorted(images)]
 
@@ -77,7 +77,7 @@ def _in_order(pairs: Iterable[Pair]) -> list[Pair]:
 
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     if not folder.is_dir():
-        raise ValueError(f"{folder} is missing: images belong into images/ and masks into masks/, side by side.")
+        raise ValueError(f"{folder} is missing: images belong in images/ and masks in masks/, side by side.")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in suffixes:

@@ -18,7 +18,7 @@ RENAMED = {
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())
 def test_an_old_name_works_with_a_warning(old: str, new: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert with_current_names(["seed=1", old]) == ["seed=1", new]
-    assert " now; the old name will go with the next release" in capsys.readouterr().err
+    assert "; the old name will be removed in the next release" in capsys.readouterr().err
     if "," not in new:
         with initialize_config_module("lightning_seg.conf", version_base="1.3"):
             compose("train", [new])

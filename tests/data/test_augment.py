@@ -212,5 +212,5 @@ def test_only_training_images_are_augmented() -> None:
 
 
 def test_the_former_name_of_d4_works_with_a_warning() -> None:
-    with pytest.warns(FutureWarning, match=r"augment\.dihedral is augment\.d4 now"):
+    with pytest.warns(FutureWarning, match=r"augment\.dihedral is now augment\.d4"):
         assert repr(augmentation(dihedral=1.0)) == repr(augmentation(d4=1.0))

@@ -125,7 +125,7 @@ def test_a_data_module_names_the_classes_and_those_that_are_absent(
     with caplog.at_level(logging.INFO):
         assert data.class_weights("inverse_frequency") == pytest.approx([10 / 7, 4 / 7, 0])
     assert "class_weights=inverse_frequency: sky 1.43, road 0.571, tree 0" in caplog.messages
-    assert "tree is in no training mask and has class weight 0." in caplog.messages
+    assert "tree occurs in no training mask and has class weight 0." in caplog.messages
 
 
 def test_what_cannot_be_estimated_is_refused(tmp_path: Path) -> None:

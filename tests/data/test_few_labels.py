@@ -67,7 +67,7 @@ def test_images_that_never_had_a_mask_are_unlabeled_too(root: Path) -> None:
     assert [path.stem for path in limited(root).unlabeled_set.paths] == ["extra"]
     assert len(limited(root, train_limit=4).unlabeled_set) == 9
     (root / "unlabeled").rename(root / "unlabelled")
-    with pytest.warns(FutureWarning, match="unlabelled is unlabeled/ now"):
+    with pytest.warns(FutureWarning, match="unlabelled is now unlabeled/"):
         assert [path.stem for path in limited(root).unlabeled_set.paths] == ["extra"]
     (root / "unlabelled").rename(root / "unlabeled")
     for path in (root / "unlabeled/images").iterdir():

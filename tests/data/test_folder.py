@@ -194,7 +194,7 @@ MISTAKES = {
     "value": r"a\.png holds label 17 in 2 pixels, which is out of range: .* 0 to 2, with ignore_index=255",
     "stem": r"a\.jpg and a\.png have the same stem",
     "empty": r"images is empty: it holds no jpg, jpeg, png",
-    "no folder": r"masks is missing: images belong into images/",
+    "no folder": r"masks is missing: images belong in images/",
     "broken": r"a\.png cannot be read as an image",
 }
 

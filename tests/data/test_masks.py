@@ -127,7 +127,7 @@ def test_value_that_is_no_class_is_named_with_its_file_and_pixels() -> None:
         ((TABLE, [], 4, None), "has 3 colors, but masks hold 4 classes"),
         (([[0, 0, 0], [0, 0]], [], 2, None), r"holds \[0, 0\]"),
         (([[0, 0, 0], [0, 0, 256]], [], 2, None), r"holds \[0, 0, 256\]"),
-        (([[0, 0, 0], [0, 0, 0]], [], 2, None), r"\[0, 0, 0\] is twice"),
+        (([[0, 0, 0], [0, 0, 0]], [], 2, None), r"\[0, 0, 0\] occurs twice"),
         ((TABLE, [[1, 1, 1]], 3, None), "data.void_colors need data.ignore_index"),
     ],
 )

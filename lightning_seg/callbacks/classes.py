@@ -10,6 +10,12 @@ from lightning_seg.data.protocol import ColorsClasses, NamesClasses
 Palette = list[tuple[int, int, int]]
 
 
+def void_for(module: LightningModule, given: int | None) -> int | None:
+    """The mask value of void pixels that a callback was given, else that of the module."""
+    void: int | None = getattr(module, "ignore_index", None) if given is None else given
+    return void
+
+
 def class_names_for(trainer: Trainer, module: LightningModule, given: Sequence[str] | None) -> list[str]:
     """The names that a callback was given, else those of the module, else those of the data module.
 

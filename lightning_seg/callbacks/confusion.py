@@ -28,8 +28,8 @@ class ConfusionCounts(Callback):
         self.class_names = class_names
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Asks how classes are called."""
-        self._names = class_names_for(trainer, pl_module, self.class_names)
+        """Refuses classes without a name before anything is trained."""
+        class_names_for(trainer, pl_module, self.class_names)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file; the module resets its metrics after this."""
@@ -39,5 +39,6 @@ class ConfusionCounts(Callback):
             return
         matrix = trainer.strategy.reduce(metrics[0].confusion_matrix.clone(), reduce_op="sum")
         if trainer.is_global_zero:
-            content = {"task": metrics[0].task, "class_names": self._names, "matrix": matrix.tolist()}
+            names = class_names_for(trainer, pl_module, self.class_names)
+            content = {"task": metrics[0].task, "class_names": names, "matrix": matrix.tolist()}
             write_json(self.path, content, indent=None)

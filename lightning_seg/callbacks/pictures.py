@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_seg.callbacks.classes import class_names_for, palette_for
+from lightning_seg.callbacks.classes import class_names_for, palette_for, void_for
 from lightning_seg.callbacks.evenly_spaced import predict_evenly_spaced
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.pictures import prediction_picture
@@ -46,28 +46,27 @@ class PredictionPictures(Callback):
         self.ignore_index = ignore_index
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what cannot be drawn before anything is trained, and asks how classes are called and colored."""
+        """Refuses what cannot be drawn, or has no name or color, before anything is trained."""
         if getattr(pl_module, "task", None) == "multilabel":
             raise ValueError(
                 "PredictionPictures draws one label a pixel, and task=multilabel has several: "
                 "leave the callback out (~callbacks.pictures)."
             )
-        self._names = class_names_for(trainer, pl_module, self.class_names)
-        self._colors = palette_for(trainer, self._names, self.palette)
-        self._void = getattr(pl_module, "ignore_index", None) if self.ignore_index is None else self.ignore_index
+        palette_for(trainer, class_names_for(trainer, pl_module, self.class_names), self.palette)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predicts the images once more, draws and writes the picture."""
         shown = predict_evenly_spaced(trainer, pl_module, trainer.test_dataloaders, self.count)
         if not shown or not trainer.is_global_zero:
             return
+        names = class_names_for(trainer, pl_module, self.class_names)
         picture = prediction_picture(
             [one.image for one in shown],
             [one.target for one in shown],
             [one.labels for one in shown],
-            self._colors,
-            self._names,
-            self._void,
+            palette_for(trainer, names, self.palette),
+            names,
+            void_for(pl_module, self.ignore_index),
         )
         with atomic_write(self.path, overwrite=True) as temporary:
             picture.save(temporary)

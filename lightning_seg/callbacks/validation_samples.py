@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch.nn import functional as F
 
-from lightning_seg.callbacks.classes import class_names_for, palette_for
+from lightning_seg.callbacks.classes import class_names_for, palette_for, void_for
 from lightning_seg.callbacks.evenly_spaced import Prediction, predict_evenly_spaced
 from lightning_seg.data.datamodule import SegmentationDataModule
 from lightning_seg.files import atomic_write
@@ -58,10 +58,8 @@ class ValidationSamples(Callback):
         self.ignore_index = ignore_index
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Asks how classes are called and colored."""
-        self._names = class_names_for(trainer, pl_module, self.class_names)
-        self._colors = palette_for(trainer, self._names, self.palette)
-        self._void = getattr(pl_module, "ignore_index", None) if self.ignore_index is None else self.ignore_index
+        """Refuses classes without a name or a color before anything is trained."""
+        palette_for(trainer, class_names_for(trainer, pl_module, self.class_names), self.palette)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predicts and writes the images."""
@@ -76,20 +74,22 @@ class ValidationSamples(Callback):
         samples = predict_evenly_spaced(trainer, pl_module, loaders, self.count)
         if not samples or not trainer.is_global_zero:
             return
-        void = len(self._colors)
+        names = class_names_for(trainer, pl_module, self.class_names)
+        colors = palette_for(trainer, names, self.palette)
+        ignored, void = void_for(pl_module, self.ignore_index), len(colors)
         about = {
             "names": [sample.name for sample in samples],
-            "palette": self._colors,
-            "class_names": self._names,
+            "palette": colors,
+            "class_names": names,
             "void": void,
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for index, sample in enumerate(samples):
-            arrays |= {f"{part}_{index}": array for part, array in self._shrunk(sample, void).items()}
+            arrays |= {f"{part}_{index}": array for part, array in self._shrunk(sample, void, ignored).items()}
         with atomic_write(self.path, overwrite=True) as temporary:
             np.savez_compressed(temporary, **arrays)
 
-    def _shrunk(self, sample: Prediction, void: int) -> dict[str, Any]:
+    def _shrunk(self, sample: Prediction, void: int, ignored: int | None = None) -> dict[str, Any]:
         height, width = sample.target.shape
         factor = min(1.0, self.size / max(height, width))
         rows, columns = _middles(height, factor), _middles(width, factor)
@@ -99,8 +99,9 @@ class ValidationSamples(Callback):
             small = (len(rows), len(columns))
             pixels = F.interpolate(pixels[None], small, mode="bilinear", align_corners=False, antialias=True)[0]
         target, labels = sample.target.long(), sample.labels.long()
-        if self._void is not None:
-            target = target.where(target != self._void, void)
+        ignored = self.ignore_index if ignored is None else ignored
+        if ignored is not None:
+            target = target.where(target != ignored, void)
         kind = np.uint8 if void < 256 else np.uint16
         return {
             "image": (255 * pixels.clamp(0, 1)).round().byte().permute(1, 2, 0).numpy(),

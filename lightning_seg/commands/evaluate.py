@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import build_trusted, load_module, read_checkpoint
+from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.paths import with_quoted_paths
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
@@ -41,6 +42,8 @@ def offer_checkpoint_config(arguments: list[str]) -> None:
 def evaluate_composed(composed: DictConfig) -> float:
     """Scores as composed by Hydra; the mean IoU, NaN if the module logs none."""
     config = resolved(composed)
+    if config["trusted"]:
+        find_own_packages()
     output = config["output"] and Path(config["output"]).expanduser()
     if output and output.exists():
         raise FileExistsError(f"output={output} exists: choose another name.")

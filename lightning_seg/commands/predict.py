@@ -6,6 +6,7 @@ import torch
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import load_module, read_checkpoint
+from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.paths import with_quoted_paths
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
@@ -27,6 +28,8 @@ def main() -> None:
 def predict(composed: DictConfig) -> PredictedFiles:
     """Predicts as `conf/predict.yaml` composes to, and says what was written."""
     config = resolved(composed)
+    if config["trusted"]:
+        find_own_packages()
     device = config["device"]
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -65,6 +65,8 @@ def test_it_is_trained_on_tested_drawn_evaluated_and_predicted_with_its_names_an
     assert about["palette"] == [[1, 2, 3], [200, 100, 0]]
     assert (own_data / "runs/one/predictions.png").is_file()
 
+    sys.path.remove(str(own_data))
+    del sys.modules["own_data"]
     checkpoint = "checkpoint=runs/one/checkpoints/best.ckpt"
     assert "square" in run("lightning-seg-evaluate", checkpoint, "trusted=[own_data]")
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save("photo.png")

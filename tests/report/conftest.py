@@ -5,7 +5,6 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,6 @@ def write_run(tmp_path: Path) -> WriteRun:
 def write_samples(path: Path, label: int) -> None:
     """Two images of 8 x 12 pixels, half of whose target is the first class and half the second, predicted as one."""
     callback = ValidationSamples(path, [[20, 40, 60], [200, 180, 160]], CLASSES, count=2, size=320, ignore_index=255)
-    callback.setup(SimpleNamespace(datamodule=None), SimpleNamespace(num_classes=2, task="multiclass"), "test")  # type: ignore[arg-type]
     target = torch.zeros(8, 12, dtype=torch.int64)
     target[:, 6:] = 1
     target[0] = 255

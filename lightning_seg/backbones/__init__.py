@@ -4,8 +4,18 @@
 """
 
 from lightning_seg.backbones.encoder import find_encoder
-from lightning_seg.backbones.logits import logits_at_size
+from lightning_seg.backbones.mask_classification import MaskClassification, mask_classification_logits
+from lightning_seg.backbones.outputs import NetworkOutput, logits_at_size, network_output
 from lightning_seg.backbones.segmentation_models import segmentation_model
 from lightning_seg.backbones.stride import PadToStride
 
-__all__ = ["PadToStride", "find_encoder", "logits_at_size", "segmentation_model"]
+__all__ = [
+    "MaskClassification",
+    "NetworkOutput",
+    "PadToStride",
+    "find_encoder",
+    "logits_at_size",
+    "mask_classification_logits",
+    "network_output",
+    "segmentation_model",
+]

@@ -1,5 +1,6 @@
 """The networks of segmentation-models-pytorch, for images of any size."""
 
+from functools import partial
 from typing import Any
 
 from lightning_seg.backbones.stride import PadToStride
@@ -17,7 +18,8 @@ def segmentation_model(
     """A network of segmentation-models-pytorch that takes images of any size.
 
     Args:
-        architecture: for example `Unet`, `FPN`, `DeepLabV3Plus`, `Segformer`.
+        architecture: for example `Unet`, `FPN`, `DeepLabV3Plus`, `Segformer`; `DPT` for vision transformers
+            (`tu-vit_*`, DINOv2 and DINOv3 of timm), which take images of any size here.
         encoder_name: one of its encoders, for example `resnet34`, or `tu-<name>` for any timm model.
         encoder_weights: the name of pretrained weights, for example `imagenet`, or None.
         in_channels: channels of the image.
@@ -37,12 +39,23 @@ def segmentation_model(
             f"encoder_name={encoder_name!r} does not exist; there are {', '.join(sorted(smp.encoders.encoders))}, "
             "and tu-<name> for every timm model."
         )
-    network = smp.create_model(
+    build = partial(
+        smp.create_model,
         architecture,
         encoder_name=encoder_name,
         encoder_weights=encoder_weights,
         in_channels=in_channels,
         classes=classes,
-        **options,
     )
-    return PadToStride(network, stride=2 ** options.get("encoder_depth", 5))
+    if architecture != "DPT":
+        network = build(**options)
+        return PadToStride(network, stride=network.encoder.output_stride)
+    try:
+        network = build(**{"dynamic_img_size": True, **options})  # else a vision transformer takes one size
+    except TypeError as error:
+        if "dynamic_img_size" not in str(error):
+            raise
+        network = build(**options)
+    strides = network.encoder.output_strides
+    # The decoder halves the one resolution that all blocks of a vision transformer have.
+    return PadToStride(network, stride=strides[-1] * (2 if strides[0] == strides[-1] else 1))

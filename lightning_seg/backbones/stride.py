@@ -1,19 +1,22 @@
 """Images of any size for networks that need multiples of their stride."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_seg.backbones.logits import logits_at_size
+from lightning_seg.backbones.outputs import network_output, resized
 
 
 class PadToStride(nn.Module):
-    """A network for images of any size.
+    """A network for images of any size, in one, two or three spatial dimensions.
 
-    The image is padded at its right and bottom by repeating its border to the next multiple of `stride`, and the
+    The image is padded at the end of each dimension by repeating its border to the next multiple of `stride`, and the
     logits are cropped back.
 
     Args:
-        backbone: the network, for images `(N, C, H, W)` whose sides are multiples of `stride`.
+        backbone: the network, for images `(N, C, *spatial)` whose sides are multiples of `stride`.
         stride: the product of the network's downsampling factors, in pixels.
     """
 
@@ -22,10 +25,21 @@ class PadToStride(nn.Module):
         self.backbone = backbone
         self.stride = stride
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits `(N, classes, H, W)` of an image `(N, C, H, W)` with any `H` and `W`."""
-        height, width = image.shape[-2:]
-        below, right = -height % self.stride, -width % self.stride
-        if below or right:
-            image = F.pad(image, (0, right, 0, below), mode="replicate")
-        return logits_at_size(self.backbone(image), image.shape[2:])[..., :height, :width]
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits `(N, classes, *spatial)` of an image `(N, C, *spatial)`; those of auxiliary heads follow, if any."""
+        spatial = image.shape[2:]
+        # Without asking whether there is something to pad, which an export would answer once for all sizes.
+        amounts = [amount for side in reversed(spatial) for amount in (0, -side % self.stride)]
+        padded = F.pad(image, amounts, mode="replicate")
+        output = network_output(self.backbone(padded), len(spatial))
+        logits = [_cropped(resized(part, padded.shape[2:]), spatial) for part in (output.logits, *output.auxiliary)]
+        return tuple(logits) if output.auxiliary else logits[0]
+
+
+def _cropped(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """The first pixels along each spatial dimension."""
+    if not torch.compiler.is_exporting():
+        return logits[(..., *(slice(side) for side in size))]
+    for dim, side in enumerate(size, start=2):  # a slice is specialized to sizes that do or do not need a crop
+        logits = logits.index_select(dim, torch.arange(side, device=logits.device))
+    return logits

@@ -34,6 +34,18 @@ def test_a_shallow_encoder_pads_less():
         assert network(torch.rand(1, 3, 9, 15)).shape == (1, 4, 9, 15)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "encoder_name", "stride"),
+    [("DeepLabV3Plus", "mobilenet_v2", 16), ("PSPNet", "mobilenet_v2", 8), ("DPT", "tu-vit_tiny_patch16_224", 32)],
+)
+def test_it_pads_to_the_stride_that_the_network_declares(architecture, encoder_name, stride):
+    options = {"decoder_fusion_channels": 8, "decoder_intermediate_channels": (8,) * 4} if architecture == "DPT" else {}
+    network = build(architecture, encoder_name, **options)
+    assert network.stride == stride
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, stride + 1, 3 * stride)).shape == (1, 4, stride + 1, 3 * stride)
+
+
 def test_an_unknown_architecture_lists_those_that_exist():
     with pytest.raises(ValueError, match=r"architecture='UNet' does not exist; there are .*DeepLabV3Plus.*Unet"):
         build("UNet")

@@ -80,14 +80,16 @@ def resized(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 def _named(output: Any) -> tuple[Any, ...]:
     """What the names of a mapping or the attributes of an object say: the logits, and then the auxiliary ones."""
-    get = output.get if isinstance(output, Mapping) else lambda name: getattr(output, name, None)
-    logits = next((part for name in ("out", "logits") if (part := get(name)) is not None), None)
-    auxiliary = next(
-        (part for name in ("aux", "aux_out", "auxiliary_logits") if (part := get(name)) is not None),
-        (),
-    )
+
+    def first(*names: str) -> Any:
+        parts = (output.get(name) if isinstance(output, Mapping) else getattr(output, name, None) for name in names)
+        return next((part for part in parts if part is not None), None)
+
+    logits, auxiliary = first("out", "logits"), first("aux", "aux_out", "auxiliary_logits")
     if logits is None:
         return ()
+    if auxiliary is None:
+        return (logits,)
     return (logits, *(auxiliary if isinstance(auxiliary, tuple | list) else (auxiliary,)))
 
 

@@ -39,7 +39,7 @@ class PadToStride(nn.Module):
 def _cropped(logits: Tensor, size: Sequence[int]) -> Tensor:
     """The first pixels along each spatial dimension."""
     if not torch.compiler.is_exporting():
-        return logits[(..., *(slice(side) for side in size))]
+        return logits[(slice(None), slice(None), *(slice(side) for side in size))]
     for dim, side in enumerate(size, start=2):  # a slice is specialized to sizes that do or do not need a crop
         logits = logits.index_select(dim, torch.arange(side, device=logits.device))
     return logits

@@ -18,7 +18,7 @@ TEXTS = ["road", "'s-Gravenhage", "tree, bush", 'a "quote"', "a;b", "straße", "
 
 
 @pytest.mark.parametrize("text", FORMULAS)
-def test_a_cell_is_no_formula_and_is_read_as_it_was(tmp_path: Path, text: str) -> None:
+def test_a_cell_is_not_a_formula_and_is_read_as_it_was(tmp_path: Path, text: str) -> None:
     write_csv(tmp_path / "a.csv", [["class", "iou"], [text, 0.5]])
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         cell = list(csv.reader(file))[1][0]
@@ -59,7 +59,7 @@ def test_other_texts_and_numbers_are_written_as_they_are(tmp_path: Path) -> None
         (b'a\n"x', "unexpected end of data"),
     ],
 )
-def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_what_is_not_a_table_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(ValueError, match=f"a.csv .*{message}"):
         read_csv(tmp_path / "a.csv")

@@ -461,7 +461,7 @@ def test_training_and_evaluation_use_the_weights_of_the_epoch():
 @pytest.mark.parametrize(
     ("after", "later"), [(3, [2, 3, 3]), (4, [3, 3]), ("epoch 1", [3, 3])], ids=["middle", "last step", "end"]
 )
-def test_a_resumed_training_goes_on_with_the_weights_of_its_epoch(tmp_path, after, later):
+def test_a_resumed_training_has_the_weights_of_its_epoch(tmp_path, after, later):
     loader = DataLoader(images(3), batch_size=2)
     path = tmp_path / "some.ckpt"
     trainer(max_epochs=2, callbacks=[WeightsSeen(path, after)]).fit(ramped(), loader)

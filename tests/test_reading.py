@@ -50,7 +50,7 @@ def aliases() -> str:
         ("#" * (2**20 + 1), "is larger than 1 MiB"),
     ],
 )
-def test_yaml_that_is_no_configuration_is_refused_at_once(tmp_path: Path, text: str, message: str) -> None:
+def test_yaml_that_is_not_a_configuration_is_refused_at_once(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ValueError, match=f"config.yaml .*{message}") as raised:
         read_yaml(tmp_path / "config.yaml")
@@ -97,7 +97,7 @@ def to_device(path: Path) -> None:
         (lambda path: None, FileNotFoundError, "does not exist"),
     ],
 )
-def test_what_is_no_file_is_named_and_not_waited_for(
+def test_what_is_not_a_file_is_named_and_not_waited_for(
     tmp_path: Path, make: Callable[[Path], None], error: type[OSError], message: str
 ) -> None:
     make(tmp_path / "a")

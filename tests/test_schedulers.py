@@ -80,7 +80,7 @@ def test_constant_stays():
 
 @pytest.mark.parametrize("schedule", [partial(schedulers.polynomial, power=0.9), schedulers.cosine])
 @pytest.mark.parametrize("warmup", [-0.1, 1.0, 500])
-def test_a_warmup_that_is_no_share_is_refused(schedule, warmup):
+def test_a_warmup_that_is_not_a_share_is_refused(schedule, warmup):
     with pytest.raises(ValueError, match=f"scheduler.warmup={warmup} must be a share"):
         learning_rates(partial(schedule, warmup=warmup))
 

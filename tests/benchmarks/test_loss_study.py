@@ -26,7 +26,7 @@ def finish(output: Path, part: str, name: str, iou: float) -> None:
     (folder / "resource_usage.json").write_text(json.dumps({"seconds_per_step": 0.5, "peak_memory_bytes": 2**30}))
 
 
-def test_each_loss_goes_on_with_the_learning_rate_of_its_best_short_training(tmp_path: Path) -> None:
+def test_each_loss_uses_the_learning_rate_of_its_best_short_training(tmp_path: Path) -> None:
     for name, iou in {
         "ce-0.001-0": 0.25, "ce-0.003-0": 0.5, "ce-0.01-0": 0.375, "dice-0.001-0": 0.25, "dice-0.01-0": 0.75,
     }.items():  # fmt: skip

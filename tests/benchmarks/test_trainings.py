@@ -31,7 +31,7 @@ def test_the_commands_of_a_step_follow_each_other_and_steps_run_side_by_side(tmp
 
 
 @pytest.mark.slow
-def test_a_failure_is_told_and_no_other_training_is_begun(tmp_path: Path) -> None:
+def test_a_failure_is_told_and_no_other_training_is_started(tmp_path: Path) -> None:
     wrong = Command("train", [f"runs={tmp_path}", "loss=dicee"])
     with pytest.raises(SystemExit, match="loss=dicee failed"):
         run_all([[wrong], *([command(str(number), tmp_path)] for number in range(8))], 1, tmp_path / "all.log")

@@ -249,7 +249,7 @@ def test_signals_are_given_back_whether_a_training_ends_or_is_interrupted(tmp_pa
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
 
 
-def test_another_number_of_processes_goes_on_with_a_warning(tmp_path: Path) -> None:
+def test_another_number_of_processes_resumes_with_a_warning(tmp_path: Path) -> None:
     with pytest.raises(TrainingInterrupted):
         fit(tmp_path, Signal("on_train_batch_start", 1, 1))
     checkpoint = saved(tmp_path)

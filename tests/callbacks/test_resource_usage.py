@@ -93,7 +93,7 @@ def test_a_step_takes_as_long_as_its_data_and_its_training_but_not_the_validatio
     assert written["seconds_per_step"] == pytest.approx(3.0, abs=0.2)
 
 
-def test_a_resumed_training_goes_on_with_the_sums(tmp_path, clock):
+def test_a_resumed_training_continues_the_sums(tmp_path, clock):
     fit(Slow(clock), tmp_path, ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1), max_epochs=3)
     written = fit(Slow(clock), tmp_path, max_epochs=4, ckpt_path=tmp_path / "epoch=1.ckpt")
     assert written["steps"] == 7 + 7

@@ -43,7 +43,7 @@ def test_a_sweep_sends_each_job_to_slurm_and_ends_with_their_table(call: Call, c
     assert again.stdout.count("finished before") == 3
 
 
-def test_a_preempted_job_of_a_command_that_is_gone_goes_on_and_ends_as_if_nothing_had_happened(
+def test_a_preempted_job_of_a_command_that_is_gone_resumes_and_ends_as_if_nothing_had_happened(
     call: Call, cluster: Slurm, folder: Path
 ) -> None:
     command = ["lightning-seg-train", "launcher=slurm", "trainer=cpu", "loss=ce", "run=preempted"]
@@ -79,7 +79,7 @@ def test_tasks_on_two_nodes_train_one_run_as_two_processes_of_one_machine_do(
     assert_same_weights(run, alone)
 
 
-def test_a_preempted_job_on_two_nodes_goes_on_in_its_folder_and_ends_with_the_same_weights(
+def test_a_preempted_job_on_two_nodes_resumes_in_its_folder_and_ends_with_the_same_weights(
     cluster: Slurm, folder: Path, alone: Path
 ) -> None:
     before = set((folder / "runs").iterdir())

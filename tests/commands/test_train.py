@@ -80,7 +80,7 @@ def test_nothing_that_exists_is_written_over(run: Run, fails: Run, folder: Path)
     assert unnamed[1] == f"{unnamed[0]}-2"
 
 
-def test_resuming_goes_on_where_the_run_stopped(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resuming_starts_where_the_run_stopped(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (*TRAIN, "trainer.max_epochs=3", "run=one", "resume=auto")
     step = SegmentationModule.training_step
     trained: list[int] = []
@@ -162,7 +162,7 @@ def test_two_processes_log_the_terms_of_their_loss(run: Run, folder: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_run_may_go_on_with_another_trainer(run: Run, folder: Path) -> None:
+def test_a_run_may_resume_with_another_trainer(run: Run, folder: Path) -> None:
     run(*TRAIN, "run=one")
     assert "has finished" in run(*TRAIN, "run=one", "resume=auto", "trainer=ddp_sim")
 

@@ -45,7 +45,7 @@ def test_contradicting_arguments_are_refused_at_construction(options: dict[str, 
 
 
 @pytest.mark.parametrize("ignore_index", [None, 3, 11, 255, -1])
-def test_ignore_index_may_be_any_value_that_is_no_class(ignore_index: int | None) -> None:
+def test_ignore_index_may_be_any_value_that_is_not_a_class(ignore_index: int | None) -> None:
     assert module(ignore_index=ignore_index).ignore_index == ignore_index
 
 

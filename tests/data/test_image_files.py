@@ -276,7 +276,7 @@ def test_an_image_that_does_not_fit_is_said_not_to(
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path, reader: str) -> None:
+def test_what_is_not_a_file_is_not_waited_for(tmp_path: Path, reader: str) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(OSError, match=r"a\.png is a named pipe"):
         READERS[reader](tmp_path / "a.png")

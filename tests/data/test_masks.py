@@ -109,7 +109,7 @@ def test_pixels_are_counted_by_class_and_void_is_not(ignore_index: int | None) -
     assert check_values(mask, "a.png", 3, ignore_index).tolist() == [2 if void else 3, 0, 3]
 
 
-def test_value_that_is_no_class_is_named_with_its_file_and_pixels() -> None:
+def test_value_that_is_not_a_class_is_named_with_its_file_and_pixels() -> None:
     mask = torch.zeros(60, 60, dtype=torch.int64)
     mask[:20] = 17
     mask[20, :4] = 18

@@ -115,7 +115,7 @@ def test_images_of_two_processes_have_different_changes() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_iteration_goes_on_where_it_is_told_to_when_it_is_read(workers: int) -> None:
+def test_an_iteration_resumes_where_it_is_told_to_when_it_is_read(workers: int) -> None:
     data = Noise(num_workers=workers)
     whole = epochs(data, 3)
     loader = data.train_dataloader()

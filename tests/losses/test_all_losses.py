@@ -218,7 +218,7 @@ def test_void_pixels_count_as_if_they_were_cut_out(case, task):
 
 
 @every_loss
-def test_a_logit_that_is_no_number_shows_in_the_loss(case, task):
+def test_a_logit_that_is_not_a_number_shows_in_the_loss(case, task):
     loss = case.make(task=task, ignore_index=255, **case.options)
     logits, target = batch(task)
     logits[0, 0, 2, 3] = float("nan")

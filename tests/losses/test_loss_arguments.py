@@ -215,7 +215,7 @@ def test_a_label_that_is_neither_0_nor_1_is_refused(loss, task):
 
 @pytest.mark.parametrize("loss", [CrossEntropyLoss, DiceLoss])
 @pytest.mark.parametrize("value", [1.5, -0.25, float("nan")])
-def test_a_soft_target_that_is_no_probability_is_refused(loss, value):
+def test_a_soft_target_that_is_not_a_probability_is_refused(loss, value):
     soft = torch.full((2, 4, 6, 5), 0.25)
     soft[0, 1, 2, 3] = value
     with pytest.raises(ValueError, match=rf"probability {value} is out of range: expected probabilities from 0 to 1"):

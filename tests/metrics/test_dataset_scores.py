@@ -294,7 +294,7 @@ def test_the_examples_in_the_docstrings_give_what_they_say(module):
     assert not results.failed
 
 
-def test_a_metric_used_in_inference_mode_goes_on_outside_it():
+def test_a_metric_used_in_inference_mode_works_outside_it():
     metric = MeanIoU(num_classes=4)
     with torch.inference_mode():
         metric.update(*draw("multiclass", 4))

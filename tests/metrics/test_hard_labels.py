@@ -38,7 +38,7 @@ def test_shapes_that_do_not_fit_are_named_with_what_was_expected(task, num_class
 
 
 @pytest.mark.parametrize(("value", "ignore_index"), [(3, None), (255, None), (-1, None), (255, 11), (3, 255)])
-def test_a_label_that_is_no_class_is_named_with_the_remedy(value, ignore_index):
+def test_a_label_that_is_not_a_class_is_named_with_the_remedy(value, ignore_index):
     target = TARGET.clone()
     target[1, 2, 3] = value
     metric = MeanIoU(num_classes=3, ignore_index=ignore_index)
@@ -48,7 +48,7 @@ def test_a_label_that_is_no_class_is_named_with_the_remedy(value, ignore_index):
 
 
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
-def test_a_logit_of_exactly_0_is_no_class(task):
+def test_a_logit_of_exactly_0_is_not_a_class(task):
     logits, target = torch.zeros(1, 1, 2, 2), torch.tensor([[[[1, 0], [0, 0]]]])
     assert PixelAccuracy(task=task, num_classes=1)(logits, target) == 0.75
 
@@ -60,7 +60,7 @@ def test_a_label_other_than_zero_and_one_is_refused(task):
         MeanIoU(task=task, num_classes=1).update(LOGITS[:, :1], target)
 
 
-def test_a_predicted_label_that_is_no_class_is_refused_only_where_it_counts():
+def test_a_predicted_label_that_is_not_a_class_is_refused_only_where_it_counts():
     prediction, target = torch.tensor([[0, 7]]), torch.tensor([[0, 255]])
     assert MeanIoU(num_classes=3, ignore_index=255)(prediction, target) == 1
     with pytest.raises(ValueError, match="prediction holds label 7"):

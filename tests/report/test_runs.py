@@ -19,7 +19,7 @@ def test_runs_are_found_at_any_depth_and_once(write_run: WriteRun, tmp_path: Pat
     assert find_runs([tmp_path, first, tmp_path / "runs" / ".." / "runs"]) == [first, second]
 
 
-def test_what_lies_in_a_run_or_is_another_programs_is_no_run(write_run: WriteRun, tmp_path: Path) -> None:
+def test_what_lies_in_a_run_or_is_another_programs_is_not_a_run(write_run: WriteRun, tmp_path: Path) -> None:
     run = write_run("a")
     (run / "wandb" / "files").mkdir(parents=True)
     (run / "wandb" / "files" / "config.yaml").write_text((run / "config.yaml").read_text())

@@ -72,7 +72,7 @@ def test_the_same_data_in_another_place_is_the_same_but_other_data_is_not() -> N
     assert found(one, two, other) == {"root": ("camvid", "camvid", "ade")}
 
 
-def test_a_seed_of_the_data_that_follows_the_seed_is_no_parameter() -> None:
+def test_a_seed_of_the_data_that_follows_the_seed_is_not_a_parameter() -> None:
     runs = [composed(f"seed={seed}", "data.seed=${seed}") for seed in (0, 1)]
     assert swept_parameters(runs) == []
 

@@ -32,7 +32,7 @@ def begin(tmp_path: Path, *overrides: str) -> tuple[Path, bool]:
         "seed=1",
     ],
 )
-def test_a_run_does_not_go_on_with_what_changes_its_result(tmp_path: Path, override: str) -> None:
+def test_a_run_does_not_resume_with_what_changes_its_result(tmp_path: Path, override: str) -> None:
     begin(tmp_path)
     before = (tmp_path / "one/config.yaml").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match=r"was started with .*choose another name"):
@@ -68,7 +68,7 @@ def test_places(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["runner", "data.root", "callbacks.checkpoint.mode", "callbacks.ema.decay", "loss"])
-def test_what_is_no_place(key: str) -> None:
+def test_what_is_not_a_place(key: str) -> None:
     assert not is_place(key)
 
 

@@ -102,7 +102,7 @@ def check_same_run(one: Path, other: Path) -> None:
         ),
     ],
 )
-def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(
+def test_a_run_that_a_signal_interrupted_resumes_to_the_same_weights(
     start: Start, tmp_path: Path, workers: int, chosen: list[str]
 ) -> None:
     options = [f"data.num_workers={workers}", *chosen]
@@ -125,7 +125,7 @@ def test_a_run_that_a_signal_interrupted_goes_on_to_the_same_weights(
         signal_at("on_validation_batch_start", 1, 0, signal.SIGUSR1, to_parent=True),
     ],
 )
-def test_processes_stop_at_the_same_step_and_go_on_together(
+def test_processes_stop_at_the_same_step_and_resume_together(
     start: Start, tmp_path: Path, two_processes: Path, stop: str
 ) -> None:
     # A signal that the process is left to handle, after its children have ended, is a negative exit code.
@@ -172,7 +172,7 @@ def is_running(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_a_job_that_slurm_starts_again_goes_on_with_its_run(
+def test_a_job_that_slurm_starts_again_resumes_with_its_run(
     run: Run, fails: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert wait(start("run=one", signal_at("on_train_batch_start", 2, 1))) == 128 + signal.SIGTERM

@@ -95,7 +95,7 @@ def test_a_job_whose_loss_is_not_finite_has_diverged_and_has_no_score(run: Run, 
     assert (run_there.status, run_there.error) == ("diverged", diverged["error"])
 
 
-def test_the_same_command_goes_on_with_the_unfinished_jobs_from_their_last_checkpoint(
+def test_the_same_command_continues_the_unfinished_jobs_from_their_last_checkpoint(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], trained: list[int]
 ) -> None:
     arguments = (*SWEEP, "seed=0,1", "trainer.max_epochs=2")
@@ -267,7 +267,7 @@ def test_sixteen_jobs_at_once_write_no_file_in_common(run: Run, folder: Path, mo
 
 
 @pytest.mark.slow
-def test_a_search_is_kept_and_goes_on_and_asks_only_for_parameters_that_a_loss_has(
+def test_a_search_is_kept_and_continued_and_asks_only_for_parameters_that_a_loss_has(
     run: Run, fails: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, trained: list[int]
 ) -> None:
     with monkeypatch.context() as patch:

@@ -233,7 +233,7 @@ def test_the_sums_of_a_compound_within_a_compound_give_its_loss():
     torch.testing.assert_close(outer.from_summed(sums), outer(logits, target))
 
 
-def test_a_compound_with_a_term_of_another_library_is_no_function_of_sums():
+def test_a_compound_with_a_term_of_another_library_is_not_a_function_of_sums():
     loss = CompoundLoss(terms={"ce": torch.nn.CrossEntropyLoss()}, weights={"ce": 1.0})
     assert loss.summed(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3).long()) is None
 

@@ -50,7 +50,7 @@ def test_costs_of_zero_of_either_sign_are_kept_like_others(zero):
     torch.testing.assert_close(hardest(torch.tensor([zero, 2.0, -zero]), 2), torch.tensor([0.5, 1.0, 0.5]))
 
 
-def test_infinite_and_huge_costs_come_first():
+def test_infinite_and_huge_losses_come_first():
     costs = torch.tensor([1.0, math.inf, 3e38, 0.0, math.inf, 2.0])
     assert hardest(costs, 1).tolist() == [0, 0.5, 0, 0, 0.5, 0]
     assert hardest(costs, 2).tolist() == [0, 1, 0, 0, 1, 0]

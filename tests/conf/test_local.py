@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.runs.identity import is_place
+from tests.console import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,3 +56,11 @@ def test_the_file_is_ignored_by_git_left_out_of_the_wheel_and_not_what_a_run_is(
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     assert setup["exclude-package-data"] == {"lightning_seg.conf": ["local/default.yaml"]}
     assert is_place("local.data_root")
+
+
+def test_the_command_reads_it(fails: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/local").mkdir(parents=True)
+    (tmp_path / "mine/local/default.yaml").write_text("data_root: /of/this/machine\npartition: null\naccount: null\n")
+    arguments = ["--config-dir", "mine", "data=folder", "data.num_classes=3"]
+    assert "data.root=/of/this/machine is not a directory" in fails("lightning-seg-train", *arguments)

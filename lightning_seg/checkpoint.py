@@ -1,37 +1,30 @@
 """Reading checkpoints: modules from files, without running anything that a file brings along."""
 
-import inspect
-import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
+import os
+import stat
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from hydra.utils import instantiate
+from torch import Tensor
 
 from lightning_seg.module import SegmentationModule
+from lightning_seg.trust import build_trusted, check_values
 
 CONFIG_KEY = "lightning_seg"
 
-# What a stored configuration may build. Narrow on purpose: torch.hub, for example, would fetch and run code.
-TRUSTED = (
-    "lightning_seg.backbones",
-    "lightning_seg.consistency",
-    "lightning_seg.data",
-    "lightning_seg.losses",
-    "lightning_seg.module",
-    "lightning.pytorch.strategies",
-    "lightning.pytorch.trainer",
-    "segmentation_models_pytorch.decoders",
-    "torch.distributed.fsdp.wrap",
-    "torch.nn.modules",
-    "torchvision.models",
-    "torchvision.transforms.v2",
+_FOREIGN = (
+    "holds no configuration, so it was not written by lightning-seg-train: "
+    "build the module yourself and give it the file's state_dict."
 )
-
-# Arguments that download weights; a checkpoint has its own.
-_PRETRAINED = ("encoder_weights", "weights", "weights_backbone", "pretrained")
+_MOST_OBJECTS = 2**26  # bytes of a checkpoint that are not weights
+_SCALES = (1 / 64, 4.0)  # of images; a file cannot ask for more memory than that
+_MOST = {  # of what a file asks of the data
+    **{"image_size": 4096, "eval_batch_size": 1024, "batch_size": 1_000_000, "num_classes": 65_536},
+    **{"num_train": 1_000_000, "num_val": 1_000_000, "num_test": 1_000_000},
+}
 
 
 def load_module(
@@ -39,8 +32,8 @@ def load_module(
 ) -> SegmentationModule:
     """The trained module of a checkpoint of `lightning-seg-train`, in evaluation mode.
 
-    Nothing in the file is executed: the weights are read with `weights_only=True`, and the configuration may only build
-    classes and functions defined in trusted packages.
+    Nothing in the file is executed, opened or downloaded: the weights are read with `weights_only=True`, and the
+    configuration may only build networks, losses and modules of listed packages (see `lightning_seg.trust`).
 
     Args:
         path: the checkpoint.
@@ -52,119 +45,202 @@ def load_module(
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not a checkpoint of `lightning-seg-train`, or names a target that is not trusted.
+        ValueError: the file is not a checkpoint of `lightning-seg-train`, names a target that is not trusted, or holds
+            weights that do not fit its network.
     """
     checkpoint = read_checkpoint(path, map_location=map_location)
-    module = build_trusted(module_config(checkpoint["config"]), trusted=trusted, source=str(path))
-    if not isinstance(module, SegmentationModule):
-        raise ValueError(f"{path} describes a {type(module).__name__}, which is not a SegmentationModule.")
-    module.load_state_dict(checkpoint["state_dict"])
+    state = checkpoint["state_dict"]
+    module: SegmentationModule = build_trusted(
+        module_config(checkpoint["config"]),
+        "module",
+        trusted=trusted,
+        source=str(path),
+        tensors=len(state),
+        memory=sum(tensor.nbytes for tensor in state.values()),
+    )
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {_misfit(module, state)}; {_written_by(checkpoint)}.") from error
     module.set_epoch(checkpoint["epoch"])
     return module.to(map_location).eval()
 
 
 def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """The `config` (resolved, plain containers), the `state_dict` and the `epoch`, counted from 0, of a checkpoint.
+    """What a checkpoint holds: `config` (resolved, plain containers), `state_dict`, `epoch` (from 0) and `version`.
+
+    All of it is checked to be what a checkpoint of ours has: data of these types, of a bounded size.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not a checkpoint of `lightning-seg-train`.
+        ValueError: the file is not a checkpoint of `lightning-seg-train`; the message says which part is wrong.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"checkpoint={path} does not exist; a run keeps its own in RUN/checkpoints/best.ckpt.")
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a checkpoint without running code from it: {reason}") from error
+    content = _read(path)
     if not isinstance(content, dict) or CONFIG_KEY not in content or "state_dict" not in content:
-        raise ValueError(
-            f"{path} holds no configuration, so it was not written by lightning-seg-train: "
-            "build the module yourself and give it the file's state_dict."
-        )
+        raise ValueError(f"{path} {_FOREIGN}")
+    stored, state, epoch = content[CONFIG_KEY], content["state_dict"], content.get("epoch", 0)
+    config = stored.get("config") if isinstance(stored, dict) else None
+    wrong = _wrong_config(config) or _wrong_weights(state, path.stat().st_size)
+    if not wrong and (type(epoch) is not int or not 0 <= epoch < 2**31):
+        wrong = f"epoch is {_shown(epoch)}, expected a whole number of 0 or more"
+    if wrong:
+        raise ValueError(f"{path} is not a checkpoint of lightning-seg-train: {wrong}.")
+    assert isinstance(config, dict)
+    check_values(config, str(path))
+    version = stored.get("version")
     return {
-        "config": content[CONFIG_KEY]["config"],
-        "state_dict": content["state_dict"],
-        "epoch": content.get("epoch", 0),
+        "config": config,
+        "state_dict": {name: tensor.to(map_location) for name, tensor in state.items()},
+        "epoch": epoch,
+        "version": version if isinstance(version, str) and len(version) < 40 else "unknown",
     }
 
 
 def module_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What builds the module of a stored configuration for use: no optimizer, and no download of weights."""
-    config = {name: value for name, value in config["module"].items() if name not in ("optimizer", "scheduler")}
-    config["backbone"] = _without_downloads(config["backbone"])
-    return config
+    """What builds the module of a stored configuration for use: without the optimizer and its schedule."""
+    return {name: value for name, value in config["module"].items() if name not in ("optimizer", "scheduler")}
 
 
-def _without_downloads(node: Any) -> Any:
-    """A backbone's configuration, and those of the networks inside it, without pretrained weights."""
-    if isinstance(node, Mapping):
-        return {
-            name: (False if name == "pretrained" else None) if name in _PRETRAINED else _without_downloads(value)
-            for name, value in node.items()
-        }
-    return [_without_downloads(value) for value in node] if isinstance(node, list | tuple) else node
-
-
-def build_trusted(config: Mapping[str, Any], *, trusted: Sequence[str] = (), source: str) -> Any:
-    """What a stored configuration describes, if each of its targets is defined in a trusted package.
-
-    Args:
-        config: plain containers with `_target_`, as Hydra's `instantiate` takes them.
-        trusted: packages besides the built-in ones.
-        source: where the configuration comes from, for the message.
-
-    Raises:
-        ValueError: a target is not trusted, or a value is computed; nothing was built.
-    """
-    for key, value in _leaves(config):
-        if isinstance(value, str) and "${" in value:
-            # A stored configuration is resolved. OmegaConf would compute this, and could make a new target of it.
-            raise ValueError(
-                f"{source} holds {key}={value!r}, a computed value, which a stored configuration never has."
-            )
-        if key == "_target_" and not _is_trusted(value, (*TRUSTED, *trusted)):
-            raise ValueError(
-                f"{source} asks to build {value!r}, which no trusted package defines: if you trust the file, name the "
-                f"package that defines it, for example trusted=[{str(value).split('.')[0]}]."
-            )
-    return instantiate(config)
-
-
-def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a configuration that is not a container, with its key."""
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            yield from _leaves(value, name)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _leaves(value, key)
-    else:
-        yield key, node
-
-
-def _is_trusted(target: Any, packages: Sequence[str]) -> bool:
-    """Whether a dotted name is that of a class or function defined in one of the packages.
-
-    Where it is defined counts, not how it is reached: a trusted package's modules hold `os` too.
-    """
-    if not isinstance(target, str) or target.split(".")[0] not in {package.split(".")[0] for package in packages}:
-        return False
-    found = _locate(target)
-    is_plain = inspect.isclass(found) or (inspect.isfunction(found) and found.__name__ == found.__qualname__)
-    return is_plain and any(f"{found.__module__}.".startswith(f"{package}.") for package in packages)
-
-
-def _locate(target: str) -> Any:
-    """The object of a dotted name, or None."""
-    names = target.split(".")
+def _read(path: Path) -> Any:
+    """The content of a file that `torch.save` wrote, read as data."""
     try:
-        found: Any = import_module(names[0])
-        for count, name in enumerate(names[1:], start=2):
-            if not hasattr(found, name):
-                import_module(".".join(names[:count]))
-            found = getattr(found, name)
-    except (ImportError, AttributeError):
-        return None
-    return found
+        # A named pipe would wait for a writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError(f"checkpoint={path} is not a regular file.")
+            wrong = _wrong_archive(file, status.st_size)
+            if not wrong:
+                file.seek(0)
+                return torch.load(file, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"checkpoint={path} does not exist; a run keeps its own in RUN/checkpoints/best.ckpt."
+        ) from None
+    except IsADirectoryError:
+        raise ValueError(f"checkpoint={path} is a folder; a run's checkpoint is RUN/checkpoints/best.ckpt.") from None
+    except Exception as error:  # whatever torch makes of a damaged or a hostile file
+        if isinstance(error, ValueError) and str(error).startswith("checkpoint="):
+            raise
+        wrong = next(iter(str(error).splitlines()), "") or type(error).__name__
+    raise ValueError(f"{path} cannot be read as a checkpoint without running code from it: {wrong}")
+
+
+def _wrong_archive(file: BinaryIO, size: int) -> str:
+    """What is not as `torch.save` writes an archive; "" if nothing is."""
+    if not zipfile.is_zipfile(file):
+        return "it is not an archive as torch.save writes it"
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        return "its entries are compressed, as torch.save never does"
+    if len({entry.filename for entry in entries}) != len(entries) or sum(entry.file_size for entry in entries) > size:
+        return "its entries overlap"
+    objects = [entry.file_size for entry in entries if entry.filename.endswith(".pkl")]
+    return f"{max(objects) / 1e6:.0f} MB of it are no weights" if objects and max(objects) > _MOST_OBJECTS else ""
+
+
+def _wrong_config(config: Any) -> str:
+    """Which part of a stored configuration is not what ours are; "" if none is."""
+    if not isinstance(config, dict):
+        return f"{CONFIG_KEY}.config is {_shown(config)}, expected a mapping"
+    for place, required in (("module", True), ("data", False)):
+        part = config.get(place)
+        if part is None and not required:
+            continue
+        if not isinstance(part, dict) or "_target_" not in part:
+            return f"config.{place} is {_shown(part)}, expected a mapping with _target_"
+    classes = config["module"].get("num_classes", 1)
+    if type(classes) is not int or not 1 <= classes <= _MOST["num_classes"]:
+        return (
+            f"config.module.num_classes is {_shown(classes)}, expected a whole number from 1 to {_MOST['num_classes']}"
+        )
+    for name in ("backbone", "loss"):
+        part = config["module"].get(name)
+        if name in config["module"] and part is not None and not (isinstance(part, dict) and "_target_" in part):
+            return f"config.module.{name} is {_shown(part)}, expected a mapping with _target_"
+    return _wrong_palette("config", config) or _wrong_data(config.get("data") or {})
+
+
+def _wrong_palette(place: str, part: Mapping[str, Any]) -> str:
+    palette = part.get("palette")
+    if palette is not None and not (isinstance(palette, list) and all(map(_is_color, palette))):
+        return f"{place}.palette is {_shown(palette)}, expected a list of [red, green, blue], each from 0 to 255"
+    return ""
+
+
+def _wrong_data(data: Mapping[str, Any]) -> str:
+    scale, workers = data.get("scale"), data.get("num_workers")
+    if scale is not None and (type(scale) not in (int, float) or not _SCALES[0] <= scale <= _SCALES[1]):
+        return f"config.data.scale is {_shown(scale)}, expected a number from 1/64 to 4"
+    if wrong := _wrong_palette("config.data", data):
+        return wrong
+    if workers is not None and (type(workers) is not int or workers < 0):
+        return f"config.data.num_workers is {_shown(workers)}, expected a whole number of 0 or more"
+    for name, most in _MOST.items():
+        value = data.get(name)
+        if value is not None and (type(value) is not int or not 0 <= value <= most):
+            return f"config.data.{name} is {_shown(value)}, expected a whole number up to {most}"
+    return ""
+
+
+def _is_color(color: Any) -> bool:
+    return isinstance(color, list | tuple) and len(color) == 3 and all(type(n) is int and 0 <= n <= 255 for n in color)
+
+
+def _wrong_weights(state: Any, size: int) -> str:
+    """Which weight is no tensor with memory of its own in the file; "" if none is."""
+    if not isinstance(state, dict):
+        return f"state_dict is {_shown(state)}, expected a mapping of names to tensors"
+    storages: dict[int, int] = {}
+    for name, tensor in state.items():
+        if type(name) is not str:
+            return f"state_dict has the key {_shown(name)}, expected a name"
+        if not isinstance(tensor, Tensor):
+            return f"state_dict[{name!r}] is {_shown(tensor)}, expected a tensor"
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            return f"state_dict[{name!r}] is not a dense tensor"
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        if tensor.nbytes > storage.nbytes():
+            return f"state_dict[{name!r}] of shape {tuple(tensor.shape)} is larger than what the file holds of it"
+    if sum(storages.values()) > size:
+        return "state_dict is larger than the file"
+    return ""
+
+
+def _misfit(module: SegmentationModule, state: Mapping[str, Tensor]) -> str:
+    """How weights differ from those of the network that they were to be loaded into."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    differing = [name for name in wanted.keys() & given.keys() if wanted[name] != given[name]]
+    parts = [
+        _counted("missing", sorted(wanted.keys() - given.keys())),
+        _counted("unknown to the network", sorted(given.keys() - wanted.keys())),
+        _counted("of another shape", [f"{name}: {given[name]}, not {wanted[name]}" for name in sorted(differing)]),
+    ]
+    how = ", ".join(part for part in parts if part) or "they are of another kind"
+    return f"its weights do not fit the network that its configuration builds: {how}"
+
+
+def _counted(what: str, names: Sequence[str]) -> str:
+    return f"{len(names)} {what} ({names[0][:200]}{', ...' if len(names) > 1 else ''})" if names else ""
+
+
+def _written_by(checkpoint: Mapping[str, Any]) -> str:
+    return (
+        f"it was written by lightning-seg {checkpoint['version']}, and the library that its network comes from may "
+        "have changed since"
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value of a file in a few words."""
+    if value is None:
+        return "missing"
+    if isinstance(value, dict):
+        return "a mapping without it" if value else "an empty mapping"
+    if type(value) in (str, int, float, bool):
+        return repr(value)[:80]
+    return f"a {type(value).__name__}"

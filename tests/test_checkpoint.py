@@ -1,16 +1,20 @@
-"""Checkpoints: what they may and may not build."""
+"""Checkpoints: what is read of them, and what is not. What they may build: test_trust.py."""
 
+import os
 import pickle
-import sys
+import zipfile
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
 
 import lightning_seg.checkpoint
-from lightning_seg.checkpoint import CONFIG_KEY, build_trusted, load_module, module_config, read_checkpoint
+from lightning_seg.checkpoint import CONFIG_KEY, load_module, module_config, read_checkpoint
 from lightning_seg.losses import CrossEntropyLoss
 from lightning_seg.module import SegmentationModule
+from lightning_seg.trust import build_trusted
+from tests.audit import audited
 
 MODULE = {
     "_target_": "lightning_seg.module.SegmentationModule",
@@ -24,7 +28,11 @@ MODULE = {
 
 
 def write(path, config=MODULE, state=None):
-    state = build_trusted(module_config({"module": MODULE}), source="test").state_dict() if state is None else state
+    state = (
+        build_trusted(module_config({"module": MODULE}), "module", source="test").state_dict()
+        if state is None
+        else state
+    )
     torch.save({"state_dict": state, CONFIG_KEY: {"config": {"module": config}, "version": "0"}}, path)
     return path
 
@@ -114,114 +122,136 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, save):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "os.system",
-        "builtins.eval",
-        "subprocess.Popen",
-        "torch.hub.load",
-        "torch.load",
-        "torch.utils.cpp_extension.load",
-        "hydra.utils.instantiate",
-        # Reached through a trusted module, defined elsewhere.
-        "lightning_seg.checkpoint.import_module",
-        "lightning_seg.checkpoint.pickle.loads",
-        "lightning_seg.data.folder.Path.unlink",
-        "torch.nn.modules.module.torch.hub.load",
-        "torchvision.models._api.importlib.import_module",
-        "torchvision.models.resnet.nn.Module.load_state_dict",
-        # Not there at all, or no name.
-        "torch.nn.Nothing",
-        "lightning_seg",
-        "",
-        None,
-        3,
-    ],
-)
-@pytest.mark.parametrize("place", [lambda node: node, lambda node: {"a": [1, {"b": node}]}], ids=["top", "nested"])
-def test_only_what_a_trusted_package_defines_is_built(target, place, monkeypatch):
-    monkeypatch.setattr(lightning_seg.checkpoint, "instantiate", lambda *_: pytest.fail("it was built"))
-    with pytest.raises(ValueError, match=r"best.ckpt asks to build .*, which no trusted package defines"):
-        build_trusted(place({"_target_": target}), source="best.ckpt")
-
-
-@pytest.mark.parametrize(
-    "value", ["${oc.create:{_target_: os.system}}", "${oc.env:HOME}", "a ${x}"], ids=["create", "environment", "node"]
-)
-@pytest.mark.parametrize("key", ["_target_", "loss"])
-def test_computed_values_are_refused(key, value):
-    with pytest.raises(ValueError, match=f"best.ckpt holds {key}=.*a computed value"):
-        build_trusted({"nested": [{key: value}]}, source="best.ckpt")
-
-
-@pytest.fixture
-def research(tmp_path, monkeypatch):
-    """A package of somebody's own."""
-    (tmp_path / "my_research.py").write_text("import os\nfrom torch import nn\n\nclass Net(nn.Identity):\n    pass\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield "my_research"
-    sys.modules.pop("my_research", None)
-
-
-def test_an_unknown_package_is_named_in_the_message_and_not_imported(research):
-    with pytest.raises(ValueError, match=r"'my_research.Net'.*trusted=\[my_research\]"):
-        build_trusted({"_target_": "my_research.Net"}, source="best.ckpt")
-    assert research not in sys.modules
-
-
-def test_a_package_of_ones_own_can_be_trusted(research):
-    assert type(build_trusted({"_target_": "my_research.Net"}, trusted=[research], source="a")).__name__ == "Net"
-
-
-def test_trust_in_a_package_does_not_reach_what_it_imports(research):
-    with pytest.raises(ValueError, match="no trusted package defines"):
-        build_trusted({"_target_": "my_research.os.system"}, trusted=[research], source="a")
-
-
-def test_a_package_whose_name_only_begins_like_a_trusted_one_is_not_trusted(research):
-    with pytest.raises(ValueError, match="no trusted package defines"):
-        build_trusted({"_target_": "my_research.Net"}, trusted=["my"], source="a")
-
-
-def test_trust_in_a_module_does_not_reach_one_whose_name_only_begins_like_it(tmp_path, monkeypatch):
-    package = tmp_path / "my_networks"
-    package.mkdir()
-    for name in ("__init__", "unet", "unet_extra"):
-        (package / f"{name}.py").write_text("from torch import nn\n\nclass Net(nn.Identity):\n    pass\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    for module in ("my_networks.unet", "my_networks.unet_extra", "my_networks"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-    trusted = ["my_networks.unet"]
-    assert build_trusted({"_target_": "my_networks.unet.Net"}, trusted=trusted, source="a")
-    for target in ("my_networks.unet_extra.Net", "my_networks.Net"):
-        with pytest.raises(ValueError, match="no trusted package defines"):
-            build_trusted({"_target_": target}, trusted=trusted, source="a")
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "loaded"),
-    [
-        ("encoder_weights", "imagenet", None),
-        ("weights", "DEFAULT", None),
-        ("weights_backbone", "IMAGENET1K_V1", None),
-        ("pretrained", True, False),
-    ],
-)
-def test_nothing_is_downloaded_when_loading(name, given, loaded):
-    backbone = {"_target_": "x", name: given, "classes": 2}
-    config = {"module": MODULE | {"backbone": backbone}}
-    assert module_config(config)["backbone"] == {"_target_": "x", name: loaded, "classes": 2}
-    assert backbone[name] == given
-    wrapped = {"module": MODULE | {"backbone": {"_target_": "y", "networks": [backbone]}}}
-    assert module_config(wrapped)["backbone"]["networks"] == [{"_target_": "x", name: loaded, "classes": 2}]
-
-
 def test_optimizer_and_scheduler_are_left_out_when_loading():
     assert set(module_config({"module": MODULE})) == set(MODULE) - {"optimizer", "scheduler"}
 
 
 def test_a_configuration_of_something_else_is_not_a_module(tmp_path):
     config = {"_target_": "lightning_seg.backbones.PadToStride", "backbone": MODULE["backbone"], "stride": 8}
-    with pytest.raises(ValueError, match="describes a PadToStride, which is not a SegmentationModule"):
+    with pytest.raises(ValueError, match=r"asks to build 'lightning_seg.backbones.PadToStride' as module"):
         load_module(write(tmp_path / "other.ckpt", config=config))
+
+
+def changed(content, path, value):
+    """The content with another value in one place, or without it."""
+    content = deepcopy(content)
+    node = content
+    for key in path[:-1]:
+        node = node[key]
+    if value is GONE:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = value
+    return content
+
+
+GONE = object()
+CONFIG = (CONFIG_KEY, "config")
+WEIGHT = "backbone.weight"
+MALFORMED = [
+    ((CONFIG_KEY,), None, "lightning_seg.config is missing"),
+    ((CONFIG_KEY,), [1], "lightning_seg.config is missing"),
+    (CONFIG, GONE, "lightning_seg.config is missing"),
+    (CONFIG, [1], "lightning_seg.config is a list"),
+    (CONFIG, {}, "config.module is missing"),
+    ((*CONFIG, "module"), "text", "config.module is 'text'"),
+    ((*CONFIG, "module"), {"a": 1}, "config.module is a mapping without it"),
+    ((*CONFIG, "module", "backbone"), 3, "config.module.backbone is 3"),
+    ((*CONFIG, "module", "backbone"), GONE, "cannot be built: .*'backbone'"),
+    ((*CONFIG, "module", "backbone"), [{"_target_": "torch.nn.Identity"}], "config.module.backbone is a list"),
+    ((*CONFIG, "module", "backbone", "kernel_size"), "wide", r"module.backbone \(Conv2d\) cannot be built"),
+    ((*CONFIG, "module", "backbone", "depth"), 3, r"module.backbone \(Conv2d\) cannot be built: .*depth"),
+    ((*CONFIG, "module", "loss"), {}, "config.module.loss is an empty mapping"),
+    ((*CONFIG, "module", "num_classes"), "two", "config.module.num_classes is 'two'"),
+    ((*CONFIG, "module", "num_classes"), 3.5, "config.module.num_classes is 3.5"),
+    ((*CONFIG, "module", "class_names"), 5, r"module \(SegmentationModule\) cannot be built"),
+    ((*CONFIG, "module", "mean"), {"a": "b"}, r"module \(SegmentationModule\) cannot be built"),
+    ((*CONFIG, "module", "when"), torch.zeros(1), "holds a Tensor as config.module.when"),
+    ((*CONFIG, "module", 3), 3, "a key of type int"),
+    ((*CONFIG, "data"), 3, "config.data is 3"),
+    ((*CONFIG, "data"), {"_target_": "x", "scale": 60}, "config.data.scale is 60"),
+    ((*CONFIG, "data"), {"_target_": "x", "scale": float("nan")}, "config.data.scale is nan"),
+    ((*CONFIG, "data"), {"_target_": "x", "scale": "1"}, "config.data.scale is '1'"),
+    ((*CONFIG, "data"), {"_target_": "x", "palette": [[0, 0]]}, "config.data.palette is a list"),
+    ((*CONFIG, "data"), {"_target_": "x", "palette": [[0, 0, 300]]}, "config.data.palette is a list"),
+    ((*CONFIG, "data"), {"_target_": "x", "num_workers": -3}, "config.data.num_workers is -3"),
+    ((*CONFIG, "data"), {"_target_": "x", "num_workers": [3]}, "config.data.num_workers is a list"),
+    ((*CONFIG, "data"), {"_target_": "x", "image_size": 10**9}, "config.data.image_size is 1000000000"),
+    ((*CONFIG, "data"), {"_target_": "x", "num_test": 10**12}, "config.data.num_test is 1000000000000"),
+    (("state_dict",), None, "state_dict is missing"),
+    (("state_dict",), [1], "state_dict is a list"),
+    (("state_dict",), {}, r"its weights do not fit the network .*: 2 missing \(backbone.bias, ...\)"),
+    (("state_dict", 3), torch.zeros(1), "state_dict has the key 3"),
+    (("state_dict", WEIGHT), "text", r"state_dict\['backbone.weight'\] is 'text'"),
+    (("state_dict", WEIGHT), torch.zeros(1).expand(10**9), "is larger than what the file holds of it"),
+    (("state_dict", WEIGHT), torch.zeros(2, 3, 3, 3).to_sparse(), "is not a dense tensor"),
+    (("state_dict", WEIGHT), torch.zeros(2, 3, 3, 3, device="meta"), "is not a dense tensor"),
+    (("state_dict", WEIGHT), torch.zeros(2, 3, 5, 5), r"1 of another shape \(backbone.weight: \(2, 3, 5, 5\), not"),
+    (("state_dict", "backbone.more"), torch.zeros(1), r"1 unknown to the network \(backbone.more\)"),
+    (("state_dict", WEIGHT), GONE, r"1 missing \(backbone.weight\); it was written by lightning-seg 0"),
+    (("epoch",), "three", "epoch is 'three'"),
+    (("epoch",), -1, "epoch is -1"),
+    (("epoch",), True, "epoch is True"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), MALFORMED, ids=lambda part: str(part)[:60])
+def test_the_part_of_a_malformed_checkpoint_that_is_wrong_is_named_in_one_line(tmp_path, path, value, words):
+    content = changed(torch.load(write(tmp_path / "best.ckpt")), path, value)
+    torch.save(content, tmp_path / "best.ckpt")
+    with pytest.raises(ValueError, match=words) as wrong:
+        load_module(tmp_path / "best.ckpt")
+    assert str(wrong.value).startswith(str(tmp_path / "best.ckpt"))
+    assert "\n" not in str(wrong.value)
+
+
+def repacked(path, compression=zipfile.ZIP_STORED, more=()):
+    """The archive of a checkpoint with other compression, or further entries."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [(name, archive.read(name)) for name in archive.namelist()]
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in [*entries, *more]:
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: repacked(path, zipfile.ZIP_DEFLATED), "its entries are compressed"),
+        (lambda path: repacked(path, more=[("best/data.pkl", b"\x80\x02N.")]), "its entries overlap"),
+        (lambda path: repacked(path, more=[("best/constants.pkl", b"\x80\x02N.")]), "TorchScript"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "not an archive"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "not an archive"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_archive_that_torch_would_not_write_is_refused(tmp_path, damage, words):
+    damage(write(tmp_path / "best.ckpt"))
+    with pytest.raises(ValueError, match=f"cannot be read as a checkpoint without running code from it: .*{words}"):
+        read_checkpoint(tmp_path / "best.ckpt")
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ckpt")
+    (tmp_path / "folder.ckpt").mkdir()
+    (tmp_path / "link.ckpt").symlink_to(tmp_path / "link.ckpt")
+    (tmp_path / "device.ckpt").symlink_to("/dev/zero")
+    for name in ("pipe", "folder", "link", "device"):
+        with pytest.raises(ValueError, match=rf"{name}.ckpt"):
+            read_checkpoint(tmp_path / f"{name}.ckpt")
+
+
+def test_a_few_kilobytes_of_shared_lists_are_counted_as_what_they_stand_for(tmp_path):
+    node = [0] * 10
+    for _ in range(9):
+        node = [node] * 10
+    with pytest.raises(ValueError, match="holds more than a configuration of ours ever does"):
+        load_module(write(tmp_path / "best.ckpt", config=MODULE | {"class_names": node}))
+
+
+def test_loading_opens_nothing_but_the_checkpoint(tmp_path):
+    path = write(tmp_path / "best.ckpt")
+    load_module(path)
+    with audited(allowed=path) as happened:
+        load_module(path)
+    assert happened == []

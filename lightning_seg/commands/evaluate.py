@@ -1,42 +1,40 @@
 """`lightning-seg-evaluate`: scores a checkpoint, on the data that it was trained with or on other data."""
 
 import sys
+from collections.abc import Collection, Mapping
 from math import nan
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lightning_seg.checkpoint import build_trusted, load_module, read_checkpoint
+from lightning_seg.checkpoint import load_module, read_checkpoint
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.paths import with_quoted_paths
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
-from lightning_seg.launch.errors import one_line, quiet_lightning, run_command
-from lightning_seg.launch.processes import run_on_processes
+from lightning_seg.launch.cluster import check_processes
+from lightning_seg.launch.errors import quiet_lightning, run_command
+from lightning_seg.launch.processes import available_cores, requested_devices, run_on_processes
 from lightning_seg.runs.scores import print_scores, write_scores
-from lightning_seg.text import say
+from lightning_seg.trust import build_trusted
+
+# What of the training's trainer changes the scores. All else is where and how they are computed.
+_SCORED_WITH = ("precision", "limit_test_batches", "limit_val_batches")
+_PRECISIONS = (
+    *("64-true", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64", "32", "16", "bf16", 64, 32, 16),
+)
 
 
 def main() -> None:
     """The console command."""
-    try:
-        offer_checkpoint_config(sys.argv[1:])
-    except (OSError, ValueError) as error:
-        say(f"{Path(sys.argv[0]).name}: {one_line(error)}", error=True)
-        sys.exit(1)
-    sys.argv[1:] = with_quoted_paths(sys.argv[1:])
+    # The checkpoint's own data are below what is composed, and no part of it: a file is data.
+    ConfigStore.instance().store(group="data", name="checkpoint", node={})
+    sys.argv[1:] = [_added(word) for word in with_quoted_paths(sys.argv[1:])]
     run_command(evaluate_composed, "evaluate")
-
-
-def offer_checkpoint_config(arguments: list[str]) -> None:
-    """Makes the checkpoint's own data and trainer the defaults, so that a key of them can be changed by itself."""
-    path = next((value for name, _, value in (word.partition("=") for word in arguments) if name == "checkpoint"), None)
-    stored = read_checkpoint(path)["config"] if path else {}
-    store = ConfigStore.instance()
-    for group in ("data", "trainer"):
-        store.store(group=group, name="checkpoint", node=stored.get(group, {}))
 
 
 def evaluate_composed(composed: DictConfig) -> float:
@@ -47,10 +45,76 @@ def evaluate_composed(composed: DictConfig) -> float:
     output = config["output"] and Path(config["output"]).expanduser()
     if output and output.exists():
         raise FileExistsError(f"output={output} exists: choose another name.")
+    hydra = HydraConfig.get()
+    given = [override.lstrip("+~").partition("=")[0] for override in hydra.overrides.task]
+    added = [word[6:].partition("=")[0] for word in hydra.overrides.task if word.startswith("+data.")]
+    stored = read_checkpoint(config["checkpoint"])["config"]
+    if hydra.runtime.choices["data"] == "checkpoint":
+        config["data"] = data_config(stored.get("data"), config["data"], added, config["checkpoint"])
+    trainer = {name: value for name, value in scored_with(stored).items() if f"trainer.{name}" not in given}
+    config["trainer"] = {**config["trainer"], **trainer}
+    check_processes(config["trainer"], requested_devices(config["trainer"]))
     scores: dict[str, Any] = run_on_processes(evaluate, config)
     if output:
         write_scores(output, scores["scores"], config["split"], scores["class_names"])
     return float(scores["scores"].get(f"{config['split']}/iou", nan))
+
+
+def data_config(
+    stored: Mapping[str, Any] | None, given: Mapping[str, Any], added: Collection[str], checkpoint: str
+) -> dict[str, Any]:
+    """The data of a checkpoint, with what the command line says of them.
+
+    Args:
+        stored: as the checkpoint holds it.
+        given: from the command line.
+        added: keys of it that were typed as new ones, with a +.
+        checkpoint: for the message.
+
+    Raises:
+        ValueError: there are none, one of these keys is none of theirs, or one that is needed was not stored.
+    """
+    if stored is None:
+        raise ValueError(f"{checkpoint} holds no data to score: name some, for example data=folder data.root=FOLDER.")
+    unknown = sorted(given.keys() - stored.keys() - set(added))
+    if unknown:
+        raise ValueError(f"data.{unknown[0]} is not an option of the checkpoint's data: {', '.join(sorted(stored))}.")
+    config = dict(stored)
+    if "augment" in config and str(config["_target_"]).startswith("lightning_seg."):
+        config["augment"] = None  # of training images only
+    if type(config.get("num_workers")) is int:
+        config["num_workers"] = min(config["num_workers"], available_cores())
+    return _merged(config, given)
+
+
+def scored_with(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a stored configuration's trainer changes the scores.
+
+    Raises:
+        ValueError: it is not what a trainer takes.
+    """
+    trainer = stored.get("trainer")
+    found = {name: trainer[name] for name in _SCORED_WITH if name in trainer} if isinstance(trainer, dict) else {}
+    for name, value in found.items():
+        is_limit = value is None or (type(value) is int and value >= 0) or (type(value) is float and 0 <= value <= 1)
+        if not (value in (None, *_PRECISIONS) if name == "precision" else is_limit):
+            raise ValueError(f"the checkpoint's configuration holds trainer.{name}={value!r}, which is not one.")
+    return found
+
+
+def _added(word: str) -> str:
+    """An override of the data so that Hydra takes it, although it knows no data: `++data.root=...`."""
+    return f"++{word}" if word.startswith("data.") else word
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """One mapping over another, key by key."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def evaluate(config: dict[str, Any]) -> dict[str, Any]:
@@ -68,15 +132,13 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"split={split} is not one of val, test.")
     module = load_module(config["checkpoint"], trusted=config["trusted"])
     set_prediction_options(module, config)
-    datamodule = build_trusted(config["data"], trusted=config["trusted"], source="the data configuration")
+    datamodule = build_trusted(config["data"], "data", trusted=config["trusted"], source="the data configuration")
     if getattr(datamodule, "num_classes", module.num_classes) != module.num_classes:
         raise ValueError(
             f"the data has {datamodule.num_classes} classes, but the checkpoint was trained for {module.num_classes}."
         )
     changed = {"default_root_dir": None, "num_sanity_val_steps": 0, "logger": False, "enable_checkpointing": False}
-    trainer = build_trusted(
-        {**config["trainer"], **changed}, trusted=config["trusted"], source="the trainer configuration"
-    )
+    trainer = instantiate({**config["trainer"], **changed})
     run = trainer.test if split == "test" else trainer.validate
     scores = run(module, datamodule, verbose=False)[0]
     if trainer.is_global_zero:

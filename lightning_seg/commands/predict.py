@@ -34,7 +34,8 @@ def predict(composed: DictConfig) -> PredictedFiles:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     stored = read_checkpoint(config["checkpoint"])["config"]
-    palette = stored.get("palette") or stored["data"].get("palette")
+    data = stored.get("data") or {}
+    palette = stored.get("palette") or data.get("palette")
     module = load_module(config["checkpoint"], trusted=config["trusted"], map_location=device)
     set_prediction_options(module, config)
     result = predict_files(
@@ -42,7 +43,7 @@ def predict(composed: DictConfig) -> PredictedFiles:
         config["input"],
         config["output"],
         palette=[tuple(color) for color in palette or default_palette(max(module.num_classes, 2))],
-        scale=stored["data"].get("scale", 1.0),
+        scale=data.get("scale") or 1.0,
         **{name: config[name] for name in ("overlay", "probabilities", "overwrite")},
     )
     for path, reason in result.failed:

@@ -115,6 +115,11 @@ def requested_devices(trainer: Mapping[str, Any]) -> int:
     return torch.cuda.device_count() if uses_gpu else 1
 
 
+def available_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def print_any_character() -> None:
     """Lets what the terminal's encoding lacks be printed as an escape, so that a class name cannot end a training."""
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,6 @@
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,12 +77,88 @@ def test_evaluation_says_what_is_wrong(fails: Run, run: Run, trained: Path) -> N
     assert "text.ckpt" in fails("lightning-seg-evaluate", "checkpoint=text.ckpt")
 
 
-def test_evaluation_runs_no_code_that_a_checkpoint_names(fails: Run, trained: Path) -> None:
-    content = torch.load(trained / "runs/mine/checkpoints/best.ckpt", weights_only=True)
-    content[CONFIG_KEY]["config"]["trainer"]["plugins"] = {"_target_": "os.mkdir", "path": "made"}
-    torch.save(content, trained / "bad.ckpt")
-    assert "'os.mkdir', which no trusted package defines" in fails("lightning-seg-evaluate", "checkpoint=bad.ckpt")
-    assert not (trained / "made").exists()
+def planted(path: Path, **parts: Any) -> str:
+    """A checkpoint of a small network on embedded data, with other parts of its configuration; the argument for it."""
+    module = {
+        "_target_": "lightning_seg.SegmentationModule",
+        "backbone": {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 6, "kernel_size": 1},
+        "loss": {"_target_": "lightning_seg.losses.CrossEntropyLoss", "ignore_index": 255},
+        **{"num_classes": 6, "ignore_index": 255},
+    }
+    data = {
+        "_target_": "lightning_seg.data.ShapesDataModule",
+        **{"num_train": 2, "num_val": 2, "num_test": 2, "image_size": 32, "seed": 0, "batch_size": 2},
+        **{"ignore_index": 255, "num_workers": 0, "augment": None},
+    }
+    trainer = {"_target_": "lightning.Trainer", "precision": "32-true", "devices": 1, "num_nodes": 1}
+    config = {"module": module, "data": data, "trainer": trainer}
+    for name, part in parts.items():
+        config[name] = {**config.get(name, {}), **part}
+    state = {"backbone.weight": torch.ones(6, 3, 1, 1), "backbone.bias": torch.zeros(6)}
+    torch.save({"state_dict": state, "epoch": 0, CONFIG_KEY: {"config": config, "version": "0"}}, path)
+    return f"checkpoint={path}"
+
+
+DEFAULTS = [{"override /hydra/job_logging": "disabled"}, {"/hydra/callbacks": "x"}, {"/trainer": "ddp_sim"}]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"trainer": {"defaults": DEFAULTS}},
+        {"trainer": {"plugins": {"_target_": "os.mkdir", "path": "made"}}},
+        {"trainer": {"_target_": "os.mkdir", "path": "made"}},
+        {"trainer": {"callbacks": [{"_target_": "lightning.pytorch.callbacks.LambdaCallback"}]}},
+        {"trainer": {"devices": 3000, "num_nodes": 2, "strategy": "ddp", "accelerator": "nothing"}},
+        {"trainer": {"default_root_dir": "made", "logger": True, "profiler": "advanced"}},
+        {"hydra": {"callbacks": {"mine": {"_target_": "os.mkdir", "path": "made"}}}},
+        {"data": {"num_workers": 3000, "num_test": 0}, "trusted": {"a": "os"}},
+    ],
+    ids=str,
+)
+def test_where_and_how_an_evaluation_runs_is_not_said_by_the_file(run: Run, tmp_path: Path, parts: Any) -> None:
+    os.chdir(tmp_path)
+    if parts.get("data"):
+        parts["data"].pop("num_test", None)
+    printed = run("lightning-seg-evaluate", planted(tmp_path / "a.ckpt", **parts), "trainer.accelerator=cpu")
+    assert "triangle" not in printed
+    assert "test scores" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"data": {"defaults": DEFAULTS}}, "defaults"),
+        ({"data": {"root": "${oc.env:HOME}"}}, "a computed value"),
+        ({"data": {"_target_": "os.mkdir"}}, "asks to build 'os.mkdir' as data"),
+        ({"data": {"_target_": "lightning_seg.data.FolderDataset"}}, "asks to build"),
+        ({"data": {"augment": {"_target_": "os.mkdir", "path": "made"}, "scale": 60}}, "config.data.scale is 60"),
+        ({"data": {"num_classes": 3, "class_names": ["a", "b", "c"]}}, "3 classes"),
+        ({"module": {"loss": {"_target_": "os.mkdir", "path": "made"}}}, "asks to build 'os.mkdir' as module.loss"),
+        ({"trainer": {"precision": "os.mkdir"}}, "trainer.precision='os.mkdir', which is not one"),
+        ({"trainer": {"limit_test_batches": [1]}}, "trainer.limit_test_batches="),
+    ],
+    ids=str,
+)
+def test_a_file_that_asks_for_more_than_data_ends_an_evaluation_in_one_line(
+    fails: Run, tmp_path: Path, parts: Any, words: str
+) -> None:
+    os.chdir(tmp_path)
+    assert words in fails("lightning-seg-evaluate", planted(tmp_path / "a.ckpt", **parts), "trainer.accelerator=cpu")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt"]
+
+
+def test_the_command_line_is_above_the_file_and_knows_its_options(run: Run, fails: Run, tmp_path: Path) -> None:
+    checkpoint = planted(tmp_path / "a.ckpt")
+    run("lightning-seg-evaluate", checkpoint, f"output={tmp_path}/one.csv", "trainer.accelerator=cpu")
+    changed = ("trainer.accelerator=cpu", "data.seed=1", "data.num_test=3")
+    run("lightning-seg-evaluate", checkpoint, f"output={tmp_path}/two.csv", *changed)
+    assert (tmp_path / "one.csv").read_text() != (tmp_path / "two.csv").read_text()
+    assert "data.sed is not an option of the checkpoint's data" in fails(
+        "lightning-seg-evaluate", checkpoint, "data.sed=1"
+    )
+    assert "'more'" in fails("lightning-seg-evaluate", checkpoint, "+data.more=1")
 
 
 def test_other_data_is_one_key_away(run: Run, trained: Path) -> None:

@@ -1,0 +1,493 @@
+"""What a stored configuration may build: objects of the kind that their role wants, by whole names of a list.
+
+A name is compared with the list before anything is imported, the whole configuration is checked before anything is
+built, and what was built is checked for its kind. Hydra has no part in it: a stored configuration is plain data.
+"""
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torchvision.transforms import v2
+
+from lightning_seg.losses import LinearWeight
+from lightning_seg.module import SegmentationModule
+
+Role = Literal["module", "network", "loss", "schedule", "data", "transform", "part"]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A class or function, and the role in whose list it stands; None if the user trusts it."""
+
+    function: Callable[..., Any]
+    role: Role | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Classes that may be built: of one kind, from one package.
+
+    Attributes:
+        written: the package, as names are written: `torch.nn` allows `torch.nn.Conv2d`.
+        defined: where its classes are defined, and may be written too: `torch.nn.modules.conv.Conv2d`.
+        kind: what they are subclasses of.
+        names: these only; None for all.
+        without: modules of `defined` that are left out.
+    """
+
+    written: str
+    defined: str
+    kind: type
+    names: frozenset[str] | None = None
+    without: tuple[str, ...] = ()
+
+
+_MONAI_NETWORKS = frozenset(
+    {
+        *("AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "BasicUnet", "BasicUnetPlusPlus", "DynUNet"),
+        *("DynUnet", "FlexibleUNet", "SegResNet", "SegResNetDS", "SegResNetVAE", "SwinUNETR", "UNETR", "UNet"),
+        *("Unet", "VNet"),
+    }
+)
+_MONAI_LOSSES = frozenset(
+    {
+        *("AsymmetricUnifiedFocalLoss", "Dice", "DiceCELoss", "DiceFocalLoss", "DiceLoss", "FocalLoss"),
+        *("GeneralizedDiceFocalLoss", "GeneralizedDiceLoss", "HausdorffDTLoss", "LogHausdorffDTLoss"),
+        *("SSIMLoss", "SoftDiceclDiceLoss", "SoftclDiceLoss", "TverskyLoss"),
+    }
+)
+_TRANSFORMERS = ("Beit", "Data2VecVision", "MobileNetV2", "MobileViT", "MobileViTV2", "Segformer")
+
+# MONAI has losses that run code from torch.hub, and networks that load weights as they are made: hence by name.
+# The configurations of most of transformers' networks can name a repository: hence those that cannot.
+# Of torch.nn, an encoder or decoder of transformers copies what it is given as often as it is told; of torchvision,
+# feature_extraction makes modules of code.
+CLASSES: dict[Role, tuple[Source, ...]] = {
+    "module": (
+        Source("lightning_seg", "lightning_seg.module", SegmentationModule),
+        Source("lightning_seg", "lightning_seg.consistency", SegmentationModule),
+    ),
+    "network": (
+        Source("lightning_seg.backbones", "lightning_seg.backbones", nn.Module),
+        Source("torch.nn", "torch.nn.modules", nn.Module, without=("torch.nn.modules.transformer",)),
+        Source(
+            "torchvision.models", "torchvision.models", nn.Module, without=("torchvision.models.feature_extraction",)
+        ),
+        Source("segmentation_models_pytorch", "segmentation_models_pytorch.decoders", nn.Module),
+        Source("monai.networks.nets", "monai.networks.nets", nn.Module, _MONAI_NETWORKS),
+        *(
+            Source("transformers", "transformers.models", kind, frozenset(f"{name}{suffix}" for name in _TRANSFORMERS))
+            for kind, suffix in ((nn.Module, "ForSemanticSegmentation"), (object, "Config"))
+        ),
+    ),
+    "loss": (
+        Source("lightning_seg.losses", "lightning_seg.losses", nn.Module),
+        Source("torch.nn", "torch.nn.modules.loss", nn.Module),
+        Source("segmentation_models_pytorch.losses", "segmentation_models_pytorch.losses", nn.Module),
+        Source("monai.losses", "monai.losses", nn.Module, _MONAI_LOSSES),
+    ),
+    "schedule": (Source("lightning_seg.losses", "lightning_seg.losses.compound.weight_schedule", LinearWeight),),
+    "data": (Source("lightning_seg.data", "lightning_seg.data", LightningDataModule),),
+    "transform": (Source("torchvision.transforms.v2", "torchvision.transforms.v2", v2.Transform),),
+}
+
+_SEGMENTATION = "torchvision.models.segmentation"
+FUNCTIONS: dict[Role, frozenset[str]] = {
+    "network": frozenset(
+        {
+            "lightning_seg.backbones.segmentation_model",
+            "lightning_seg.backbones.segmentation_models.segmentation_model",
+            *(f"{_SEGMENTATION}.fcn_{body}" for body in ("resnet50", "resnet101")),
+            *(f"{_SEGMENTATION}.deeplabv3_{body}" for body in ("resnet50", "resnet101", "mobilenet_v3_large")),
+            f"{_SEGMENTATION}.lraspp_mobilenet_v3_large",
+        }
+    ),
+    "transform": frozenset(
+        {"lightning_seg.data.training_augmentation", "lightning_seg.data.augment.training_augmentation"}
+    ),
+}
+
+# What must come out.
+_KINDS: dict[Role, type] = {
+    "module": SegmentationModule,
+    "network": nn.Module,
+    "loss": nn.Module,
+    "data": LightningDataModule,
+}
+# What the nodes of a role may hold within them, and (part) those of somebody's own. A loss has terms, and weights that
+# follow a schedule.
+_WITHIN: dict[Role, tuple[Role, ...]] = {
+    "module": ("network", "loss", "schedule"),
+    "network": ("network",),
+    "loss": ("loss", "schedule"),
+    "schedule": (),
+    "data": ("transform",),
+    "transform": ("transform",),
+    "part": ("network", "loss", "schedule", "transform"),
+}
+_PLACES: dict[str, Role] = {"backbone": "network", "loss": "loss"}  # of a module
+
+_RESERVED = ("_args_", "_recursive_", "_convert_", "_partial_")
+# Arguments by which a network opens or downloads weights; a checkpoint has its own.
+_WEIGHTS = ("encoder_weights", "weights", "weights_backbone", "checkpoint_path", "cache_dir")
+
+MOST_VALUES = 200_000
+_DEEPEST = 48
+_LONGEST = 4096
+_LARGEST = 2**16  # of a network's whole numbers: channels, sizes, layers
+# Packages by which a file could run anything: naming one of them is never proposed.
+_NEVER_PROPOSED = sys.stdlib_module_names | frozenset(
+    {
+        *("torch", "torchvision", "hydra", "hydra_plugins", "omegaconf", "lightning", "pytorch_lightning"),
+        *("lightning_fabric", "lightning_seg", "lightning_utilities", "torchmetrics", "numpy", "scipy", "PIL"),
+        *("yaml", "pip", "setuptools", "pkg_resources", "wheel", "cloudpickle", "dill", "joblib", "fsspec"),
+        *("requests", "urllib3", "submitit", "optuna", "sqlalchemy", "rich", "pytest", "IPython", "triton"),
+    }
+)
+
+
+def build_trusted(
+    config: Mapping[str, Any],
+    role: Role,
+    *,
+    trusted: Sequence[str] = (),
+    source: str,
+    tensors: int | None = None,
+    memory: int | None = None,
+) -> Any:
+    """What a stored configuration describes, if all of it is of the kinds that its role allows.
+
+    Networks are built without pretrained weights, and nothing that the configuration names is opened or downloaded.
+
+    Args:
+        config: plain containers with `_target_`.
+        role: what it is to be: a module, a data module, ...
+        trusted: packages, modules or full names of one's own, whose classes and functions may be built in any place.
+        source: where the configuration comes from, for the message.
+        tensors: how many parameters and buffers may be expected. Default: any number.
+        memory: how many bytes of these. Default: any number.
+
+    Raises:
+        ValueError: it holds something else, or cannot be built; if a name or value is refused, nothing was built.
+    """
+    check_values(config, source)
+    builder = _Builder(tuple(trusted), source)
+    builder.check(config, (role,), role)
+    with _Bounded(tensors, memory):
+        built = builder.build(config, (role,), role)
+    return builder.require(built, role, role)
+
+
+def check_values(config: Any, source: str, most: int = MOST_VALUES) -> None:
+    """Refuses a configuration that is not plain data of a bounded size, shared parts counted each time they occur.
+
+    Raises:
+        ValueError: it is not.
+    """
+    count = 0
+    pending: list[tuple[Any, str, int]] = [(config, "config", 0)]
+    while pending:
+        node, key, depth = pending.pop()
+        count += len(node) if isinstance(node, dict | list | tuple) else 0
+        if count > most or depth > _DEEPEST:
+            amount = f"over {most} values" if count > most else f"over {_DEEPEST} levels"
+            raise ValueError(f"{source} holds more than a configuration of ours ever does: {amount}, met in {key}.")
+        if isinstance(node, dict):
+            for name in node:
+                if type(name) is not str or len(name) > _LONGEST:
+                    raise ValueError(f"{source} has a key of type {type(name).__name__} in {key}: expected short text.")
+            pending.extend((value, f"{key}.{name}"[:200], depth + 1) for name, value in node.items())
+        elif isinstance(node, list | tuple):
+            pending.extend((value, key, depth + 1) for value in node)
+        elif type(node) is str:
+            if len(node) > _LONGEST:
+                raise ValueError(f"{source} holds a text of {len(node)} characters as {key}; expected {_LONGEST}.")
+            if "${" in node:
+                # A stored configuration is resolved. OmegaConf would compute this, and could make a new target of it.
+                raise ValueError(
+                    f"{source} holds {key}={node!r}, a computed value, which a stored configuration never has."
+                )
+        elif type(node) is int:
+            if abs(node) >= 2**63:
+                raise ValueError(f"{source} holds a whole number of more than 63 bits as {key}.")
+        elif node is not None and type(node) not in (bool, float):
+            raise ValueError(f"{source} holds a {type(node).__name__} as {key}, which is not plain data.")
+
+
+class _Builder:
+    """Checks a configuration, and then builds it."""
+
+    def __init__(self, trusted: tuple[str, ...], source: str) -> None:
+        self.trusted = trusted
+        self.source = source
+        self.found: dict[tuple[str, tuple[Role, ...]], _Found] = {}
+
+    def check(self, node: Any, roles: tuple[Role, ...], place: str) -> None:
+        """Refuses a node, and any within it, that none of the roles allows."""
+        if isinstance(node, list | tuple):
+            for index, value in enumerate(node):
+                self.check(value, roles, f"{place}[{index}]")
+        elif isinstance(node, Mapping) and "_target_" not in node:
+            for key in (key for key in node if key in _RESERVED):
+                raise ValueError(f"{self.source} holds {place}.{key} without a _target_ beside it.")
+            for name, value in node.items():
+                self.check(value, roles, f"{place}.{name}")
+        elif isinstance(node, Mapping):
+            found = self.locate(node["_target_"], roles, place)
+            if found.role is not None:
+                self._check_listed(node, found.role, place)
+            elif "_recursive_" in node:
+                raise ValueError(f"{self.source} holds {place}._recursive_, under which nothing could be checked.")
+            for name, value in _arguments(node):
+                self.check(value, _within(found, roles, name), f"{place}.{name}")
+
+    def build(self, node: Any, roles: tuple[Role, ...], place: str) -> Any:
+        """What a checked node describes; containers are plain, or, for parts of one's own, as Hydra gives them."""
+        if isinstance(node, list | tuple):
+            return [self.build(value, roles, f"{place}[{index}]") for index, value in enumerate(node)]
+        if not isinstance(node, Mapping):
+            return node
+        if "_target_" not in node:
+            return {name: self.build(value, roles, f"{place}.{name}") for name, value in node.items()}
+        found = self.locate(node["_target_"], roles, place)
+        arguments = {
+            name: self.build(value, _within(found, roles, name), f"{place}.{name}") for name, value in _arguments(node)
+        }
+        if roles == ("module",):
+            for name in _PLACES.keys() & arguments.keys():
+                if arguments[name] is not None:
+                    self.require(arguments[name], _PLACES[name], f"{place}.{name}")
+        if found.role is None:
+            return self._call_own(found.function, arguments, place)
+        if found.role == "network":
+            arguments = _without_weights(found.function, arguments)
+        return self._call(found.function, arguments, place)
+
+    def require(self, built: Any, role: Role, place: str) -> Any:
+        """What was built, if it is of the role's kind."""
+        if role in _KINDS and not isinstance(built, _KINDS[role]):
+            raise ValueError(
+                f"{self.source} describes a {type(built).__name__} as {place}, which is not a {_KINDS[role].__name__}."
+            )
+        return built
+
+    def locate(self, target: Any, roles: tuple[Role, ...], place: str) -> _Found:
+        """The class or function of a name.
+
+        Raises:
+            ValueError: no role allows it.
+        """
+        known = self.found.get((target, roles)) if isinstance(target, str) else None
+        found = known or (isinstance(target, str) and (self._own(target) or _listed(target, roles))) or None
+        if found is None:
+            raise ValueError(f"{self.source} asks to build {target!r} as {place}, {_refusal(target)}")
+        self.found[target, roles] = found
+        return found
+
+    def _own(self, target: str) -> _Found | None:
+        for package in self.trusted:
+            rest = f"{target}.".removeprefix(f"{package}.")
+            if not package or rest == f"{target}." or any(part.startswith("_") for part in rest.split(".")):
+                continue
+            found = _import(target)
+            plain = inspect.isclass(found) or inspect.isfunction(found)
+            if plain and found.__qualname__ == found.__name__ and _is_below(found.__module__, _owner(package)):
+                return _Found(found, None)
+        return None
+
+    def _check_listed(self, node: Mapping[str, Any], role: Role, place: str) -> None:
+        for name, value in _arguments(node):
+            if name in _RESERVED:
+                raise ValueError(
+                    f"{self.source} holds {place}.{name}, which no configuration of lightning_seg has: write this part "
+                    "as a class or function of your own, and name its package in trusted=[...]."
+                )
+            if name.startswith("_"):
+                raise ValueError(f"{self.source} holds {place}.{name}: names that begin with _ are not arguments.")
+            if role == "network" and not _fetches(name):
+                self._check_network_value(value, f"{place}.{name}")
+
+    def _check_network_value(self, value: Any, place: str) -> None:
+        if isinstance(value, list | tuple):
+            for item in value:
+                self._check_network_value(item, place)
+        elif isinstance(value, Mapping) and "_target_" not in value:
+            for name, item in value.items():
+                if _fetches(name) and item:
+                    raise ValueError(f"{self.source} holds {place}.{name}, weights to open or to download.")
+                self._check_network_value(item, f"{place}.{name}")
+        elif isinstance(value, str) and not _is_plain_word(value):
+            raise ValueError(
+                f"{self.source} holds {place}={value!r}, a path or an address: a network is built from a file by names "
+                "only, and nothing is opened or downloaded."
+            )
+        elif type(value) is int and abs(value) > _LARGEST:
+            raise ValueError(f"{self.source} holds {place}={value}; expected at most {_LARGEST}.")
+
+    def _call_own(self, function: Callable[..., Any], arguments: dict[str, Any], place: str) -> Any:
+        options = {name: arguments.pop(name) for name in _RESERVED if name in arguments}
+        hand = _as_hydra_gives if options.get("_convert_", "none") == "none" else _as_it_is
+        positional = [hand(value) for value in options.get("_args_") or ()]
+        named = {name: hand(_without_own_weights(name, value)) for name, value in arguments.items()}
+        prepared = partial(function, *positional, **named)
+        return prepared if options.get("_partial_") else self._call(prepared, {}, place)
+
+    def _call(self, function: Callable[..., Any], arguments: dict[str, Any], place: str) -> Any:
+        try:
+            return function(**arguments)
+        except Exception as error:  # whatever a constructor makes of a stranger's arguments
+            name = getattr(function, "func", function).__name__
+            reason = " ".join(str(error).split())[:500] or type(error).__name__
+            raise ValueError(f"{self.source}: {place} ({name}) cannot be built: {reason}") from error
+
+
+def _arguments(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((name, value) for name, value in node.items() if name != "_target_")
+
+
+def _within(found: _Found, roles: tuple[Role, ...], name: str) -> tuple[Role, ...]:
+    """The roles that an argument of what was found may have."""
+    if roles == ("module",) and name in _PLACES:
+        return (_PLACES[name],)
+    return _WITHIN["part"] if found.role is None else _WITHIN[found.role]
+
+
+def _refusal(target: Any) -> str:
+    root = target.split(".")[0] if isinstance(target, str) else ""
+    if not root.isidentifier() or root.startswith("_") or root in _NEVER_PROPOSED:
+        return "which no trusted package defines for this place: a file that asks for it should not be loaded."
+    return (
+        "which no trusted package defines for this place: if you trust the file, name the package that defines it, "
+        f"for example trusted=[{root}]."
+    )
+
+
+def _listed(target: str, roles: tuple[Role, ...]) -> _Found | None:
+    """A class or function of the list, compared by its whole name before it is imported."""
+    module, _, name = target.rpartition(".")
+    if any(part.startswith("_") or not part.isidentifier() for part in target.split(".")):
+        return None
+    for role in roles:
+        if target in FUNCTIONS.get(role, ()):
+            found = _import(target)
+            return _Found(found, role) if inspect.isfunction(found) else None
+        for classes in CLASSES.get(role, ()):
+            if classes.names is not None and name not in classes.names:
+                continue
+            if module == classes.written or _is_below(module, classes.defined):
+                found = _import(target)
+                if is_of(found, classes):
+                    return _Found(found, role)
+    return None
+
+
+def is_of(found: Any, classes: Source) -> bool:
+    """Whether something is one of the classes that a source allows."""
+    return (
+        inspect.isclass(found)
+        and issubclass(found, classes.kind)
+        and not inspect.isabstract(found)
+        and found.__name__ == found.__qualname__
+        and not found.__name__.startswith("_")
+        and _is_below(found.__module__, classes.defined)
+        and not any(_is_below(found.__module__, module) for module in classes.without)
+    )
+
+
+def _import(target: str) -> Any:
+    """What a dotted name stands for, in the module that it names; None if there is no such thing."""
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except Exception:  # a module of a listed package may lack what it needs
+        return None
+
+
+def _owner(package: str) -> str:
+    """The module of what a user trusts, which may also be the full name of a class."""
+    found = _import(package) if "." in package else None
+    return package.rpartition(".")[0] if inspect.isclass(found) or inspect.isfunction(found) else package
+
+
+def _is_below(name: str, package: str) -> bool:
+    return f"{name}.".startswith(f"{package}.")
+
+
+def _is_plain_word(text: str) -> bool:
+    return all(character.isalnum() or character in "_-+. " for character in text) and ".." not in text
+
+
+def _fetches(name: str) -> bool:
+    return name in _WEIGHTS or "pretrained" in name or name.endswith("attn_implementation")
+
+
+def _without_weights(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a listed network without pretrained weights, also where those are its default."""
+    kept = {name: value for name, value in arguments.items() if not _fetches(name)}
+    parameters = [name for name in inspect.signature(function).parameters if _fetches(name)]
+    return kept | {name: False if name == "pretrained" else None for name in parameters}
+
+
+def _without_own_weights(name: str, value: Any) -> Any:
+    """An argument of a part of one's own, without what would download weights."""
+    if name == "pretrained" and value is not None:
+        return False
+    return None if _fetches(name) and isinstance(value, str) else value
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _as_hydra_gives(value: Any) -> Any:
+    """Containers as Hydra's `instantiate` gives them to a constructor when it trains."""
+    return OmegaConf.create(value, flags={"allow_objects": True}) if isinstance(value, list | dict) else value
+
+
+class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses to make many more tensors, or many more bytes of them, than the weights of a file are.
+
+    What an operation gives is known by its shape before there is memory for it.
+    """
+
+    def __init__(self, tensors: int | None, memory: int | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls = math.inf if tensors is None else 50 * tensors + 5_000
+        self.bytes = math.inf if memory is None else 4 * memory + 2**28
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        self.calls -= 1
+        if not func._schema.is_mutable and self.bytes != math.inf:
+            self.bytes -= sum(tensor.numel() * tensor.element_size() for tensor in _shapes(func, args, kwargs))
+        if self.calls < 0 or self.bytes < 0:
+            raise MemoryError("it asks for far more memory or layers than the weights in the file need.")
+        return func(*args, **kwargs)
+
+
+def _shapes(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
+    """What an operation would give, without its values; nothing where that depends on values."""
+    if any(alias for alias in (result.alias_info for result in func._schema.returns)):
+        return
+    args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+    if "device" in kwargs or any(argument.name == "device" for argument in func._schema.arguments):
+        kwargs = {**kwargs, "device": torch.device("meta"), "pin_memory": None}
+        if not any(argument.name == "pin_memory" for argument in func._schema.arguments):
+            del kwargs["pin_memory"]
+    try:
+        results = func(*args, **kwargs)
+    except (RuntimeError, NotImplementedError, TypeError):
+        return
+    yield from (result for result in tree_leaves(results) if isinstance(result, Tensor))

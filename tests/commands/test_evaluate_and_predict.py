@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +111,14 @@ DEFAULTS = [{"override /hydra/job_logging": "disabled"}, {"/hydra/callbacks": "x
         {"trainer": {"devices": 3000, "num_nodes": 2, "strategy": "ddp", "accelerator": "nothing"}},
         {"trainer": {"default_root_dir": "made", "logger": True, "profiler": "advanced"}},
         {"hydra": {"callbacks": {"mine": {"_target_": "os.mkdir", "path": "made"}}}},
-        {"data": {"num_workers": 3000, "num_test": 0}, "trusted": {"a": "os"}},
+        {"data": {"num_workers": 3000}, "trusted": {"a": "os"}},
     ],
     ids=str,
 )
-def test_where_and_how_an_evaluation_runs_is_not_said_by_the_file(run: Run, tmp_path: Path, parts: Any) -> None:
-    os.chdir(tmp_path)
-    if parts.get("data"):
-        parts["data"].pop("num_test", None)
+def test_where_and_how_an_evaluation_runs_is_not_said_by_the_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
     printed = run("lightning-seg-evaluate", planted(tmp_path / "a.ckpt", **parts), "trainer.accelerator=cpu")
     assert "triangle" not in printed
     assert "test scores" in printed
@@ -142,9 +141,9 @@ def test_where_and_how_an_evaluation_runs_is_not_said_by_the_file(run: Run, tmp_
     ids=str,
 )
 def test_a_file_that_asks_for_more_than_data_ends_an_evaluation_in_one_line(
-    fails: Run, tmp_path: Path, parts: Any, words: str
+    fails: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: Any, words: str
 ) -> None:
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert words in fails("lightning-seg-evaluate", planted(tmp_path / "a.ckpt", **parts), "trainer.accelerator=cpu")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt"]
 

@@ -44,7 +44,7 @@ def predict(composed: DictConfig) -> PredictedFiles:
         config["output"],
         palette=[tuple(color) for color in palette or default_palette(max(module.num_classes, 2))],
         scale=data.get("scale") or 1.0,
-        **{name: config[name] for name in ("overlay", "probabilities", "overwrite")},
+        **{name: config[name] for name in ("overlay", "probabilities", "overwrite", "max_pixels")},
     )
     for path, reason in result.failed:
         say(f"skipped {path}: {reason}", error=True)

@@ -13,10 +13,19 @@ from torchvision.tv_tensors import Mask
 
 from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented, ready
 from lightning_seg.data.few_labels import check_enough, check_limit
+from lightning_seg.data.image_files import MAX_PIXELS
 from lightning_seg.data.images import image_size, load_image, scaled_size
-from lightning_seg.data.inspection import check_sizes, describe_counts, inspect_pairs
+from lightning_seg.data.inspection import (
+    Inspection,
+    check_sizes,
+    describe_counts,
+    inspect_pairs,
+    value_names,
+    void_share,
+)
 from lightning_seg.data.masks import Colors, check_color_table, check_values, load_mask
-from lightning_seg.data.pairs import Pair, choose, find_images, find_pairs, split_off
+from lightning_seg.data.pairs import Pair, choose, contents, find_images, find_pairs, split_off
+from lightning_seg.data.unused import unused_folders
 from lightning_seg.renamed import warn_renamed
 from lightning_seg.text import text_logger
 
@@ -37,6 +46,7 @@ class FolderDataset(Dataset[Sample]):
         scale: height and width of the image are multiplied by it.
         scale_mask: whether the mask's are too, as in training; scores are taken at the mask's own size.
         augment: see `SegmentationDataModule`.
+        max_pixels: see `load_image`.
     """
 
     def __init__(
@@ -50,6 +60,7 @@ class FolderDataset(Dataset[Sample]):
         scale: float = 1.0,
         scale_mask: bool = False,
         augment: Augment | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.pairs = list(pairs)
         self.num_values = num_values
@@ -59,6 +70,7 @@ class FolderDataset(Dataset[Sample]):
         self.scale = scale
         self.scale_mask = scale_mask
         self.augment = augment
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -67,8 +79,8 @@ class FolderDataset(Dataset[Sample]):
         pair = self.pairs[index]
         mask = self.load_mask(pair.mask)
         check_values(mask, pair.mask, self.num_values, self.ignore_index)
-        check_sizes(pair, image_size(pair.image), mask)
-        image = load_image(pair.image, self.scale)
+        check_sizes(pair, self.image_size(pair.image), mask)
+        image = load_image(pair.image, self.scale, max_pixels=self.max_pixels)
         if self.scale_mask and self.scale != 1.0:
             size = list(scaled_size(mask.shape, self.scale))
             mask = resize(Mask(mask), size, interpolation=InterpolationMode.NEAREST_EXACT).as_subclass(Tensor)
@@ -77,8 +89,20 @@ class FolderDataset(Dataset[Sample]):
     def load_mask(self, path: Path) -> Tensor:
         """The mask of a file, int64 `(H, W)` at its own size, its values not checked."""
         return load_mask(
-            path, color_table=self.color_table, void_colors=self.void_colors, ignore_index=self.ignore_index
+            path,
+            color_table=self.color_table,
+            void_colors=self.void_colors,
+            ignore_index=self.ignore_index,
+            max_pixels=self.max_pixels,
         )
+
+    def image_size(self, path: Path) -> tuple[int, int]:
+        """Height and width of an image at its own size."""
+        return image_size(path, max_pixels=self.max_pixels)
+
+    def inspect(self) -> Inspection:
+        """See `inspect_pairs`."""
+        return inspect_pairs(self.pairs, self.load_mask, self.image_size, self.num_values, self.ignore_index)
 
 
 class ImageFiles(Dataset[Any]):
@@ -88,19 +112,28 @@ class ImageFiles(Dataset[Any]):
         paths: the files.
         scale: height and width of the image are multiplied by it.
         augment: see `SegmentationDataModule`; it is given a mask of zeros.
+        max_pixels: see `load_image`.
     """
 
-    def __init__(self, paths: Sequence[Path], *, scale: float = 1.0, augment: Augment | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        scale: float = 1.0,
+        augment: Augment | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.paths = list(paths)
         self.scale = scale
         self.augment = augment
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         path = self.paths[index]
-        image = load_image(path, self.scale)
+        image = load_image(path, self.scale, max_pixels=self.max_pixels)
         no_labels = torch.zeros(image.shape[1:], dtype=torch.int64)
         return {"image": augmented({"image": image, "mask": no_labels, "name": path.stem}, self.augment)["image"]}
 
@@ -123,9 +156,11 @@ class FolderDataModule(SegmentationDataModule):
         color_table: [red, green, blue] of each class in order, if masks are in colors.
         void_colors: colors of void pixels.
         check_masks: whether `setup` reads every mask of its stage once to find mistakes and count pixels. Each is
-            also checked when it is used.
+            also checked when it is used. The stage `fit` reads those of the test split too, whose mistakes would
+            otherwise show after the training.
         train_limit: only so many training images, chosen by `seed`, keep their masks, and a larger choice holds every
             smaller one; the rest are unlabeled, and their masks are not read. Default: all keep theirs.
+        max_pixels: an image or mask of more pixels is refused, see `load_image`.
         options: see `SegmentationDataModule`.
 
     `pixel_counts` holds, after `setup` and by split, the pixels of each mask value, int64, of the splits checked.
@@ -147,6 +182,7 @@ class FolderDataModule(SegmentationDataModule):
         void_colors: Colors | None = None,
         check_masks: bool = True,
         train_limit: int | None = None,
+        max_pixels: int = MAX_PIXELS,
         **options: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, **options)
@@ -157,6 +193,8 @@ class FolderDataModule(SegmentationDataModule):
             )
         if scale <= 0:
             raise ValueError(f"data.scale={scale}, but it must be above 0; 0.5 halves height and width.")
+        if max_pixels < 1:
+            raise ValueError(f"data.max_pixels={max_pixels}, but at least 1 is needed.")
         check_limit(train_limit)
         if root is None:
             raise ValueError("data.root is not given: it is the folder of images and masks, data.root=FOLDER.")
@@ -169,12 +207,14 @@ class FolderDataModule(SegmentationDataModule):
         self.void_colors = [list(color) for color in void_colors or ()]
         self.check_masks = check_masks
         self.train_limit = train_limit
+        self.max_pixels = max_pixels
         if self.color_table is not None:
             check_color_table(self.color_table, self.void_colors, self.num_values, self.ignore_index)
         elif self.void_colors:
             raise ValueError("data.void_colors are only used with data.color_table: give both or neither.")
         self.pixel_counts: dict[str, Tensor] = {}
         self._training_pixels: Tensor | None = None
+        self._said: set[str] = set()
 
     def setup(self, stage: str | None = None) -> None:
         """Finds, splits and checks what the stage (`fit`, `validate`, `test` or None, all) needs."""
@@ -182,8 +222,12 @@ class FolderDataModule(SegmentationDataModule):
         if stage in ("fit", None) and self.train_set is None:
             unlabeled = self._limit(pairs) + self._images_without_masks()
             if unlabeled:
-                self.unlabeled_set = ImageFiles(unlabeled, scale=self.scale, augment=self.augment)
+                self.unlabeled_set = ImageFiles(
+                    unlabeled, scale=self.scale, augment=self.augment, max_pixels=self.max_pixels
+                )
             self.train_set = self._dataset("train", pairs, scale_mask=True, augment=self.augment)
+            if "test" in pairs:
+                self._dataset("test", pairs)  # whose mistakes would show when the training is over
         if stage in ("fit", "validate", None) and self.val_set is None:
             self.val_set = self._dataset("val", pairs)
         if stage in ("test", None) and self.test_set is None:
@@ -196,17 +240,19 @@ class FolderDataModule(SegmentationDataModule):
         if self._training_pixels is None:
             dataset = ready(self.train_set, "fit")
             assert isinstance(dataset, FolderDataset)
-            self._training_pixels = self._inspect(dataset)
+            self._training_pixels = dataset.inspect().counts
         return self._training_pixels
 
     def _splits(self) -> dict[str, list[Pair]]:
         if not self.root.is_dir():
             raise ValueError(f"data.root={self.root} is not a directory.")
         folders = [split for split in ("train", "val", "test") if (self.root / split).is_dir()]
+        self._name_unused(folders)
         if not folders:
             if not (self.root / "images").is_dir():
                 raise ValueError(
-                    f"data.root={self.root} holds neither train/ with images/ and masks/, nor images/ and masks/."
+                    f"data.root={self.root} holds neither train/ with images/ and masks/, nor images/ and masks/, but "
+                    f"{contents(self.root)}."
                 )
             rest, splits = find_pairs(self.root), {}
             if self.test_fraction > 0:
@@ -214,11 +260,36 @@ class FolderDataModule(SegmentationDataModule):
             share = self.val_fraction / (1 - self.test_fraction)
             splits["train"], splits["val"] = split_off(rest, share, self.seed, "val")
             return splits
+        if "test" in folders and self._is_without_masks("test"):
+            folders.remove("test")
+            self._warn(f"{self.root / 'test'} has images and no masks: the test is done on the validation images.")
         splits = {split: find_pairs(self.root / split) for split in folders}
         if "val" not in splits and "train" in splits:
             splits["train"], splits["val"] = split_off(splits["train"], self.val_fraction, self.seed, "val")
             log.info("no val folder: %d of the training images were split off for it.", len(splits["val"]))
         return splits
+
+    def _is_without_masks(self, split: str) -> bool:
+        return (self.root / split / "images").is_dir() and not (self.root / split / "masks").exists()
+
+    def _name_unused(self, splits: Sequence[str]) -> None:
+        used = [self.root / split for split in splits] or [self.root]
+        unlabeled = [self.root / name for name in ("unlabeled", "unlabelled") if (self.root / name).is_dir()][:1]
+        unused = unused_folders(self.root, [*used, *unlabeled])
+        if unused:
+            names = ", ".join(f"{folder.relative_to(self.root)}/" for folder in unused)
+            verb = "looks like data and is" if len(unused) == 1 else "look like data and are"
+            places = ", ".join(f"{folder.relative_to(self.root)}/" for folder in used) if splits else "images/, masks/"
+            self._warn(
+                f"{names} in {self.root} {verb} not used; used: {places}. Splits are called train, val and test, and "
+                "files lie directly in their images/ and masks/."
+            )
+
+    def _warn(self, message: str) -> None:
+        """Once, although every stage finds it."""
+        if message not in self._said:
+            self._said.add(message)
+            log.warning(message)
 
     def _limit(self, pairs: dict[str, list[Pair]]) -> list[Path]:
         """Leaves as many training images as are to keep their masks, and gives the rest."""
@@ -250,17 +321,39 @@ class FolderDataModule(SegmentationDataModule):
             scale=self.scale,
             scale_mask=scale_mask,
             augment=augment,
+            max_pixels=self.max_pixels,
         )
         if self.check_masks and split not in self.pixel_counts:
-            counts = self._inspect(dataset)
-            self.pixel_counts[split] = counts.sum(dim=0)
-            log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts.sum(dim=0), self.class_names))
+            found = dataset.inspect()
+            counts = found.counts.sum(dim=0)
+            log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts, self.class_names))
             if split == "train":
-                self._training_pixels = counts
+                self._check_training(found)
+                self._training_pixels = found.counts
+            elif not counts.any():
+                self._warn(f"no {split} mask has a pixel of a class, so there is nothing to score.")
+            self.pixel_counts[split] = counts
         return dataset
 
-    def _inspect(self, dataset: FolderDataset) -> Tensor:
-        return inspect_pairs(dataset.pairs, dataset.load_mask, self.num_values, self.ignore_index)
+    def _check_training(self, found: Inspection) -> None:
+        """Refuses masks that teach nothing, and says what they do not teach."""
+        pixels = found.counts.sum(dim=0)
+        if not pixels.any():
+            raise ValueError(
+                f"all {len(found.counts)} training masks hold nothing but ignore_index={self.ignore_index}: there is "
+                "nothing to learn."
+            )
+        names = value_names(self.num_values, self.class_names)
+        absent = [name for name, count in zip(names, pixels.tolist(), strict=True) if count == 0]
+        if absent:
+            self._warn(f"no training mask has a pixel of {', '.join(absent)}, which cannot be learned.")
+        crop = void_share(self.augment, [scaled_size(size, self.scale) for size in found.sizes])
+        if crop is not None and crop[1] > 0.5:
+            (height, width), share = crop
+            self._warn(
+                f"augment.crop_size={height}×{width} is larger than the training images: {100 * share:.1f}% of a crop "
+                "is outside of them; give a smaller one."
+            )
 
 
 def _stems(pairs: Sequence[Pair], most: int = 16) -> str:

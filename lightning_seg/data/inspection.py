@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import track
 from torch import Tensor
+from torchvision.transforms import v2
 
-from lightning_seg.data.images import image_size
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.pairs import Pair
 
@@ -18,37 +19,54 @@ from lightning_seg.data.pairs import Pair
 _WORTH_A_PROGRESS_BAR = 500
 
 
+class Inspection(NamedTuple):
+    """What a look at images and masks has found.
+
+    `counts`: pixels of each value in each mask, int64 `(masks, num_values)`; `sizes`: height and width of each.
+    """
+
+    counts: Tensor
+    sizes: list[tuple[int, int]]
+
+
 def inspect_pairs(
-    pairs: Sequence[Pair], load_mask: Callable[[Path], Tensor], num_values: int, ignore_index: int | None
-) -> Tensor:
-    """Pixels of each value in each mask, int64 `(masks, num_values)`.
+    pairs: Sequence[Pair],
+    load_mask: Callable[[Path], Tensor],
+    image_size: Callable[[Path], tuple[int, int]],
+    num_values: int,
+    ignore_index: int | None,
+) -> Inspection:
+    """Reads each mask, and of each image only the header.
 
     Args:
-        pairs: the files; each mask is read, of each image only the header.
+        pairs: the files.
         load_mask: reads a mask, int64 `(H, W)`.
+        image_size: reads height and width of an image.
         num_values: masks hold 0..num_values-1.
         ignore_index: and this.
 
     Raises:
+        OSError: the first file, in the order given, that is not there or cannot be read.
         ValueError: the first file, in the order given, that cannot be read, a mask with another value, or an image and
             a mask that differ in size.
     """
 
-    def inspect(pair: Pair) -> Tensor:
-        mask = load_mask(pair.mask)
-        check_sizes(pair, image_size(pair.image), mask)
-        return check_values(mask, pair.mask, num_values, ignore_index)
+    def inspect(pair: Pair) -> tuple[Tensor, tuple[int, int]]:
+        mask, size = load_mask(pair.mask), image_size(pair.image)
+        check_sizes(pair, size, mask)
+        return check_values(mask, pair.mask, num_values, ignore_index), size
 
     # Decoding releases the interpreter's lock.
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
-        counts = track(
+        found = track(
             threads.map(inspect, pairs),
             "reading masks",
             total=len(pairs),
             transient=True,
             disable=len(pairs) < _WORTH_A_PROGRESS_BAR or rank_zero_only.rank != 0,  # type: ignore[attr-defined]
         )
-        return torch.stack(list(counts))
+        counts, sizes = zip(*found, strict=True)
+    return Inspection(torch.stack(counts), list(sizes))
 
 
 def check_sizes(pair: Pair, size: tuple[int, int], mask: Tensor) -> None:
@@ -68,5 +86,25 @@ def check_sizes(pair: Pair, size: tuple[int, int], mask: Tensor) -> None:
 def describe_counts(counts: Tensor, class_names: Sequence[str]) -> str:
     """The share of each class among the pixels counted, in one line."""
     total = max(int(counts.sum()), 1)
-    names = class_names if len(class_names) == len(counts) else ["background", *class_names]
+    names = value_names(len(counts), class_names)
     return ", ".join(f"{name} {100 * int(count) / total:.2f}%" for name, count in zip(names, counts, strict=True))
+
+
+def value_names(num_values: int, class_names: Sequence[str]) -> list[str]:
+    """A name for each mask value; in the binary task, that of 0 is not a class."""
+    return list(class_names) if len(class_names) == num_values else ["background", *class_names]
+
+
+def void_share(augment: object, sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], float] | None:
+    """The crop of an augmentation, and the share of it that lies outside of the images, on average; None without.
+
+    Args:
+        augment: transforms of torchvision, in a `Compose`.
+        sizes: height and width of each image.
+    """
+    for step in getattr(augment, "transforms", ()):
+        if isinstance(step, v2.RandomCrop):
+            height, width = step.size
+            inside = [min(height, rows) * min(width, columns) for rows, columns in sizes]
+            return (height, width), 1 - sum(inside) / (len(inside) * height * width)
+    return None

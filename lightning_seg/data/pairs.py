@@ -1,13 +1,16 @@
 """Finding images and their masks, and dividing them into splits."""
 
 import hashlib
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lightning_seg.data.images import IMAGE_SUFFIXES
+from lightning_seg.reading import in_words
 
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")  # JPEG to be refused for what it is
 
 
 class Pair(NamedTuple):
@@ -20,7 +23,11 @@ class Pair(NamedTuple):
 def find_pairs(folder: Path) -> list[Pair]:
     """The files of `folder/images` and `folder/masks` that share a stem, by stem.
 
+    Hidden files are passed over and links are followed. Stems that Unicode can write in several forms, as macOS and
+    Linux do, are the same stem.
+
     Raises:
+        OSError: a folder cannot be read.
         ValueError: a folder is missing or empty, a stem occurs twice, or a file has no counterpart.
     """
     images = _by_stem(folder / "images", IMAGE_SUFFIXES)
@@ -30,7 +37,7 @@ def find_pairs(folder: Path) -> list[Pair]:
         if alone:
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
             raise ValueError(
-                f"{ours[alone[0]]}{more} has no {missing}: put a {missing} called {alone[0]}.* into "
+                f"{ours[alone[0]]}{more} has no {missing}: put a {missing} called {ours[alone[0]].stem}.* into "
                 f"{folder / (missing + 's')}, or remove the file."
             )
     return [Pair(images[stem], masks[stem]) for stem in sorted(images)]
@@ -62,29 +69,65 @@ def find_images(folder: Path) -> list[Path]:
     """The image files of a folder, by stem.
 
     Raises:
-        ValueError: the folder is missing or empty, or a stem occurs twice.
+        OSError: the folder cannot be read.
+        ValueError: it is missing or empty, or a stem occurs twice.
     """
     return list(_by_stem(folder, IMAGE_SUFFIXES).values())
 
 
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without hidden files and folders; with links, wherever they lead.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise in_words(folder, error) from None
+
+
+def contents(folder: Path) -> str:
+    """What lies in a folder, in a few words: `12 .gif files and 2 folders`."""
+    paths = visible(folder)
+    folders = sum(path.is_dir() for path in paths)
+    kinds = Counter(path.suffix.lower() or "other" for path in paths if not path.is_dir())
+    found = [f"{count} {kind} {'file' if count == 1 else 'files'}" for kind, count in kinds.most_common(3)]
+    if folders:
+        found.append(f"{folders} {'folder' if folders == 1 else 'folders'}")
+    return " and ".join(found) or "nothing"
+
+
 def _ranked(pairs: Iterable[Pair], seed: int) -> list[Pair]:
-    return sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}/{pair.image.stem}".encode()).digest())
+    def rank(pair: Pair) -> bytes:
+        return hashlib.sha256(f"{seed}/{_stem(pair.image)}".encode(errors="surrogateescape")).digest()
+
+    return sorted(pairs, key=rank)
 
 
 def _in_order(pairs: Iterable[Pair]) -> list[Pair]:
-    return sorted(pairs, key=lambda pair: pair.image.stem)
+    return sorted(pairs, key=lambda pair: _stem(pair.image))
+
+
+def _stem(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.stem)
 
 
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder} is missing: images belong in images/ and masks in masks/, side by side.")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+    for path in visible(folder):
+        if path.suffix.lower() not in suffixes:
             continue
-        if path.stem in files:
-            raise ValueError(f"{files[path.stem]} and {path.name} have the same stem: keep one of them.")
-        files[path.stem] = path
+        stem = _stem(path)
+        if stem in files:
+            raise ValueError(f"{files[stem]} and {path.name} have the same stem: keep one of them.")
+        files[stem] = path
     if not files:
-        raise ValueError(f"{folder} is empty: it holds no {', '.join(suffix[1:] for suffix in suffixes)} file.")
+        known = ", ".join(suffix[1:] for suffix in suffixes)
+        found = contents(folder)
+        if found == "nothing":
+            raise ValueError(f"{folder} is empty: it holds no {known} file.")
+        raise ValueError(f"{folder} holds no {known} file, but {found}.")
     return files

@@ -1,5 +1,6 @@
 """Prediction of image files."""
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,16 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.images import IMAGE_SUFFIXES, load_image
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.masks import Labels, Palette, overlay, probabilities_file, write_mask
 from lightning_seg.inference.tiling import Patch, check_tiling, fits, predict_tiled
+from lightning_seg.reading import in_words
 from lightning_seg.text import printable
+
+# Of a disk, by which no further image could be written either.
+_ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Predictor(Protocol):
@@ -52,7 +58,7 @@ class PredictedFiles:
 
     Attributes:
         written: images whose results were written.
-        failed: each image that could not be read, and why.
+        failed: each image that could not be read or whose results could not be written, and why.
     """
 
     written: int = 0
@@ -82,6 +88,7 @@ def predict_files(
     overlay: bool = False,
     probabilities: bool = False,
     overwrite: bool = False,
+    max_pixels: int = MAX_PIXELS,
     progress: bool = True,
 ) -> PredictedFiles:
     """Predicts an image, or all images of a folder and its sub-folders, which are kept below `output`.
@@ -89,8 +96,8 @@ def predict_files(
     For an image `NAME.jpg` it writes `NAME.png`, an index mask at the image's own size, as displayed (EXIF orientation
     applied); `NAME_overlay.png`, the image with the mask's colors over it; `NAME_probabilities.npy`, float16
     `(num_classes, H, W)`. A multilabel module has no index masks: for it only probabilities are written, and they must
-    be asked for. Hidden files, and what lies in `output`, are not taken as input. All mistakes but unreadable images
-    are found before anything is written.
+    be asked for. Hidden files and folders, and what lies in `output`, are not taken as input; links are followed, each
+    folder once. All mistakes but unreadable images are found before anything is written.
 
     Args:
         module: a `SegmentationModule` in evaluation mode, for example from `lightning_seg.load_module`.
@@ -104,6 +111,7 @@ def predict_files(
         overlay: also write overlays.
         probabilities: also write probabilities.
         overwrite: replace existing files in `output`; an input is never replaced.
+        max_pixels: an image of more pixels is skipped, see `lightning_seg.data.load_image`.
         progress: show a progress bar, and unreadable files as they are met.
 
     Returns:
@@ -112,6 +120,7 @@ def predict_files(
     Raises:
         FileNotFoundError: the input does not exist, or holds no image.
         FileExistsError: a file to be written exists, or is an input.
+        OSError: a folder cannot be read, or the disk is full; what was being written is removed.
         ValueError: arguments that cannot be, or two images with the same output.
     """
     input, output = Path(input).expanduser(), Path(output).expanduser()
@@ -126,18 +135,39 @@ def predict_files(
     with Progress(*columns, disable=not progress) as bar, torch.inference_mode(), _tiled_by(module, tile, margin):
         for job in bar.track(jobs):
             try:
-                image = load_image(job.source)
-                seen = image if scale == 1 else load_image(job.source, scale)
-            except (OSError, ValueError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                image = load_image(job.source, max_pixels=max_pixels)
+                seen = image if scale == 1 else load_image(job.source, scale, max_pixels=max_pixels)
+                _predict(module, job, image, seen, palette, overwrite)
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in _ENDS:
+                    raise OSError(
+                        f"output={output} cannot be written to: {os.strerror(error.errno).lower()}. "
+                        f"{result.written} images were predicted before."
+                    ) from None
+                reason = _reason_to_skip(error)
+                if reason is None:
+                    raise
                 result.failed.append((job.source, reason))
                 if progress:
                     line = printable(f"skipped {job.source}: {reason}")
                     bar.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
                 continue
-            _predict(module, job, image, seen, palette, overwrite)
             result.written += 1
     return result
+
+
+def _reason_to_skip(error: Exception) -> str | None:
+    """One line about an error of one image, after which the others are predicted; None for any other error."""
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+    if out_of_memory and not (isinstance(error, MemoryError) and str(error)):
+        return "it does not fit into memory; a smaller tile takes less of it."
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"its results cannot be written: {os.strerror(error.errno).lower()}."
+    if isinstance(error, OSError | MemoryError | ImageFileError):
+        return " ".join(str(error).split()) or type(error).__name__
+    return None
 
 
 @contextmanager
@@ -231,26 +261,38 @@ def _sources(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
         if input.suffix.lower() not in IMAGE_SUFFIXES:
             raise ValueError(f"input={input} is not an image file; expected a suffix of {known}.")
         return [(input, Path())]
-    if input.resolve() == output.resolve():
+    if os.path.realpath(input) == os.path.realpath(output):
         raise ValueError(f"output={output} is the input folder, so masks would be taken for images: name another one.")
     found = [
         (path, path.parent.relative_to(input))
-        for path in _files(input, avoid=output.resolve())
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        for path in _files(input, avoid=os.path.realpath(output))
+        if path.suffix.lower() in IMAGE_SUFFIXES
     ]
     if not found:
         raise FileNotFoundError(f"input={input} holds no image; looked for {known} in it and its sub-folders.")
     return sorted(found)
 
 
-def _files(folder: Path, avoid: Path) -> Iterable[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if Path(parent, name).resolve() != avoid]
-        yield from (Path(parent, name) for name in names)
+def _files(folder: Path, avoid: str) -> Iterator[Path]:
+    """The files in a folder and, through links, its sub-folders, none of them hidden; each folder once."""
+
+    def refuse(error: OSError) -> None:
+        raise in_words(error.filename, error) from None
+
+    seen = {avoid, os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        new = []
+        for name in sorted(name for name in folders if not name.startswith(".")):
+            real = os.path.realpath(Path(parent, name))
+            if real not in seen:
+                seen.add(real)
+                new.append(name)
+        folders[:] = new
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 def _check_targets(jobs: Sequence[_Job], overwrite: bool) -> None:
-    sources = {job.source.resolve() for job in jobs}
+    sources = {os.path.realpath(job.source) for job in jobs}
     by_target: dict[Path, Path] = {}
     for job in jobs:
         for target in job.targets():
@@ -259,10 +301,10 @@ def _check_targets(jobs: Sequence[_Job], overwrite: bool) -> None:
                     f"{by_target[target]} and {job.source} would both be written to {target}: rename one of them."
                 )
             by_target[target] = job.source
-            if target.resolve() in sources:
+            if os.path.realpath(target) in sources:
                 raise FileExistsError(f"{target} would replace an input image: name another output folder.")
     if not overwrite:
-        existing = [target for target in by_target if target.exists()]
+        existing = [target for target in by_target if os.path.exists(target)]
         if existing:
             raise FileExistsError(
                 f"{existing[0]} exists already ({len(existing)} of {len(by_target)} files do): "

@@ -1,5 +1,6 @@
 """Labels, probabilities and overlays as files and pictures."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,13 +86,23 @@ def probabilities_file(
     Raises:
         ValueError: another suffix.
         FileExistsError: the file exists and `overwrite` is false.
+        OSError: there is no room for it.
     """
     if Path(path).suffix != ".npy":
         raise ValueError(f"{path} cannot hold probabilities: they are written as NumPy files, so name it .npy.")
     with atomic_write(path, overwrite=overwrite) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+        _reserve(temporary)
         yield array
         array.flush()
+
+
+def _reserve(path: Path) -> None:
+    """Takes a file's place on the disk now: where it runs out under a mapped array, the system ends the process."""
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        if hasattr(os, "posix_fallocate"):  # which macOS does not have
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def check_labels(labels: Labels, palette: Palette) -> None:

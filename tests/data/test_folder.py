@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from lightning_seg.data import FolderDataModule, load_image
 from lightning_seg.data.pairs import find_pairs, split_off
@@ -258,3 +259,142 @@ def test_camvid_is_read_as_it_is() -> None:
     assert set(val["mask"].unique().tolist()) <= set(range(12))
     full = load_image(data.val_set.pairs[0].image)  # type: ignore[union-attr]
     assert full.shape == (3, 360, 480)
+
+
+def three(root: Path) -> None:
+    for split in ("train", "val", "test"):
+        write(root / split, "a")
+        write(root / split, "b")
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+TEST_MISTAKES: dict[str, tuple[Any, str]] = {
+    "a wrong mask": (lambda test: write(test, "a", [[17, 17], [0, 1]]), r"test/masks/a\.png holds label 17"),
+    "another size": (lambda test: Image.new("L", (5, 4)).save(test / "images" / "a.png"), "a.png is 4×5"),
+    "an empty folder": (lambda test: empty(test / "masks"), "test/masks is empty"),
+    "a broken image": (lambda test: (test / "images" / "a.png").write_text(""), r"test/images/a\.png cannot be read"),
+}
+
+
+@pytest.mark.parametrize("what", TEST_MISTAKES)
+def test_a_mistake_in_the_test_split_shows_before_training(tmp_path: Path, what: str) -> None:
+    three(tmp_path)
+    damage, message = TEST_MISTAKES[what]
+    damage(tmp_path / "test")
+    with pytest.raises(ValueError, match=message):
+        folder(tmp_path).setup("fit")
+
+
+def test_a_test_split_without_masks_is_said_and_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    three(tmp_path)
+    empty(tmp_path / "test" / "masks")
+    (tmp_path / "test" / "masks").rmdir()
+    data = folder(tmp_path)
+    data.setup("fit")
+    data.setup("test")
+    assert data.test_set.pairs == data.val_set.pairs  # type: ignore[union-attr]
+    assert (
+        sum("test has images and no masks: the test is done on the validation" in line for line in caplog.messages) == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("valid/images", "valid/"),
+        ("validation", "validation/"),
+        ("images", "images/"),
+        ("extra", "extra/"),
+        ("train/images/city", "train/images/city/"),
+        ("train/labels", "train/labels/"),
+    ],
+)
+def test_folders_that_look_like_data_and_are_not_used_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str, named: str
+) -> None:
+    three(tmp_path)
+    (tmp_path / place).mkdir(parents=True)
+    Image.new("L", (2, 2)).save(tmp_path / place / "x.png")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / ".hidden" / "images").mkdir(parents=True)
+    folder(tmp_path).setup("fit")
+    (line,) = [line for line in caplog.messages if "not used" in line]
+    assert line.startswith(f"{named} in {tmp_path} looks like data and is not used; used: train/, val/, test/.")
+
+
+@pytest.mark.parametrize(("image", "mask"), [("é", "e\u0301"), ("e\u0301", "é")])
+def test_a_name_pairs_with_itself_in_another_form_of_unicode(tmp_path: Path, image: str, mask: str) -> None:
+    write(tmp_path, "a")
+    (tmp_path / "images" / "a.png").rename(tmp_path / "images" / f"straß{image}s.png")
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / f"straß{mask}s.png")
+    assert [pair.mask.stem for pair in find_pairs(tmp_path)] == [f"straß{mask}s"]
+
+
+def test_names_that_are_no_utf8_are_split(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"\xff"):
+        write(tmp_path, os.fsdecode(name))
+    assert len(split_off(find_pairs(tmp_path), 0.5, 0, "val")[0]) == 1
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "a.gif")
+    (tmp_path / "images" / "more").mkdir()
+    with pytest.raises(ValueError, match=r"images holds no jpg, .* file, but 1 \.gif file and 1 folder\."):
+        find_pairs(tmp_path)
+
+
+def test_masks_may_be_gif_and_folders_may_be_links(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere", "a")
+    Image.fromarray(np.array([[0, 1], [2, 255]], np.uint8)).save(tmp_path / "elsewhere" / "masks" / "a.gif")
+    (tmp_path / "elsewhere" / "masks" / "a.png").unlink()
+    (tmp_path / "images").symlink_to("elsewhere/images")
+    (tmp_path / "masks").symlink_to("elsewhere/masks")
+    assert [pair.mask.name for pair in find_pairs(tmp_path)] == ["a.gif"]
+
+
+def test_training_masks_that_are_all_void_are_refused(tmp_path: Path) -> None:
+    three(tmp_path)
+    for stem in "ab":
+        write(tmp_path / "train", stem, [[255, 255], [255, 255]])
+    with pytest.raises(ValueError, match="all 2 training masks hold nothing but ignore_index=255"):
+        folder(tmp_path).setup("fit")
+
+
+def test_what_no_training_mask_and_no_validation_mask_has_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    three(tmp_path)
+    for stem in "ab":
+        write(tmp_path / "train", stem, [[0, 0], [0, 255]])
+        write(tmp_path / "val", stem, [[255, 255], [255, 255]])
+    folder(tmp_path, class_names=["sky", "tree", "car"]).setup("fit")
+    assert "no training mask has a pixel of tree, car, which cannot be learned." in caplog.messages
+    assert "no val mask has a pixel of a class, so there is nothing to score." in caplog.messages
+
+
+@pytest.mark.parametrize(("crop", "said"), [(32, True), (2, False), (None, False)])
+def test_a_crop_that_is_mostly_outside_of_the_images_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, crop: int | None, said: bool
+) -> None:
+    three(tmp_path)
+    steps = [] if crop is None else [v2.RandomCrop((crop, crop), pad_if_needed=True)]
+    folder(tmp_path, augment=v2.Compose([*steps, v2.Identity()])).setup("fit")
+    assert (
+        any("crop_size=32×32 is larger than the training images: 99.6% of a crop" in line for line in caplog.messages)
+        == said
+    )
+
+
+def test_max_pixels_is_that_of_images_and_masks(tmp_path: Path) -> None:
+    three(tmp_path)
+    with pytest.raises(ValueError, match="max_pixels=3"):
+        folder(tmp_path, max_pixels=3).setup("fit")
+    data = folder(tmp_path, max_pixels=3, check_masks=False)
+    data.setup("fit")
+    with pytest.raises(ValueError, match="max_pixels=3"):
+        data.train_set[0]  # type: ignore[index]

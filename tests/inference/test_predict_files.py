@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -231,3 +234,67 @@ def test_input_without_images_is_refused(module, tmp_path):
 def test_a_module_in_training_mode_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"module\.eval\(\)"):
         predict(Brightest().train(), write_image(tmp_path / "a.png"), tmp_path / "out")
+
+
+def test_what_is_no_image_file_is_one_skipped_file_with_one_line(module, tmp_path):
+    source = tmp_path / "in"
+    write_image(source / "a.png")
+    os.mkfifo(source / "pipe.png")
+    (source / "loop.png").symlink_to("loop.png")
+    (source / "gone.png").symlink_to("nowhere.png")
+    (source / "device.png").symlink_to("/dev/zero")
+    write_image(source / os.fsdecode(b"caf\xe9.png"))
+    write_image(source / ("x" * 251 + ".png"))
+    write_image(source / "large.png", (50, 50))
+    result = predict(module, source, tmp_path / "out", overlay=True, max_pixels=2000)
+    reasons = {path.name: reason for path, reason in result.failed}
+    assert result.written == 2
+    assert set(reasons) == {"pipe.png", "loop.png", "gone.png", "device.png", "large.png", "x" * 251 + ".png"}
+    assert "max_pixels=2,000" in reasons["large.png"]
+    assert "file name too long" in reasons["x" * 251 + ".png"]
+    assert not [name for name in files(tmp_path / "out") if "partial" in name]
+
+
+def test_links_are_followed_once_and_hidden_folders_are_not_taken(module, tmp_path):
+    write_image(tmp_path / "elsewhere" / "b.png")
+    write_image(tmp_path / "in" / ".ipynb_checkpoints" / "a.png")
+    write_image(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "in")
+    assert predict(module, tmp_path / "in", tmp_path / "out").written == 2
+    assert files(tmp_path / "out") == ["a.png", "linked/b.png"]
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("where", ["os.posix_fallocate", "PIL.Image.Image.save", "os.fsync"])
+def test_a_full_disk_ends_it_with_one_line_and_leaves_no_partial_file(module, tmp_path, monkeypatch, where):
+    write_image(tmp_path / "in" / "a.png")
+    monkeypatch.setattr(where, full)
+    with pytest.raises(OSError, match=r"out cannot be written to: no space left on device\. 0 images"):
+        predict(module, tmp_path / "in", tmp_path / "out", probabilities=True)
+    assert not [name for name in files(tmp_path / "out") if "partial" in name]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_an_image_that_does_not_fit_into_memory_is_skipped(module, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    source = write_image(tmp_path / "a.png")
+    monkeypatch.setattr(module, "predict_logits", fail)
+    ((path, reason),) = predict(module, source, tmp_path / "out").failed
+    assert (path, reason) == (source, "it does not fit into memory; a smaller tile takes less of it.")
+
+
+def test_a_defect_of_the_module_is_not_an_unreadable_image(module, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(module, "predict_logits", fail)
+    with pytest.raises(ValueError, match="a defect"):
+        predict(module, write_image(tmp_path / "a.png"), tmp_path / "out")

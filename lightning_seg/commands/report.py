@@ -32,7 +32,7 @@ def report(folders: list[Path], output: Path, *, overwrite: bool) -> None:
 
     Raises:
         OSError: a folder does not exist or holds no run, or `output` exists and `overwrite` is false.
-        ValueError: a file in a run's folder is damaged.
+        ValueError: all runs are damaged.
     """
     if output.is_dir():
         raise IsADirectoryError(f"{output} is a folder: give the name of a page, --output {output / 'report.html'}.")
@@ -41,5 +41,9 @@ def report(folders: list[Path], output: Path, *, overwrite: bool) -> None:
     runs, jobs = read_runs(folders)
     write_report(output, runs, jobs, overwrite=overwrite)
     finished = sum(run.status == "finished" for run in runs)
-    left_none = f", and {len(jobs)} jobs that left no run" if jobs else ""
+    damaged = [job for job in jobs if job.status == "damaged"]
+    for job in damaged:
+        say(f"left out: {job.error}", error=True)
+    left = len(jobs) - len(damaged)
+    left_none = f", and {left} jobs that left no run" if left else ""
     say(f"{output}: {len(runs)} runs, {finished} of them finished{left_none}, {output.stat().st_size / 1e6:.1f} MB")

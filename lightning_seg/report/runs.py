@@ -1,10 +1,10 @@
 """What a run has left in its folder."""
 
-import csv
 import json
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
+from lightning_seg.csv_files import read_csv
+from lightning_seg.reading import in_words, open_regular, read_json, read_yaml
 from lightning_seg.runs.contents import CONFIG, CONFUSION, CURVES, DIVERGED, RESOURCES, RESULT, SAMPLES
 
+# Of the samples of one run, unpacked, and the sides of one; a run has six images of 320 pixels.
+_MOST_BYTES = 2**27
+_MOST_PIXELS = 4096
 _SCORES = ("train/", "val/", "test/")
 
 
@@ -90,15 +92,26 @@ class Job:
 def read_runs(folders: Iterable[str | Path]) -> tuple[list[Run], list[Job]]:
     """All runs that are given or lie, at any depth, in what is given, and the jobs of their sweeps that left no run.
 
+    A run that is damaged is left out, and is among the jobs with the status `damaged` and what is wrong with it.
+
     Raises:
         FileNotFoundError: a folder does not exist, or holds no run.
         NotADirectoryError: one of them is a file.
-        ValueError: a file of a run is not what a run writes.
+        OSError: a folder cannot be read.
+        ValueError: all runs are damaged; it names the first file that is not what a run writes.
     """
     given = [Path(folder).expanduser() for folder in folders]
     found = find_runs(given)
     ends = {parent: _job_ends(parent) for parent in dict.fromkeys(folder.parent for folder in found)}
-    runs = [read_run(folder, ends[folder.parent].get(folder.name)) for folder in found]
+    runs, damaged = [], []
+    for folder in found:
+        try:
+            runs.append(read_run(folder, ends[folder.parent].get(folder.name)))
+        except (OSError, ValueError, MemoryError) as error:
+            damaged.append(Job(folder.name, {}, "damaged", " ".join(str(error).split())))
+    if damaged and not runs:
+        more = f" ({len(damaged) - 1} more runs are damaged.)" if len(damaged) > 1 else ""
+        raise ValueError(f"{damaged[0].error}{more}")
     roots = [folder.resolve() for folder in given]
     jobs = [
         job
@@ -107,15 +120,16 @@ def read_runs(folders: Iterable[str | Path]) -> tuple[list[Run], list[Job]]:
         for name, job in jobs_there.items()
         if not (parent / name).is_dir()
     ]
-    return runs, jobs
+    return runs, [*damaged, *jobs]
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """The folders of the runs, each once, sorted.
+    """The folders of the runs, each once, sorted; those of which only the configuration is damaged are among them.
 
     Raises:
         FileNotFoundError: a folder does not exist, or holds no run.
         NotADirectoryError: one of them is a file.
+        OSError: a folder cannot be read.
     """
     found: dict[Path, None] = {}
     for folder in folders:
@@ -140,9 +154,10 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
         job: what the table of its sweep says.
 
     Raises:
-        ValueError: a file in it is not what a run writes.
+        OSError: a file in it cannot be read.
+        ValueError: one is not what a run writes.
     """
-    result = _json(folder / RESULT) or {}
+    result = _result(folder / RESULT)
     diverged = _json(folder / DIVERGED)
     if diverged is not None:
         job = Job(folder.name, {}, "diverged", str(diverged.get("reason", "")))
@@ -157,8 +172,8 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
         monitor=result.get("monitor"),
         best=result.get("best"),
         curves=_curves(folder / CURVES),
-        usage=_json(folder / RESOURCES) or _json(folder / "costs.json") or {},  # the latter of 0.1.0
-        confusion=_json(folder / CONFUSION),
+        usage=_usage(folder / RESOURCES) or _usage(folder / "costs.json"),  # the latter of 0.1.0
+        confusion=_confusion(folder / CONFUSION),
         samples=_samples(folder / SAMPLES),
     )
 
@@ -166,23 +181,28 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
 def _job_ends(parent: Path) -> dict[str, Job]:
     """What the tables of sweeps in a folder say of each job, the newest table last."""
     jobs: dict[str, Job] = {}
-    for path in sorted(parent.glob("*.csv"), key=lambda path: path.stat().st_mtime_ns):
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            reader = csv.DictReader(file)
-            if {"run", "status", "error"} <= set(reader.fieldnames or ()):
-                jobs |= {row["run"]: _job(row) for row in reader}
+    for path in sorted(parent.glob("*.csv"), key=lambda path: path.lstat().st_mtime_ns):
+        try:
+            columns, rows = read_csv(path)
+        except (OSError, ValueError):
+            continue  # no table of a sweep
+        if {"run", "status", "error"} <= set(columns):
+            jobs |= {row["run"]: _job(row) for row in rows}
     return jobs
 
 
 def _job(row: dict[str, str]) -> Job:
     results = ("run", "status", "seconds", "error")
     choices = {name: value for name, value in row.items() if name not in results and not name.startswith(_SCORES)}
-    return Job(row["run"], choices, row["status"], row["error"] or "")
+    return Job(row["run"], choices, row["status"], row["error"])
 
 
 def _runs_within(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise in_words(error.filename, error) from None
+
     found = []
-    for parent, children, files in os.walk(folder):
+    for parent, children, files in os.walk(folder, onerror=refuse):
         if CONFIG in files and _is_run(Path(parent)):
             found.append(Path(parent))
             children.clear()  # what a run's logger keeps below it may have a config.yaml too
@@ -191,63 +211,155 @@ def _runs_within(folder: Path) -> list[Path]:
 
 def _is_run(folder: Path) -> bool:
     try:
-        return {"module", "data", "trainer", "seed"} <= _config(folder / CONFIG).keys()
-    except ValueError:
-        return False
+        _config(folder / CONFIG)
+    except (OSError, ValueError):
+        # Another program's configuration, unless what only a run leaves lies beside it.
+        return any(os.path.lexists(folder / name) for name in (RESULT, CURVES, RESOURCES, SAMPLES, CONFUSION))
+    return True
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is not a configuration: expected a mapping.")
-    return {str(name): value for name, value in config.items()}
+    config = _mapping(path, read_yaml(path))
+    _expect(path, {"module", "data", "trainer", "seed"} <= config.keys(), "module, data, trainer and seed")
+    _expect(path, isinstance(config["trainer"], Mapping), "a mapping as trainer")
+    _expect(path, isinstance(config["seed"], int), "an integer as seed")
+    epochs = config["trainer"].get("max_epochs")
+    _expect(path, epochs is None or _is_number(epochs), "a number as trainer.max_epochs")
+    return config
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
+def _result(path: Path) -> dict[str, Any]:
+    content = _json(path)
+    if content is None:
+        return {}
+    scores = content.get("test")
+    _expect(path, isinstance(scores, Mapping) and all(map(_is_number, scores.values())), "numbers as `test`")
+    _expect(path, _is_names(content.get("class_names")), "names as `class_names`")
+    _expect(path, _is_number(content.get("best")), "a number as `best`")
+    _expect(path, isinstance(content.get("monitor"), str | None), "a name as `monitor`")
+    return content
+
+
+def _usage(path: Path) -> dict[str, Any]:
+    content = _json(path) or {}
+    for name, value in content.items():
+        is_text = name in ("memory", "device")
+        _expect(
+            path,
+            value is None or isinstance(value, str) if is_text else _is_number(value),
+            f"a number, or a text, as `{name}`",
+        )
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in content.items()
+    }
+
+
+def _confusion(path: Path) -> dict[str, Any] | None:
+    content = _json(path, most=2**26)
+    if content is None:
         return None
+    names: Any = content.get("class_names")
+    _expect(path, _is_names(names), "names as `class_names`")
+    shapes = {"multiclass": (len(names),) * 2, "multilabel": (len(names), 2, 2), "binary": (2, 2)}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}): remove it, or the run.") from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__} where a mapping is expected: remove it, or the run.")
-    return dict(content)
+        matrix = np.array(content.get("matrix"))
+    except ValueError:
+        matrix = np.array(None)
+    good = (
+        matrix.dtype.kind == "i" and matrix.shape == shapes.get(str(content.get("task"))) and bool((matrix >= 0).all())
+    )
+    _expect(path, good, f"pixel counts of {len(names)} classes as `matrix`")
+    return content
+
+
+def _json(path: Path, most: int = 2**24) -> dict[str, Any] | None:
+    return _mapping(path, read_json(path, most)) if os.path.lexists(path) else None
 
 
 def _curves(path: Path) -> dict[str, list[float]]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
+    names, rows = read_csv(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            names = list(reader.fieldnames or [])
-            rows = [[float(row[name]) if row[name] else math.nan for name in names] for row in reader]
-    except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a table of numbers ({error}): remove it, or the run.") from error
-    return {name: [row[column] for row in rows] for column, name in enumerate(names)}
+        return {name: [float(row[name]) if row[name] else math.nan for row in rows] for name in names}
+    except ValueError as error:
+        raise ValueError(f"{path} is not a table of numbers ({error}): remove it, or the run.") from None
 
 
 def _samples(path: Path) -> list[Sample]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         return []
     try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            return [
-                Sample(
-                    name,
-                    file[f"image_{index}"],
-                    file[f"target_{index}" if f"target_{index}" in file else f"truth_{index}"],  # of 0.1.0
-                    file[f"labels_{index}"],
-                    about["palette"],
-                    about["class_names"],
-                    about["void"],
-                )
-                for index, name in enumerate(about["names"])
-            ]
-    except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} holds no validation samples ({error}): remove it, or the run.") from error
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > _MOST_BYTES:
+                raise ValueError(f"unpacked it takes {size / 2**20:,.0f} MiB, which no run's samples do")
+            about = json.loads(str(_array(archive, "about", "U", 0)))
+            names, void = about["names"], about["void"]
+            if not (_is_names(names) and _is_names(about["class_names"]) and isinstance(void, int)):
+                raise ValueError("its names are no names")
+            colors = np.array(about["palette"])
+            if colors.ndim != 2 or colors.shape[1] != 3 or colors.dtype.kind != "i" or len(colors) != void:
+                raise ValueError("its palette is none")
+            if colors.min() < 0 or colors.max() > 255:
+                raise ValueError("its palette has colors outside of 0 to 255")
+            return [_sample(archive, index, name, about) for index, name in enumerate(names)]
+    except OSError:
+        raise
+    except (
+        *(ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError, zlib.error, RecursionError),
+        *(NotImplementedError, RuntimeError),  # of zipfile, for an unknown compression or a password
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} holds no validation samples ({reason}): remove it, or the run.") from None
+
+
+def _sample(archive: zipfile.ZipFile, index: int, name: str, about: dict[str, Any]) -> Sample:
+    image = _array(archive, f"image_{index}", "u", 3)
+    kind = "target" if f"target_{index}.npy" in archive.namelist() else "truth"  # the latter of 0.1.0
+    target, labels = (_array(archive, f"{part}_{index}", "u", 2) for part in (kind, "labels"))
+    if image.dtype != np.uint8 or image.shape != (*target.shape, 3) or target.shape != labels.shape or not image.size:
+        raise ValueError(f"image, target and labels {index} do not fit together")
+    if target.max() > about["void"] or labels.max() >= about["void"]:
+        raise ValueError(f"target or labels {index} have a label without a color")
+    return Sample(name, image, target, labels, about["palette"], about["class_names"], about["void"])
+
+
+def _array(archive: zipfile.ZipFile, name: str, kind: str, dimensions: int) -> npt.NDArray[Any]:
+    """An array of an `.npz`, whose header is looked at before there is room made for it."""
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind != kind or len(shape) != dimensions or size > archive.getinfo(f"{name}.npy").file_size:
+        raise ValueError(f"{name} is {dtype} of shape {shape}")
+    if any(length > _MOST_PIXELS for length in shape):
+        raise ValueError(f"{name} has {shape} pixels")
+    with archive.open(f"{name}.npy") as file:
+        array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _mapping(path: Path, content: Any) -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__} where a mapping is expected: remove it, or the run.")
+    return {str(name): value for name, value in content.items()}
+
+
+def _expect(path: Path, holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{path} is not what a run writes; expected {what}: remove it, or the run.")
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        value is None
+        or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63)
+        or (isinstance(value, float) and not math.isfinite(value))
+    )
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)

@@ -1,10 +1,20 @@
 import csv
+import json
 import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lightning_seg.report import Job, read_runs
+from lightning_seg.report.page import report_page
 from lightning_seg.report.runs import find_runs, read_run
 from tests.report.conftest import WriteRun
 
@@ -80,20 +90,156 @@ def test_jobs_that_left_no_run_are_told_and_the_newest_table_counts(write_run: W
     assert read_runs([run])[1] == []
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "message"),
-    [
-        ("result.json", '{"best": 0.5', "cannot be read as JSON"),
-        ("resource_usage.json", "[1]", "holds a list where a mapping is expected"),
-        ("curves.csv", "epoch,val/iou\n0,much\n", "is not a table of numbers"),
-        ("validation.npz", "PK", "holds no validation samples"),
-    ],
-)
-def test_a_damaged_file_is_named(write_run: WriteRun, file: str, text: str, message: str) -> None:
-    folder = write_run("a")
-    (folder / file).write_text(text)
-    with pytest.raises(ValueError, match=f"{file} {message}"):
-        read_run(folder)
+def npz(**changes: Any) -> Callable[[Path], None]:
+    """The samples of a run, with other arrays."""
+
+    def write(path: Path) -> None:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        np.savez_compressed(path, **{**arrays, **changes})
+
+    return write
+
+
+def about(**changes: Any) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        content = {**json.loads(str(arrays["about"])), **changes}
+        np.savez_compressed(path, **{**arrays, "about": np.array(json.dumps(content))})
+
+    return write
+
+
+def text(content: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_text(content)
+
+    return write
+
+
+def replaced_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return write
+
+
+def lying_header(path: Path) -> None:
+    """An array of terabytes by its header, in a file of a few bytes."""
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (4000, 4000, 3000000), }"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(path) as archive:
+        about = archive.read("about.npy")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("about.npy", about)
+        archive.writestr("image_0.npy", content)
+        archive.writestr("target_0.npy", content)
+
+
+ALIASES = "a: &a [x]\n" + "\n".join(f"b{n}: [*a, *a]" for n in range(9))
+DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
+    "JSON cut short": ("result.json", text('{"best": 0.5'), "cannot be read as JSON"),
+    "a deep list": ("result.json", text("[" * 100_000), "cannot be read as JSON"),
+    "no scores": ("result.json", text("{}"), "expected numbers as `test`"),
+    "scores in words": ("result.json", text('{"test": {"test/iou": "x"}}'), "expected numbers as `test`"),
+    "names in numbers": ("result.json", text('{"test": {}, "class_names": [1]}'), "expected names"),
+    "a best in words": (
+        "result.json",
+        text('{"test": {}, "class_names": [], "best": "x"}'),
+        "expected a number as `best`",
+    ),
+    "a pipe of scores": ("result.json", replaced_by(os.mkfifo), "is a named pipe"),
+    "a list of costs": ("resource_usage.json", text("[1]"), "holds a list where a mapping is expected"),
+    "costs in lists": (
+        "resource_usage.json",
+        text('{"parameters": []}'),
+        "expected a number, or a text, as `parameters`",
+    ),
+    "a memory in lists": ("resource_usage.json", text('{"memory": []}'), "expected a number, or a text, as `memory`"),
+    "curves in words": ("curves.csv", text("epoch,val/iou\n0,much\n"), "is not a table of numbers"),
+    "curves with too many cells": ("curves.csv", text("epoch\n0,1\n"), "has 2 cells in row 2 and 1 columns"),
+    "a directory of curves": ("curves.csv", replaced_by(os.mkdir), "is a directory"),
+    "a link to a device": ("curves.csv", replaced_by(lambda path: path.symlink_to("/dev/zero")), "is a device"),
+    "a ragged matrix": (
+        "confusion.json",
+        text('{"task": "multiclass", "class_names": ["a", "b"], "matrix": [[1], [1, 2]]}'),
+        "expected pixel counts of 2 classes",
+    ),
+    "another matrix": (
+        "confusion.json",
+        text('{"task": "multiclass", "class_names": ["a", "b"], "matrix": [[1]]}'),
+        "expected pixel counts of 2 classes",
+    ),
+    "a negative matrix": (
+        "confusion.json",
+        text('{"task": "multiclass", "class_names": ["a"], "matrix": [[-1]]}'),
+        "expected pixel counts of 1 classes",
+    ),
+    "no archive": ("validation.npz", text("PK"), "holds no validation samples"),
+    "a bomb": ("validation.npz", npz(x=np.zeros(2**28, np.uint8)), "unpacked it takes 256 MiB"),
+    "a header that lies": ("validation.npz", lying_header, "image_0 is uint8 of shape"),
+    "floats": ("validation.npz", npz(image_0=np.zeros((8, 12, 3))), "image_0 is float64"),
+    "another size": ("validation.npz", npz(labels_0=np.zeros((2, 2), np.uint8)), "do not fit together"),
+    "no pixels": ("validation.npz", npz(image_0=np.zeros((0, 12, 3), np.uint8)), "do not fit together"),
+    "a label without a color": ("validation.npz", npz(labels_0=np.full((8, 12), 9, np.uint8)), "label without a color"),
+    "a palette in words": ("validation.npz", about(palette="red"), "its palette is none"),
+    "names in a number": ("validation.npz", about(names=3), "its names are no names"),
+    "more names": ("validation.npz", about(names=["a", "b", "c"]), "no item named 'image_2.npy'"),
+    "configuration cut short": ("config.yaml", text("seed: 0\n"), "expected module, data, trainer and seed"),
+    "a broken configuration": ("config.yaml", text("a: ["), "cannot be read as YAML"),
+    "aliases": ("config.yaml", text(ALIASES), "refers to another part"),
+    "a configuration that is a pipe": ("config.yaml", replaced_by(os.mkfifo), "is a named pipe"),
+    "a seed in words": (
+        "config.yaml",
+        text("{seed: [1], module: {}, data: {}, trainer: {}}"),
+        "expected an integer as seed",
+    ),
+    "a trainer in words": ("config.yaml", text("{seed: 1, module: {}, data: {}, trainer: x}"), "expected a mapping"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_run_is_named_and_left_out_and_the_page_is_made(
+    write_run: WriteRun, tmp_path: Path, what: str
+) -> None:
+    file, damage, message = DAMAGES[what]
+    write_run("good")
+    bad = write_run("bad", iou=None) if file == "config.yaml" else write_run("bad")
+    damage(bad / file)
+    runs, jobs = read_runs([tmp_path])
+    assert [run.folder.name for run in runs] == ["good"]
+    ((name, status, error),) = [(job.name, job.status, job.error) for job in jobs]
+    assert (name, status) == ("bad", "damaged")
+    assert file in error
+    assert re.search(message, error)
+    assert "\n" not in error
+    assert "bad" in report_page(runs, jobs)
+    with pytest.raises(ValueError, match=re.escape(file)):
+        read_runs([bad])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_befalls_the_files_of_a_run_the_others_are_shown(
+    write_run: WriteRun, tmp_path: Path, data: st.DataObject
+) -> None:
+    if not (tmp_path / "runs").exists():
+        write_run("good")
+        write_run("whole")
+    whole, bad = tmp_path / "runs" / "whole", tmp_path / "runs" / "bad"
+    shutil.rmtree(bad, ignore_errors=True)
+    shutil.copytree(whole, bad)
+    path = bad / data.draw(st.sampled_from(sorted(path.name for path in whole.iterdir())))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, len(content)))
+        content[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
+    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    runs, jobs = read_runs([tmp_path / "runs"])
+    assert {"good", "whole"} <= {run.folder.name for run in runs}
+    assert report_page(runs, jobs)
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:

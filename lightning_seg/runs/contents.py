@@ -1,12 +1,12 @@
 """What the folder of a run holds, each file's name in one place, and the marks of how it ended."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning_seg.files import write_json
+from lightning_seg.reading import read_json
 
 CONFIG = "config.yaml"  # what the run was started with
 DATA = "data.json"  # what its data are, by a digest
@@ -36,7 +36,9 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     path = folder / RESULT
     if not path.is_file():
         return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
+    if not isinstance(result, dict) or "best" not in result or not isinstance(result.get("test"), dict):
+        raise ValueError(f"{path} is not the result of a run: remove it, and resume=auto tests the run again.")
     return {**result, "best": _number(result["best"]), "test": {k: _number(v) for k, v in result["test"].items()}}
 
 

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import OmegaConf
 
 from lightning_seg.files import atomic_write
+from lightning_seg.reading import read_yaml
 from lightning_seg.runs.contents import CHECKPOINTS, CONFIG, read_result
 from lightning_seg.runs.identity import changed_machine, is_place
 from lightning_seg.text import printable, say
@@ -77,7 +78,7 @@ def is_restarted() -> bool:
 
 def run_id(folder: Path) -> str | None:
     """What names a run to a logger, the same whenever it is resumed."""
-    name = OmegaConf.select(OmegaConf.load(folder / CONFIG), "run_id")
+    name = _begun_with(folder).get("run_id")
     return None if name is None else str(name)
 
 
@@ -178,7 +179,7 @@ def _begun_with(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise ValueError(f"{folder} has no {CONFIG}, so it is not a run: choose another name, run=ANOTHER.")
-    before = OmegaConf.to_container(OmegaConf.load(path))
+    before = read_yaml(path)
     if not isinstance(before, dict):
         raise ValueError(f"{path} is not the configuration of a run: choose another name, run=ANOTHER.")
     return {str(name): value for name, value in before.items()}

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from lightning_seg.runs import contents
 from lightning_seg.runs.contents import read_result, write_result
+from lightning_seg.runs.folder import run_id
 from tests.report.conftest import composed
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -51,3 +52,23 @@ def test_the_best_checkpoint_is_the_one_that_a_run_is_known_by() -> None:
     config = OmegaConf.create(composed("folder=/f"))
     checkpoint = config.callbacks.checkpoint
     assert f"{checkpoint.dirpath}/{checkpoint.filename}.ckpt" == f"/f/{contents.BEST}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"best": 0.5', "result.json cannot be read as JSON"),
+        ("[1]", "result.json is not the result of a run"),
+        ('{"best": 0.5}', "result.json is not the result of a run"),
+    ],
+)
+def test_a_damaged_result_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_result(tmp_path)
+
+
+def test_a_configuration_that_would_grow_as_it_is_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: &a [x]\nrun_id: *a\n")
+    with pytest.raises(ValueError, match="refers to another part"):
+        run_id(tmp_path)

@@ -12,14 +12,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import load_module, read_checkpoint
+from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
-from lightning_seg.commands.paths import with_quoted_paths
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
 from lightning_seg.launch.cluster import check_processes
-from lightning_seg.launch.errors import quiet_lightning, run_command
+from lightning_seg.launch.errors import errors_in_one_line, quiet_lightning, run_command
 from lightning_seg.launch.processes import available_cores, requested_devices, run_on_processes
 from lightning_seg.runs.scores import print_scores, write_scores
+from lightning_seg.schema import Evaluate, check_config
 from lightning_seg.trust import build_trusted
 
 # What of the training's trainer changes the scores. All else is where and how they are computed.
@@ -33,12 +34,14 @@ def main() -> None:
     """The console command."""
     # The checkpoint's own data are below what is composed, and no part of it: a file is data.
     ConfigStore.instance().store(group="data", name="checkpoint", node={})
-    sys.argv[1:] = [_added(word) for word in with_quoted_paths(sys.argv[1:])]
+    with errors_in_one_line():
+        sys.argv[1:] = [_added(word) for word in as_typed(sys.argv[1:])]
     run_command(evaluate_composed, "evaluate")
 
 
 def evaluate_composed(composed: DictConfig) -> float:
     """Scores as composed by Hydra; the mean IoU, NaN if the module logs none."""
+    check_config(composed, Evaluate)
     config = resolved(composed)
     if config["trusted"]:
         find_own_packages()

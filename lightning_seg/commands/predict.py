@@ -6,20 +6,22 @@ import torch
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import load_module, read_checkpoint
+from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
-from lightning_seg.commands.paths import with_quoted_paths
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
 from lightning_seg.data.palette import default_palette
 from lightning_seg.inference import PredictedFiles, predict_files
-from lightning_seg.launch.errors import run_command
+from lightning_seg.launch.errors import errors_in_one_line, run_command
+from lightning_seg.schema import Predict, check_config
 from lightning_seg.text import say
 
 
 def main() -> None:
     """The console command; exit status 1 if an image could not be read."""
     results: list[PredictedFiles] = []
-    sys.argv[1:] = with_quoted_paths(sys.argv[1:])
+    with errors_in_one_line():
+        sys.argv[1:] = as_typed(sys.argv[1:])
     run_command(lambda config: results.append(predict(config)), "predict")
     if results and results[0].failed:
         sys.exit(1)
@@ -27,12 +29,11 @@ def main() -> None:
 
 def predict(composed: DictConfig) -> PredictedFiles:
     """Predicts as `conf/predict.yaml` composes to, and says what was written."""
+    check_config(composed, Predict)
     config = resolved(composed)
     if config["trusted"]:
         find_own_packages()
-    device = config["device"]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = find_device(config["device"])
     stored = read_checkpoint(config["checkpoint"])["config"]
     data = stored.get("data") or {}
     palette = stored.get("palette") or data.get("palette")
@@ -50,3 +51,20 @@ def predict(composed: DictConfig) -> PredictedFiles:
         say(f"skipped {path}: {reason}", error=True)
     say(f"{result.written} images predicted into {config['output']}, {len(result.failed)} skipped")
     return result
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name as in `conf/predict.yaml`.
+
+    Raises:
+        ValueError: there is no such device, on this machine or at all.
+    """
+    gpu = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+    if name in ("auto", "gpu"):
+        name = gpu or ("cpu" if name == "auto" else name)
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    kind, _, index = name.partition(":")
+    if (index.isdecimal() or name == kind) and int(index or 0) < count.get(kind, 0):
+        return torch.device(name)
+    there = ", ".join(name for name, devices in count.items() if devices)
+    raise ValueError(f"device={name} is not here: this machine has {there}.")

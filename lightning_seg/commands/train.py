@@ -14,9 +14,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
+from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
-from lightning_seg.commands.renamed import with_current_names
 from lightning_seg.data.protocol import check_data_module, estimated_class_weights
 from lightning_seg.launch.cluster import (
     check_processes,
@@ -28,7 +28,7 @@ from lightning_seg.launch.cluster import (
     shared_name,
     world_size,
 )
-from lightning_seg.launch.errors import print_error, quiet_lightning, run_command
+from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
 from lightning_seg.launch.processes import requested_devices, run_on_processes
 from lightning_seg.runs.contents import SCORES, read_result, write_result
 from lightning_seg.runs.folder import (
@@ -40,12 +40,14 @@ from lightning_seg.runs.folder import (
     run_name,
 )
 from lightning_seg.runs.scores import print_scores, write_scores
+from lightning_seg.schema import Train, check_config
 from lightning_seg.text import say
 
 
 def main() -> None:
     """The console command."""
-    sys.argv[1:] = with_current_names(sys.argv[1:])
+    with errors_in_one_line():
+        sys.argv[1:] = as_typed(sys.argv[1:])
     find_own_packages()
     register_plugins()
     run_command(train_composed, "train")
@@ -67,7 +69,9 @@ def train_composed(composed: DictConfig) -> float:
 
 def train_run(composed: DictConfig) -> float:
     """Finds or makes the run's folder, and trains there; the best monitored value."""
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed, with ${...}
+    assert isinstance(overrides, list)
+    check_config(composed, Train)
     make_tasks_visible()
     if is_launched() and composed.run is None:
         composed.run = shared_name(run_name(overrides), composed.resume)

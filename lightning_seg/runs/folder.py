@@ -155,8 +155,10 @@ def _make(folder: Path, config: Mapping[str, Any]) -> bool:
 
 def _plain_name(config: Mapping[str, Any]) -> str:
     name = str(config["run"])
-    if Path(name).name != name:
-        raise ValueError(f"run={name} must be a plain name; the folder of all runs is runs={config['runs']}.")
+    if Path(name).name != name or name in ("", ".."):
+        raise ValueError(
+            f"run={name} must be a plain name, without folders; the folder of all runs is runs={config['runs']}."
+        )
     return name
 
 

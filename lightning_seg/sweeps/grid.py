@@ -13,6 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from lightning_seg.launch.overrides import unquoted
 from lightning_seg.runs.folder import finished_result, run_name, sweep_path
 from lightning_seg.sweeps.jobs import Job, SweptTask, compose_job, launch, report_failures, run_overrides
 from lightning_seg.sweeps.table import show_jobs
@@ -103,12 +104,12 @@ def combine(overrides: Sequence[Override], runs: Path, run: str | None) -> list[
         chosen = dict(zip(values, combination, strict=True))
         own = [chosen[key] for key in values if key in swept]
         if "run" in swept:
-            name = chosen["run"].split("=", 1)[1]
+            name = unquoted(chosen["run"].split("=", 1)[1])
         elif run is not None:
             name = f"{run},{run_name(own)}" if own else run
         else:
             name = run_name(combination)
-        choices = {key: chosen[key].split("=", 1)[1] for key in values if key in swept}
+        choices = {key: unquoted(chosen[key].split("=", 1)[1]) for key in values if key in swept}
         jobs.append(Job(runs / name, run_overrides(combination, name), choices))
     folder, number = Counter(job.folder for job in jobs).most_common(1)[0]
     if number > 1:

@@ -15,8 +15,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_seg.launch.errors import JobError, one_line
+from lightning_seg.launch.overrides import quoted
 from lightning_seg.launch.processes import ProcessError, end_with
 from lightning_seg.runs.contents import DIVERGED, read_result
+from lightning_seg.schema import Train, check_config
 from lightning_seg.text import say_lines
 
 Status = Literal["unfinished", "finished before", "finished", "pruned", "diverged", "failed"]
@@ -51,7 +53,7 @@ class SweptTask:
     """
 
     def __init__(self, task: Callable[[DictConfig], Any]) -> None:
-        self.task = task
+        self.task = getattr(task, "__wrapped__", task)  # not as a single run, which keeps its error for the end
         self.sweep = os.getpid()
 
     def __call__(self, composed: DictConfig) -> Any:
@@ -79,8 +81,7 @@ def run_overrides(overrides: Sequence[str], name: str) -> list[str]:
     """The command line of a job that is kept in the folder `name`, and that resumes there unless told otherwise."""
     others = [override for override in overrides if override.split("=")[0] != "run"]
     resume = [] if any(override.split("=")[0] == "resume" for override in others) else ["resume=auto"]
-    quoted = name.replace("'", r"\'")
-    return [*others, f"run='{quoted}'", *resume]
+    return [*others, f"run={quoted(name)}", *resume]
 
 
 def compose_job(context: HydraContext, config: DictConfig, job: Job) -> dict[str, Any]:
@@ -91,7 +92,9 @@ def compose_job(context: HydraContext, config: DictConfig, job: Job) -> dict[str
         config: of the whole sweep.
         job: what is to be composed.
     """
-    return resolved_task(context.config_loader.load_sweep_config(config, list(job.overrides)))
+    composed = context.config_loader.load_sweep_config(config, list(job.overrides))
+    check_config(composed, Train)
+    return resolved_task(composed)
 
 
 def resolved_task(config: DictConfig) -> dict[str, Any]:

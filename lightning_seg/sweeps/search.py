@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_seg.launch.overrides import quoted
 from lightning_seg.runs.contents import PRUNED
 from lightning_seg.runs.folder import sweep_path
 from lightning_seg.runs.identity import changed_machine
@@ -249,6 +250,5 @@ def _as_override(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(_as_override(item) for item in value) + "]"
     if isinstance(value, str):
-        quoted = value.replace("'", r"\'")
-        return f"'{quoted}'"
+        return quoted(value)
     return "null" if value is None else str(value)

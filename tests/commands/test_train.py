@@ -88,11 +88,11 @@ def test_resuming_starts_where_the_run_stopped(run: Run, folder: Path, monkeypat
     def failing(self: SegmentationModule, batch: object, batch_idx: int) -> torch.Tensor:
         trained.append(self.current_epoch)
         if self.current_epoch == 2 and len(trained) < 6:
-            raise MemoryError("the machine went away")
+            raise KeyError("the machine went away")
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(SegmentationModule, "training_step", failing)
-    with pytest.raises(MemoryError):
+    with pytest.raises(KeyError):
         run(*arguments)
     run(*arguments)
     assert trained == [0, 0, 1, 1, 2, 2, 2]
@@ -213,7 +213,7 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
         ([*BINARY, "class_weights=median_frequency"], r"median_frequency weighs classes .* binary task has one"),
         ([*BINARY, "class_weights=[1]"], r"class_weights weigh classes against each other and the binary task has one"),
         (["loss=dice_boundary", "trainer.max_epochs=-1"], r"last_epoch=-1"),
-        (["resume=yes"], r"resume=.*never, auto"),
+        (["resume=yes"], r"resume=.*never or auto"),
         (["run=a/b"], r"plain name"),
     ],
 )

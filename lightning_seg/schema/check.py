@@ -1,0 +1,231 @@
+"""Refuses a configuration that no command could use, before anything else is done."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lightning_seg.schema.keys import RANGED, RANGES, Range
+from lightning_seg.schema.nearest import did_you_mean, nodes
+from lightning_seg.schema.types import fits, text, words
+
+# What the command takes from the data module, and the names of what it estimates as class weights.
+_FROM_DATA = ("num_classes", "ignore_index", "class_names", "palette", "mean", "std")
+_HYDRAS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
+
+
+def check_config(composed: DictConfig, schema: type, may_import: Callable[[str], bool] = lambda target: True) -> None:
+    """Refuses what no command could use.
+
+    Args:
+        composed: as Hydra composes it.
+        schema: `Train`, `Evaluate` or `Predict`.
+        may_import: whether the arguments of a `_target_` are looked up, which imports it.
+
+    Raises:
+        ValueError: a key is missing or unknown, or a value has the wrong type or is out of its range.
+    """
+    allowed = get_type_hints(schema, include_extras=True)
+    composed = composed.copy()
+    with open_dict(composed):
+        composed.pop("hydra", None)
+    missing = [key for key, node in nodes(composed) if node._is_missing() and key.split(".")[0] in allowed]
+    if missing:
+        raise ValueError(f"{_listed(missing)} must be given: {' '.join(f'{key}=VALUE' for key in missing)}.")
+    read = OmegaConf.to_yaml(composed)
+    own = OmegaConf.load(Path(str(resources.files("lightning_seg.conf") / f"{schema.__name__.lower()}.yaml")))
+    for key in (str(key) for key in composed):
+        is_read = re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", read)  # by another key
+        if key not in allowed and key not in own and not is_read:
+            raise ValueError(
+                f"{key} is not a key of {_command(schema)}, so nothing would read it{did_you_mean(key, composed)}"
+            )
+    config: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    for key, hint in allowed.items():
+        if key in config:
+            _check_value(key, config[key], hint)
+    # Last those that hold what others do, which is called by the name that is typed.
+    outer = ("data", "callbacks", "module")
+    for key in [*(key for key in config if key in allowed and key not in outer), *outer]:
+        _check_parts(key, config.get(key), may_import)
+    for key, values in RANGES.items():
+        _check_range(key, config, values)
+    _check_together(config)
+
+
+def _check_value(key: str, value: Any, hint: Any) -> None:
+    """Refuses a value of another type than is declared."""
+    if not fits(value, hint):
+        shown = f"{key}={text(value)}"
+        if isinstance(value, str) and _is_number(value) and "number" in words(hint):
+            raise ValueError(f"{shown} is text, but it must be {words(hint)}: leave the quotes out.")
+        raise ValueError(f"{shown} must be {words(hint)}.")
+    if get_origin(hint) is Annotated and value is not None:
+        _check_number(key, value, get_args(hint)[1])
+
+
+def _check_parts(key: str, node: Any, may_import: Callable[[str], bool]) -> None:
+    """Checks everything within a node that is to be built."""
+    if isinstance(node, Mapping):
+        if "_target_" in node and may_import(node["_target_"]):
+            _check_part(key, node)
+        for name, value in node.items():
+            _check_parts(f"{key}.{name}", value, may_import)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            _check_parts(f"{key}[{index}]", value, may_import)
+
+
+def _check_part(key: str, node: Mapping[str, Any]) -> None:
+    """Refuses keys that what is built does not take, and values of other types than it declares."""
+    target = node["_target_"]
+    if not isinstance(target, str):
+        raise ValueError(f"{key}._target_={text(target)} must be the name of a class or function, package.module.Name.")
+    try:
+        built = get_object(target)
+    except Exception as error:
+        reason = str(error.__cause__ or error).splitlines()[-1]
+        raise ValueError(f"{key}._target_={target} cannot be imported: {reason}") from error
+    if not callable(built):
+        raise ValueError(f"{key}._target_={target} is not a class or function that could build anything.")
+    parameters = _parameters(built)
+    if parameters is None:
+        return
+    hints, is_open = parameters
+    name = target.split(".")[-1]
+    given = {str(one): value for one, value in node.items() if one not in _HYDRAS}
+    for argument, value in given.items():
+        if argument in hints:
+            hint = hints[argument].hint
+            is_estimate = argument == "class_weights" and isinstance(value, str)
+            if is_estimate or (value is None and argument in _FROM_DATA):
+                continue
+            _check_value(f"{key}.{argument}", value, hint)
+        elif not is_open:
+            near = get_close_matches(argument, list(hints), n=1)
+            meant = f": did you mean {key}.{near[0]}?" if near else f"; it takes {', '.join(sorted(hints))}."
+            raise ValueError(f"{name} takes no {argument}{meant}")
+    lacking = [one for one, parameter in hints.items() if parameter.required and one not in given]
+    if lacking and not node.get("_partial_") and not node.get("_args_"):
+        raise ValueError(
+            f"{key}: {name} needs {_listed(lacking)}: {' '.join(f'+{key}.{one}=VALUE' for one in lacking)}."
+        )
+
+
+class _Parameter(NamedTuple):
+    hint: Any
+    required: bool
+
+
+def _parameters(built: Any) -> tuple[dict[str, _Parameter], bool] | None:
+    """The keyword arguments of a class or function, and whether it takes any others; None if that is not known."""
+    made_by: list[Any] = (
+        [vars(one)["__init__"] for one in built.__mro__ if "__init__" in vars(one)]
+        if inspect.isclass(built)
+        else [built]
+    )
+    found: dict[str, _Parameter] = {}
+    for function in made_by:
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):
+            return None
+        try:
+            hints = get_type_hints(function)
+        except Exception:  # names that only a type checker imports
+            hints = {}
+        is_open = False
+        for name, one in list(signature.parameters.items())[inspect.isclass(built) :]:
+            if one.kind is one.VAR_KEYWORD:
+                is_open = True
+            elif one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and name not in found:
+                required = one.default is one.empty and function is made_by[0]
+                found[name] = _Parameter(hints.get(name, Any), required)
+        if not is_open:
+            return found, False
+    return found, True
+
+
+def _check_range(key: str, config: Mapping[str, Any], values: Range) -> None:
+    *path, name = key.split(".")
+    node: Any = config
+    for one in path:
+        node = node.get(one) if isinstance(node, Mapping) else None
+    if isinstance(node, Mapping) and str(node.get("_target_", "")).startswith(RANGED) and name in node:
+        for number in _numbers(node[name]):
+            _check_number(key, number, values, node[name])
+
+
+def _check_number(key: str, number: float, values: Range, whole: Any = None) -> None:
+    if not values.holds(number):
+        raise ValueError(f"{key}={text(number if whole is None else whole)}, but it {values}.")
+
+
+def _check_together(config: Mapping[str, Any]) -> None:
+    """Refuses values that contradict each other."""
+    callbacks = config.get("callbacks") or {}
+    monitors = [
+        name for name, one in callbacks.items() if one and str(one.get("_target_")).endswith("LearningRateMonitor")
+    ]
+    if monitors and not config.get("logger"):
+        raise ValueError(
+            f"callbacks.{monitors[0]} logs to a logger, and there is none: add logger=csv, or leave it out."
+        )
+    finders = [
+        name for name, one in callbacks.items() if one and str(one.get("_target_")).endswith("LearningRateFinder")
+    ]
+    if finders:
+        raise ValueError(
+            f"callbacks.{finders[0]} cannot set the learning rate of a schedule: search it with "
+            "lightning-seg-train -m sweep=loss_and_learning_rate, or list values with -m optimizer.lr=1e-4,1e-3,1e-2."
+        )
+    devices = (config.get("trainer") or {}).get("devices", "auto")
+    indices = devices if isinstance(devices, list) else [one.strip() for one in str(devices).split(",")]
+    is_count = len(indices) == 1 and not isinstance(devices, list)
+    if not (devices in ("auto", -1, "-1") or (indices and all(re.fullmatch(r"\d+", str(one)) for one in indices))) or (
+        is_count and str(devices) == "0"
+    ):
+        raise ValueError(f"trainer.devices={text(devices)} must be a number of 1 or more, auto, or indices, [0,2].")
+    data, backbone = config.get("data") or {}, config.get("backbone") or {}
+    if str(data.get("_target_")).startswith("lightning_seg.data."):
+        channels = backbone.get("in_channels", 3)
+        if channels != 3 and str(backbone.get("_target_")).startswith("lightning_seg."):
+            raise ValueError(
+                f"backbone.in_channels={channels}, but {data['_target_'].split('.')[-1]} loads images of 3 channels "
+                "(RGB): take backbone.in_channels=3, or a data module of your own, data._target_=package.Name."
+            )
+        for name in ("mean", "std"):
+            if isinstance(data.get(name), list) and len(data[name]) != 3:
+                raise ValueError(
+                    f"data.{name} has {len(data[name])} numbers, and images have 3 channels (RGB): give 3."
+                )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _numbers(one)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _command(schema: type) -> str:
+    return f"lightning-seg-{schema.__name__.lower()}"

@@ -1,0 +1,143 @@
+"""The keys of the commands, and the numbers that options may have."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+
+
+class Range(NamedTuple):
+    """Numbers from `least` to `most`, and besides them `also`, which have a meaning of their own."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    also: tuple[float, ...] = ()
+    above: bool = False
+
+    def holds(self, number: float) -> bool:
+        """Whether a number is among them."""
+        inside = self.least < number if self.above else self.least <= number
+        return number in self.also or (inside and number <= self.most)
+
+    def __str__(self) -> str:
+        least = f"above {self.least}" if self.above else f"{self.least} or more"
+        if self.most == math.inf:
+            text = f"must be {least}"
+        elif self.above:
+            text = f"must be {least} and {self.most} at most"
+        else:
+            text = f"must be from {self.least} to {self.most}"
+        return text + "".join(f", or {number}" for number in self.also)
+
+
+Part = dict[str, Any]
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+Count = Annotated[int, Range(1)]
+
+
+class Train(TypedDict):
+    """The keys of `lightning-seg-train`."""
+
+    data: Part
+    augment: Part | None
+    backbone: Part
+    loss: Part
+    optimizer: Part
+    scheduler: Part | None
+    callbacks: Part
+    trainer: Part
+    logger: Part | None
+    module: Part
+    local: Part | None
+    task: Literal["multiclass", "multilabel", "binary"]
+    class_weights: Sequence[float] | str | None
+    on_nonfinite: Literal["stop", "skip"]
+    max_skipped_steps: Annotated[int, Range(0)]
+    sync_dist: bool
+    seed: Seed
+    run: str | None
+    runs: str
+    resume: Literal["never", "auto"]
+    monitor: str
+    folder: str | None
+    run_id: str | None
+
+
+class Evaluate(TypedDict):
+    """The keys of `lightning-seg-evaluate`."""
+
+    data: Part
+    trainer: Part
+    augment: Part | None
+    checkpoint: str
+    split: Literal["test", "val"]
+    folder: str | None
+    output: str | None
+    tile: Count | None
+    margin: Annotated[int, Range(0)] | None
+    test_time_augmentation: bool | None
+    trusted: Sequence[str]
+
+
+class Predict(TypedDict):
+    """The keys of `lightning-seg-predict`."""
+
+    checkpoint: str
+    input: str
+    output: str
+    overlay: bool
+    probabilities: bool
+    overwrite: bool
+    device: str
+    tile: Count | None
+    margin: Annotated[int, Range(0)] | None
+    max_pixels: Count
+    test_time_augmentation: bool | None
+    trusted: Sequence[str]
+
+
+_ABOVE_0 = Range(0, above=True)
+_SHARE = Range(0, 1)
+_FROM_0, _FROM_1 = Range(0), Range(1)
+RANGES = {
+    "data.num_classes": _FROM_1,
+    "data.num_train": _FROM_1,
+    "data.num_val": _FROM_1,
+    "data.num_test": _FROM_1,
+    "data.image_size": _FROM_1,
+    "data.seed": Range(0, 2**32 - 1),
+    "data.batch_size": _FROM_1,
+    "data.eval_batch_size": _FROM_1,
+    "data.num_workers": _FROM_0,
+    "data.train_limit": _FROM_1,
+    "data.train_repeats": _FROM_1,
+    "data.unlabelled_per_image": _FROM_0,
+    "data.scale": _ABOVE_0,
+    "data.std": _ABOVE_0,
+    "data.palette": Range(0, 255),
+    "module.encoder_learning_rate_factor": _FROM_0,
+    "optimizer.lr": _FROM_0,
+    "optimizer.weight_decay": _FROM_0,
+    "optimizer.momentum": _SHARE,
+    "scheduler.warmup": _SHARE,
+    "scheduler.power": _ABOVE_0,
+    "trainer.max_epochs": Range(1, also=(-1,)),
+    "trainer.max_steps": Range(1, also=(-1,)),
+    "trainer.num_nodes": _FROM_1,
+    "trainer.gradient_clip_val": _FROM_0,
+    "trainer.accumulate_grad_batches": _FROM_1,
+    "trainer.limit_train_batches": _FROM_0,
+    "trainer.limit_val_batches": _FROM_0,
+    "trainer.limit_test_batches": _FROM_0,
+    "trainer.overfit_batches": _FROM_0,
+    "trainer.check_val_every_n_epoch": _FROM_1,
+    "trainer.num_sanity_val_steps": Range(-1),
+    "trainer.log_every_n_steps": _FROM_0,
+    "callbacks.early_stopping.patience": _FROM_0,
+    "callbacks.ema.decay": _SHARE,
+    "callbacks.last.every_minutes": _ABOVE_0,
+    "callbacks.pictures.count": _FROM_1,
+    "callbacks.validation.count": _FROM_1,
+    "callbacks.validation.size": _FROM_1,
+}
+# The ranges are those of parts of these packages; one of yours may take other numbers under the same name.
+RANGED = ("lightning_seg.", "lightning.", "torch.")

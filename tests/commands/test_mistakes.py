@@ -1,0 +1,236 @@
+"""Every mistake is one line, before anything else is done."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lightning_seg.commands.predict import find_device
+from lightning_seg.launch.errors import one_line
+from lightning_seg.schema import Predict, Train, check_config
+from tests.console import SHORT, SMALL, Run
+
+WHOLE, SHARE, NOTHING = "a whole number", "it must be from 0 to 1.", "nothing would read it"
+FINDER = "lightning.pytorch.callbacks.LearningRateFinder"
+VALUES = [
+    ("data.batch_size=4.5", f"data.batch_size=4.5 must be {WHOLE}."),
+    ("data.batch_size=2.0", f"data.batch_size=2.0 must be {WHOLE}."),
+    ("data.batch_size=four", f"data.batch_size=four must be {WHOLE}."),
+    ("data.batch_size=true", f"data.batch_size=true must be {WHOLE}."),
+    ("data.batch_size=null", f"data.batch_size=null must be {WHOLE}."),
+    ("data.batch_size=0", "data.batch_size=0, but it must be 1 or more."),
+    ("data.eval_batch_size=-2", "data.eval_batch_size=-2, but it must be 1 or more."),
+    ("data.num_workers=-1", "data.num_workers=-1, but it must be 0 or more."),
+    ("data.num_train=0", "data.num_train=0, but it must be 1 or more."),
+    ("data.train_limit=0", "data.train_limit=0, but it must be 1 or more."),
+    ("data.std=[0,1,1]", "data.std=[0,1,1], but it must be above 0."),
+    ("data.std=[1,1]", "data.std has 2 numbers, and images have 3 channels (RGB): give 3."),
+    ("data.mean=0.5", "data.mean=0.5 must be a list of numbers or null."),
+    ("data.class_names=abc", "data.class_names=abc must be a list of texts or null."),
+    ("data.palette=red", "data.palette=red must be a list"),
+    ("+data.batchsize=3", "ShapesDataModule takes no batchsize: did you mean data.batch_size?"),
+    ("trainer.max_epochs=2.5", f"trainer.max_epochs=2.5 must be {WHOLE} or null."),
+    ("trainer.max_epochs=many", f"trainer.max_epochs=many must be {WHOLE} or null."),
+    ("trainer.max_epochs=0", "trainer.max_epochs=0, but it must be 1 or more, or -1."),
+    ("trainer.max_steps=0", "trainer.max_steps=0, but it must be 1 or more, or -1."),
+    ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1, but it must be 0 or more."),
+    ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0, but it must be 1 or more."),
+    ("trainer.limit_val_batches=-1", "trainer.limit_val_batches=-1, but it must be 0 or more."),
+    ("trainer.devices=0", "trainer.devices=0 must be a number of 1 or more, auto, or indices, [0,2]."),
+    ("trainer.devices=two", "trainer.devices=two must be a number of 1 or more, auto, or indices, [0,2]."),
+    ("trainer.num_nodes=0", "trainer.num_nodes=0, but it must be 1 or more."),
+    ("+trainer.gpus=1", "Trainer takes no gpus"),
+    ("optimizer.lr='1e-3'", "optimizer.lr=1e-3 is text, but it must be a number: leave the quotes out."),
+    ("optimizer.lr=fast", "optimizer.lr=fast must be a number."),
+    ("optimizer.lr=null", "optimizer.lr=null must be a number."),
+    ("optimizer.lr=-1", "optimizer.lr=-1, but it must be 0 or more."),
+    ("optimizer.weight_decay=-0.1", "optimizer.weight_decay=-0.1, but it must be 0 or more."),
+    ("+optimizer.momentun=0.9", "AdamW takes no momentun"),
+    ("optimizer._target_=torch.optim.Adamm", "optimizer._target_=torch.optim.Adamm cannot be imported: "),
+    ("scheduler.warmup=2", f"scheduler.warmup=2, but {SHARE}"),
+    ("scheduler.power=0", "scheduler.power=0, but it must be above 0."),
+    ("seed=-1", "seed=-1, but it must be from 0 to 4294967295."),
+    ("seed=1.5", f"seed=1.5 must be {WHOLE}."),
+    ("seed=x", f"seed=x must be {WHOLE}."),
+    ("task=mutliclass", "task=mutliclass must be multiclass, multilabel or binary."),
+    ("sync_dist=1", "sync_dist=1 must be true or false."),
+    ("resume=yes", "resume=yes must be never or auto."),
+    ("on_nonfinite=go", "on_nonfinite=go must be stop or skip."),
+    ("loss.classes=presnt", "loss.classes=presnt must be all, present or a list of whole numbers."),
+    ("loss.squared=2", "loss.squared=2 must be true or false."),
+    ("loss.smooth=much", "loss.smooth=much must be a number."),
+    ("+loss.smooooth=1", "CrossEntropyDiceLoss takes no smooooth: did you mean loss.smooth?"),
+    ("augment.crop_size=big", f"augment.crop_size=big must be {WHOLE}, a list of whole numbers or null."),
+    ("augment.scale=2", "augment.scale=2 must be a list of numbers."),
+    ("backbone=null", "backbone=null must be a group of keys."),
+    ("loss=null", "loss=null must be a group of keys."),
+    ("backbone.in_channels=4", "backbone.in_channels=4, but ShapesDataModule loads images of 3 channels (RGB): "),
+    ("backbone._target_=mine.Net", "backbone._target_=mine.Net cannot be imported: No module named 'mine'"),
+    ("backbone._target_=torch.nn.Conv2d", "Conv2d takes no architecture; it takes bias, device, dilation"),
+    ("module.test_time_augmentation=maybe", "module.test_time_augmentation=maybe must be true or false."),
+    ("callbacks.last.every_minutes=0", "callbacks.last.every_minutes=0, but it must be above 0."),
+    ("callbacks.pictures.count=0", "callbacks.pictures.count=0, but it must be 1 or more."),
+    (f"+callbacks.lr_find._target_={FINDER}", "callbacks.lr_find cannot set the learning rate of a schedule: "),
+    ("+lr=0.1", f"lr is not a key of lightning-seg-train, so {NOTHING}: did you mean optimizer.lr?"),
+    ("+epochs=5", f"epochs is not a key of lightning-seg-train, so {NOTHING}: did you mean trainer.max_epochs?"),
+    ("+model=unet", f"model is not a key of lightning-seg-train, so {NOTHING}: did you mean backbone?"),
+    ("+checkpoint=a", f"checkpoint is not a key of lightning-seg-train, so {NOTHING}: did you mean run=NAME "),
+    ("data.num_classes=???", "data.num_classes must be given: data.num_classes=VALUE."),
+]
+LINES = [
+    (["lr=0.1"], "there is no lr: did you mean optimizer.lr?"),
+    (["data.batchsize=3"], "there is no data.batchsize: did you mean data.batch_size?"),
+    (["+data.batch_size=3"], "+data.batch_size would add what is there already: write data.batch_size=VALUE, "),
+    (["~lr"], "there is no lr: did you mean optimizer.lr?"),
+    (["optimizer.lr=${lr}"], "optimizer.lr takes its value from ${lr}, and there is no lr."),
+    (["foo"], "foo is not a choice: write key=value."),
+    (["loss", "=", "dice"], "loss is not a choice: write key=value."),
+    (["seed=[1"], "seed=[1 cannot be read: put quotes around a value with special characters, 'seed=\"[1\"'."),
+    (["loss=ce,dice"], "loss=ce,dice is several values: -m trains with each of them, and loss=[ce,dice] is one list."),
+    (["loss=diceloss"], "loss=diceloss is not one of boundary, ce, ce_dice, "),
+    (["logger=[csv,tensorboard]"], "logger=[csv,tensorboard] is several loggers, and a run has one: "),
+    (["trainer=null"], "trainer=null is not one of auto, cpu, ddp, ddp_sim, fsdp, gpu."),
+    (["data=3"], "data=3 is not one of folder, shapes"),
+    (["callbacks=[default,foo]"], "callbacks=foo is not one of checkpoint, confusion, "),
+    (["callbacks=[default,lr_monitor]"], "callbacks.lr_monitor logs to a logger, and there is none: add logger=csv, "),
+    (["--epochs=3"], "--epochs is not an option: a choice is written epochs=value, without dashes."),
+    (["run="], "run= must be a plain name"),
+    (["run=.."], "run=.. must be a plain name"),
+    (["runs=file"], "a part of the path is a file, not a folder: choose another name, or move the file away."),
+    (["runs=dangling"], "exists, but is not a folder that can be used: choose another name, or move it away."),
+]
+
+
+@pytest.fixture(scope="module")
+def composed() -> DictConfig:
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        return compose("train", [*SMALL, *SHORT])
+
+
+@pytest.mark.parametrize(("choice", "line"), VALUES, ids=[choice for choice, _ in VALUES])
+def test_a_wrong_value_or_key_is_refused_in_one_line(composed: DictConfig, choice: str, line: str) -> None:
+    override = OverridesParser.create().parse_override(choice)
+    config = composed.copy()
+    with open_dict(config):
+        OmegaConf.update(config, override.get_key_element().lstrip("+"), override.value(), force_add=True)
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        check_config(config, Train)
+    assert str(raised.value).startswith(line)
+    assert one_line(raised.value) == str(raised.value)
+
+
+@pytest.mark.parametrize(("words", "line"), LINES, ids=[" ".join(words) for words, _ in LINES])
+def test_a_wrong_command_line_ends_with_one_line(fails: Run, folder: Path, words: list[str], line: str) -> None:
+    (folder / "file").write_text("")
+    (folder / "dangling").symlink_to(folder / "nowhere")
+    assert line in fails("lightning-seg-train", *SMALL, *SHORT, *words)
+    assert not list(folder.glob("runs/*"))
+
+
+def test_a_key_of_ones_own_is_taken_where_another_reads_it(composed: DictConfig) -> None:
+    config = composed.copy()
+    with open_dict(config):
+        config.rate = 0.1
+    config.optimizer.lr = "${rate}"
+    check_config(config, Train)
+
+
+def own_data(*, batch_size: int, sizes: list[int], num_classes: int = 6) -> None:
+    """What a configuration may build."""
+
+
+def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None:
+    config = composed.copy()
+    own = {"_target_": f"{__name__}.own_data", "batch_size": -1, "num_classes": 6}
+    with open_dict(config):
+        config.backbone = {"_target_": "torch.nn.Conv2d", "in_channels": 4, "out_channels": 6, "kernel_size": 1}
+        config.data = {**own, "sizes": [1, 2]}
+        for name in ("pictures", "validation", "confusion"):
+            config.callbacks[name] = None
+        config.loss.ignore_index = config.module.ignore_index = config.augment.ignore_index = 255
+        check_config(config, Train)
+        config.data = own
+    with pytest.raises(ValueError, match=r"data: own_data needs sizes: \+data.sizes=VALUE"):
+        check_config(config, Train)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(13, "Permission denied", "runs/a"), "runs/a: you may not read or write it: change its permi"),
+        (FileNotFoundError(2, "No such file or directory", "a.png"), "a.png: does not exist."),
+        (OSError(28, "No space left on device", "a.npy"), "a.npy: the disk is full: free some space or choose another"),
+        (OSError(27, "File too large"), "The file is larger than the limit allows: raise it (ulimit -f unlimited)."),
+        (
+            OSError(24, "Too many open files"),
+            "Too many files are open: raise the limit (ulimit -n), or take a smaller ",
+        ),
+        (MemoryError(), "memory ran out: take a smaller data.batch_size"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"), "the memory of the GPU ran out: take "),
+        (
+            RuntimeError("DataLoader worker (pid(s) 31) exited unexpectedly"),
+            "a process that loads images (pid 31) was killed, as the system does where memory runs out: ",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 31) is killed by signal: Bus error. It is possible that dataloader's"),
+            "the shared memory through which processes hand over images (/dev/shm) is too small: ",
+        ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+            "a checkpoint could not be written: the disk is full, or a limit on the size of files is reached; ",
+        ),
+        (
+            RuntimeError('Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: "a".'),
+            'the weights of the checkpoint do not fit Net: Missing key(s) in state_dict: "a". Build the network as ',
+        ),
+        (
+            ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 8, 1, 1])"),
+            "batch normalization cannot train on one value for each channel (it got [1, 8, 1, 1]): take a larger ",
+        ),
+        (
+            RuntimeError("expected input[1, 3, 8, 8] to have 4 channels, but got 3 channels instead"),
+            "the network takes images of 4 channels, and got images of 3: set backbone.in_channels=3, or change ",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_a_library_says_of_the_machine_is_said_in_our_words(error: Exception, line: str) -> None:
+    said = one_line(error)
+    assert said is not None
+    assert said.startswith(line)
+    assert said.endswith(".")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("error", [KeyError("config"), ValueError("by nobody"), IndexError("list index out of range")])
+def test_a_defect_has_no_line(error: Exception) -> None:
+    assert one_line(error) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("overlay", 1, "overlay=1 must be true or false."),
+        ("tile", "big", "tile=big must be a whole number or null."),
+        ("overwrit", True, f"overwrit is not a key of lightning-seg-predict, so {NOTHING}: did you mean overwrite?"),
+        ("input", "???", "input must be given: input=VALUE."),
+    ],
+)
+def test_prediction_checks_its_keys(key: str, value: object, line: str) -> None:
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        config = compose("predict", ["checkpoint=a", "input=b", "output=c"])
+    check_config(config, Predict)
+    with open_dict(config):
+        config[key] = value
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        check_config(config, Predict)
+    assert str(raised.value) == line
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu8", "cpu:x", "cpu:1"])
+def test_a_device_that_is_not_here_is_refused_by_name(name: str) -> None:
+    assert str(find_device("cpu")) == "cpu"
+    with pytest.raises(ValueError, match=f"device={name} is not here: this machine has cpu"):
+        find_device(name)

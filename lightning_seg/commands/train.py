@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
+from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
@@ -123,7 +124,7 @@ def train(config: dict[str, Any]) -> float:
     timer = Timer()  # its time is in the checkpoints, too
     trainer = instantiate(
         config["trainer"],
-        callbacks=[*map(instantiate, callbacks), StoredConfig(config), finite, timer],
+        callbacks=[*map(instantiate, callbacks), StoredConfig(config), finite, timer, AllSplits()],
         logger=instantiate(config["logger"]) if config["logger"] else False,
     )
 

@@ -1,7 +1,6 @@
 """What a configuration may hold: the one place that says so, and that checks it before anything else is done.
 
-`keys` lists the keys of the commands and the ranges of options. The keys of a part, which is anything with a
-`_target_`, are the arguments of what is built, of this package or of yours, with the types that it declares.
+.. include:: README.md
 """
 
 from lightning_seg.schema.check import check_config

@@ -2,3 +2,5 @@
 
 .. include:: README.md
 """
+
+import lightning_seg.runs.monitor  # noqa: F401  (what the files call as ${lightning_seg.mode:...})

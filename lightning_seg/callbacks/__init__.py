@@ -5,6 +5,7 @@
 
 from typing import Any
 
+from lightning_seg.callbacks.best_checkpoint import BestCheckpoint
 from lightning_seg.callbacks.confusion import ConfusionCounts
 from lightning_seg.callbacks.curves import EpochCurves
 from lightning_seg.callbacks.finite_loss import FiniteLoss, TrainingDiverged
@@ -17,6 +18,7 @@ from lightning_seg.callbacks.validation_samples import ValidationSamples
 from lightning_seg.renamed import warn_renamed
 
 __all__ = [
+    "BestCheckpoint",
     "ConfusionCounts",
     "EpochCurves",
     "FiniteLoss",

@@ -3,18 +3,20 @@
 import sys
 from collections.abc import Callable
 from functools import cache, partial
-from math import nan
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
 from lightning_seg.callbacks.all_splits import AllSplits
+from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
+from lightning_seg.callbacks.monitored import MonitoredIsLogged
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
@@ -31,7 +33,7 @@ from lightning_seg.launch.cluster import (
 )
 from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
 from lightning_seg.launch.processes import requested_devices, run_on_processes
-from lightning_seg.runs.contents import SCORES, read_result, write_result
+from lightning_seg.runs.contents import LAST, SCORES, has_finished, read_result, write_result
 from lightning_seg.runs.folder import (
     checkpoint_to_resume,
     discard_empty_run,
@@ -40,6 +42,7 @@ from lightning_seg.runs.folder import (
     run_id,
     run_name,
 )
+from lightning_seg.runs.monitor import check_direction, check_monitored, save_where_logged
 from lightning_seg.runs.scores import print_scores, write_scores
 from lightning_seg.schema import Train, check_config
 from lightning_seg.text import say
@@ -80,6 +83,7 @@ def train_run(composed: DictConfig) -> float:
         composed.resume = "auto"
     config = resolved(composed)
     check_classes_known(config)
+    check_monitored(config)
     check_processes(config["trainer"], requested_devices(config["trainer"]))
     if process_rank() == 0:
         folder, begun = open_run(config, overrides)
@@ -87,9 +91,10 @@ def train_run(composed: DictConfig) -> float:
     else:
         folder, begun = Path(config["runs"]).expanduser().absolute() / config["run"], config["resume"] == "auto"
     result = read_result(folder) if begun else None
-    if result is not None:
+    if result is not None and has_finished(result, config):
         say(f"{folder} has finished:")
-        print_scores(result["test"], "test", result["class_names"])
+        if result["test"]:
+            print_scores(result["test"], "test", result["class_names"])
         return float(result["best"])
     composed.folder = str(folder)
     try:
@@ -119,19 +124,26 @@ def train(config: dict[str, Any]) -> float:
     insert_class_weights(config, cache(partial(estimated_class_weights, datamodule)))
     insert_names(config, datamodule)
     callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
+    save_where_logged(config["callbacks"])
     module = instantiate(config["module"])
+    check_direction(config, module)
     finite = FiniteLoss(folder, config["on_nonfinite"], config["max_skipped_steps"])
     timer = Timer()  # its time is in the checkpoints, too
     trainer = instantiate(
         config["trainer"],
-        callbacks=[*map(instantiate, callbacks), StoredConfig(config), finite, timer, AllSplits()],
+        callbacks=[
+            *map(instantiate, callbacks),
+            *(StoredConfig(config), MonitoredIsLogged(config), finite, timer),
+            *([AllSplits()] if config["test"] else []),
+        ],
         logger=instantiate(config["logger"]) if config["logger"] else False,
     )
 
     try:
         trainer.fit(module, datamodule, ckpt_path=checkpoint_to_resume(folder), weights_only=True)
-        best_path, best = best_checkpoint(trainer, config["monitor"])
-        test_scores = trainer.test(module, datamodule, ckpt_path=best_path, weights_only=True, verbose=False)[0]
+        kept = kept_checkpoint(trainer, config["monitor"], folder / LAST)
+        unscored = why_unscored(trainer, kept.monitor) if isnan(kept.value) else None  # a test has metrics of its own
+        scores = test(trainer, module, datamodule, kept.path) if config["test"] else {}
     except TrainingInterrupted as interrupted:
         if trainer.is_global_zero:
             say(f"lightning-seg-train: {interrupted}", error=True)
@@ -139,21 +151,27 @@ def train(config: dict[str, Any]) -> float:
 
     if trainer.is_global_zero:
         names = module.class_names
-        write_scores(folder / SCORES, test_scores, "test", names)
-        result = {"best": best, "monitor": config["monitor"], "seconds": timer.time_elapsed(), "class_names": names}
-        write_result(folder, {**result, "test": test_scores})
-        print_scores(test_scores, "test", names)
-        say(f"{config['monitor']} was {best:.4f} at best; all of this run is in {folder}")
-    return best
+        result = {"best": kept.value, "monitor": kept.monitor, "class_names": names, "skipped_steps": finite.skipped}
+        if scores:
+            write_scores(folder / SCORES, scores, "test", names)
+            print_scores(scores, "test", names)
+        elif config["test"]:
+            say("nothing was tested: there are no test images, or trainer.limit_test_batches=0.")
+        write_result(folder, {**result, "seconds": timer.time_elapsed(), "test": scores})
+        if unscored:
+            say(f"no epoch was scored: {unscored}. The last weights are kept; all of this run is in {folder}")
+        else:
+            say(f"{kept.monitor} was {kept.value:.4f} at best; all of this run is in {folder}")
+    return kept.value
 
 
-def best_checkpoint(trainer: lightning.Trainer, monitor: str) -> tuple[str | None, float]:
-    """The best checkpoint's path and score; None and the last value of what is monitored, where none was chosen."""
-    checkpoint = next((part for part in trainer.checkpoint_callbacks if isinstance(part, ModelCheckpoint)), None)
-    if checkpoint is None or not checkpoint.best_model_path:
-        return None, float(trainer.callback_metrics.get(monitor, nan))
-    assert checkpoint.best_model_score is not None
-    return checkpoint.best_model_path, float(checkpoint.best_model_score)
+def test(trainer: lightning.Trainer, module: Any, datamodule: Any, checkpoint: Path | None) -> dict[str, float]:
+    """The test scores of just the weights in a checkpoint, or of those in memory; none if nothing is tested."""
+    if checkpoint is not None:
+        trainer.callbacks.append(TestedWeights(checkpoint))  # type: ignore[attr-defined]
+    path = None if checkpoint is None else str(checkpoint)
+    tested = trainer.test(module, datamodule, ckpt_path=path, weights_only=True, verbose=False)
+    return {name: float(value) for scores in tested[:1] for name, value in scores.items()}
 
 
 def insert_names(config: dict[str, Any], datamodule: Any) -> None:

@@ -42,5 +42,11 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     return {**result, "best": _number(result["best"]), "test": {k: _number(v) for k, v in result["test"].items()}}
 
 
+def has_finished(result: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a result has all that a configuration asks for, which may be a test that was left out before."""
+    wants_test = config.get("test", True) and config["trainer"].get("limit_test_batches") != 0
+    return bool(result["test"]) or not wants_test
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from lightning_seg.files import atomic_write
 from lightning_seg.reading import read_yaml
-from lightning_seg.runs.contents import CHECKPOINTS, CONFIG, read_result
+from lightning_seg.runs.contents import CHECKPOINTS, CONFIG, has_finished, read_result
 from lightning_seg.runs.identity import changed_machine, is_place
 from lightning_seg.text import printable, say
 
@@ -66,6 +66,8 @@ def finished_result(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] |
         ValueError: it has finished, but was made with another configuration.
     """
     result = read_result(folder)
+    if result is not None and not has_finished(result, config):
+        return None
     if result is not None:
         changed_machine(folder, _begun_with(folder), config)
     return result

@@ -58,6 +58,8 @@ class Train(TypedDict):
     runs: str
     resume: Literal["never", "auto"]
     monitor: str
+    monitor_mode: Literal["max", "min"] | None
+    test: bool
     folder: str | None
     run_id: str | None
 
@@ -110,7 +112,7 @@ RANGES = {
     "data.num_workers": _FROM_0,
     "data.train_limit": _FROM_1,
     "data.train_repeats": _FROM_1,
-    "data.unlabelled_per_image": _FROM_0,
+    "data.unlabeled_per_image": _FROM_0,
     "data.scale": _ABOVE_0,
     "data.std": _ABOVE_0,
     "data.palette": Range(0, 255),
@@ -134,7 +136,7 @@ RANGES = {
     "trainer.log_every_n_steps": _FROM_0,
     "callbacks.early_stopping.patience": _FROM_0,
     "callbacks.ema.decay": _SHARE,
-    "callbacks.last.every_minutes": _ABOVE_0,
+    "callbacks.last.every_minutes": _FROM_0,
     "callbacks.pictures.count": _FROM_1,
     "callbacks.validation.count": _FROM_1,
     "callbacks.validation.size": _FROM_1,

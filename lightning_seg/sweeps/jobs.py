@@ -18,6 +18,7 @@ from lightning_seg.launch.errors import JobError, one_line
 from lightning_seg.launch.overrides import quoted
 from lightning_seg.launch.processes import ProcessError, end_with
 from lightning_seg.runs.contents import DIVERGED, read_result
+from lightning_seg.runs.monitor import check_monitored
 from lightning_seg.schema import Train, check_config
 from lightning_seg.text import say_lines
 
@@ -94,7 +95,9 @@ def compose_job(context: HydraContext, config: DictConfig, job: Job) -> dict[str
     """
     composed = context.config_loader.load_sweep_config(config, list(job.overrides))
     check_config(composed, Train)
-    return resolved_task(composed)
+    task = resolved_task(composed)
+    check_monitored(task)
+    return task
 
 
 def resolved_task(config: DictConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The table that ends a sweep, on the screen and as a CSV file."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -32,7 +33,8 @@ def show_jobs(jobs: Sequence[Job], monitor: str, sweep: Path) -> None:
     choices = list(dict.fromkeys(key for job in jobs for key in job.choices))
     results = [read_result(job.folder) for job in jobs]
     tests = dict.fromkeys(name for result in results if result for name in _test_scores(result))
-    columns = [*dict.fromkeys([*_FIRST, *choices, monitor, *tests]), "seconds", "error"]
+    monitors = dict.fromkeys(result.get("monitor", monitor) for result in results if result) or [monitor]
+    columns = [*dict.fromkeys([*_FIRST, *choices, *monitors, *tests]), "seconds", "error"]
     rows = [_row(job, result, monitor) for job, result in zip(jobs, results, strict=True)]
     path = _own(sweep)
     write_csv(path, [columns, *([row.get(column, "") for column in columns] for row in rows)])
@@ -43,7 +45,8 @@ def show_jobs(jobs: Sequence[Job], monitor: str, sweep: Path) -> None:
 def _row(job: Job, result: Mapping[str, Any] | None, monitor: str) -> dict[str, Any]:
     scores = {}
     if result is not None:
-        scores = {**_test_scores(result), monitor: result["best"], "seconds": result.get("seconds", "")}
+        best = {result.get("monitor", monitor): result["best"]}
+        scores = {**_test_scores(result), **best, "seconds": result.get("seconds", "")}
     return {"run": job.folder.name, "status": job.status, **job.choices, **scores, "error": job.error}
 
 
@@ -80,6 +83,8 @@ def _missing(column: str, row: Mapping[str, Any]) -> str:
 def _text(column: str, value: Any) -> str:
     if not isinstance(value, float):
         return f"{float(value):.4g}" if re.fullmatch(r"\d+\.\d{4,}(e-?\d+)?", str(value)) else str(value)
+    if math.isnan(value):
+        return "–"
     return f"{value:.1f}" if column == "seconds" else f"{value:.4f}"
 
 

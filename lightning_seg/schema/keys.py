@@ -69,6 +69,7 @@ class Evaluate(TypedDict):
 
     data: Part
     trainer: Part
+    sync_dist: bool  # set by trainer=ddp and the like, for trainings
     augment: Part | None
     checkpoint: str
     split: Literal["test", "val"]

@@ -63,7 +63,9 @@ def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str
             nproc_per_node=processes,
             run_id=uuid4().hex,
             rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
+            # The default store listens to other machines, and what it is sent is unpickled.
+            rdzv_endpoint=str(Path(folder, "store")),
+            rdzv_configs={"store_type": "file"},
             max_restarts=0,
             start_method="spawn",
             signals_to_handle=",".join(number.name for number in _SIGNALS),

@@ -145,7 +145,7 @@ def changed(content, path, value):
     return content
 
 
-GONE = object()
+GONE = ...
 CONFIG = (CONFIG_KEY, "config")
 WEIGHT = "backbone.weight"
 MALFORMED = [

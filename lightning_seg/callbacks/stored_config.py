@@ -6,6 +6,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+# What of a trainer changes the scores; all else is where and how they are computed.
+SCORED_WITH = ("precision", "limit_test_batches", "limit_val_batches")
+
 
 class StoredConfig(Callback):
     """Puts `{"config": config, "version": version of this package}` under "lightning_seg" in every checkpoint.
@@ -24,6 +27,15 @@ class StoredConfig(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the configuration."""
         checkpoint["lightning_seg"] = {"config": self.config, "version": _version()}
+
+
+def read_again(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a training's configuration that evaluation and prediction read from its checkpoint.
+
+    The rest, such as the run's folder, callbacks and loggers, tells of the machine, and stays in the run's config.yaml.
+    """
+    trainer = {name: config["trainer"][name] for name in SCORED_WITH if name in config["trainer"]}
+    return {**{name: config[name] for name in ("module", "data", "palette") if name in config}, "trainer": trainer}
 
 
 def _plain(value: Any, name: str) -> Any:

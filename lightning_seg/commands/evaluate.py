@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from lightning_seg.callbacks.stored_config import SCORED_WITH
 from lightning_seg.checkpoint import load_module, read_checkpoint
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
@@ -23,8 +24,6 @@ from lightning_seg.runs.scores import print_scores, write_scores
 from lightning_seg.schema import Evaluate, check_config
 from lightning_seg.trust import build_trusted
 
-# What of the training's trainer changes the scores. All else is where and how they are computed.
-_SCORED_WITH = ("precision", "limit_test_batches", "limit_val_batches")
 _PRECISIONS = (
     *("64-true", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64", "32", "16", "bf16", 64, 32, 16),
 )
@@ -97,7 +96,7 @@ def scored_with(stored: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: it is not what a trainer takes.
     """
     trainer = stored.get("trainer")
-    found = {name: trainer[name] for name in _SCORED_WITH if name in trainer} if isinstance(trainer, dict) else {}
+    found = {name: trainer[name] for name in SCORED_WITH if name in trainer} if isinstance(trainer, dict) else {}
     for name, value in found.items():
         is_limit = value is None or (type(value) is int and value >= 0) or (type(value) is float and 0 <= value <= 1)
         if not (value in (None, *_PRECISIONS) if name == "precision" else is_limit):

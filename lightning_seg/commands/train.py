@@ -17,6 +17,7 @@ from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupte
 from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
 from lightning_seg.callbacks.monitored import MonitoredIsLogged
+from lightning_seg.callbacks.stored_config import read_again
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
@@ -133,7 +134,7 @@ def train(config: dict[str, Any]) -> float:
         config["trainer"],
         callbacks=[
             *map(instantiate, callbacks),
-            *(StoredConfig(config), MonitoredIsLogged(config), finite, timer),
+            *(StoredConfig(read_again(config)), MonitoredIsLogged(config), finite, timer),
             *([AllSplits()] if config["test"] else []),
         ],
         logger=instantiate(config["logger"]) if config["logger"] else False,

@@ -20,6 +20,7 @@ GUIDES = {
     "start": ("Start", ROOT / "README.md"),
     "configuration": ("Configuration", ROOT / "conf" / "README.md"),
     "contributing": ("Contributing", ROOT / ".github" / "CONTRIBUTING.md"),
+    "security": ("Security", ROOT / ".github" / "SECURITY.md"),
     "changelog": ("Changelog", ROOT / "CHANGELOG.md"),
 }
 NOTEBOOKS = {f"notebooks.{path.stem}": path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}

@@ -85,9 +85,10 @@ def test_nothing_is_printed_or_logged_by_other_means() -> None:
     for path in sorted(package.rglob("*.py")):
         if path == package / "text.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        silenced = [node.value for node in nodes if isinstance(node, ast.Attribute) and node.attr == "setLevel"]
+        for node in nodes:
+            if isinstance(node, ast.Call) and node not in silenced:
                 name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-                is_others = name == "getLogger" and ast.unparse(node).startswith("logging.getLogger('torch")
                 receiver = isinstance(node.func, ast.Attribute) and "console" in ast.unparse(node.func)
-                assert name not in others or is_others or receiver, f"{path}:{node.lineno} calls {name}"
+                assert name not in others or receiver, f"{path}:{node.lineno} calls {name}"

@@ -175,8 +175,8 @@ def value_and_gradient(loss: nn.Module, logits: Tensor, target: Tensor) -> tuple
     return value.detach(), logits.grad
 
 
-# Abstract, of arguments that have no default, and a schedule.
-NOT_BY_DEFAULT = ("Loss", "CompoundLoss", "DeepSupervisionLoss", "LinearWeight")
+# Abstract, of arguments that have no default, a schedule, and a function.
+NOT_BY_DEFAULT = ("Loss", "CompoundLoss", "DeepSupervisionLoss", "LinearWeight", "with_distances")
 
 
 @pytest.mark.parametrize("name", [name for name in losses.__all__ if name not in NOT_BY_DEFAULT])

@@ -266,9 +266,9 @@ SLURM = {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "bash"}
 @pytest.mark.parametrize(
     ("signum", "environment", "status", "asked", "outcome"),
     [
-        (signal.SIGUSR1, SLURM, 0, "requeue 17", "SLURM job 17 is requeued"),
+        (signal.SIGUSR1, SLURM, 0, "requeue 17", "SLURM job 17 was requeued"),
         (signal.SIGUSR1, {**SLURM, "SLURM_ARRAY_JOB_ID": "16", "SLURM_ARRAY_TASK_ID": "3"}, 0, "requeue 16_3", "16_3"),
-        (signal.SIGUSR1, SLURM, 1, "requeue 17", r"does not requeue job 17 \(disabled\); resume=auto"),
+        (signal.SIGUSR1, SLURM, 1, "requeue 17", r"did not requeue job 17 \(disabled\); resume=auto"),
         (signal.SIGTERM, SLURM, 0, "", "resume=auto resumes"),
         (signal.SIGUSR1, {}, 0, "", "resume=auto resumes"),
     ],

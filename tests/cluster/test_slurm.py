@@ -62,7 +62,7 @@ def test_a_preempted_job_of_a_command_that_is_gone_resumes_and_ends_as_if_nothin
     done = call(" ".join(command), callback("PreemptOnce"))
     assert done.returncode == 0, done.stderr
     assert cluster.states().keys() == before.keys()
-    assert f"SLURM job {job} is at it" in done.stdout
+    assert f"SLURM job {job} is running it already" in done.stdout
     assert "Restarts=1" in cluster.call("scontrol", "show", "job", job)
     assert cluster.wait(job) == "COMPLETED"
     assert_same_weights(folder / "runs" / "preempted", folder / "runs" / "swept,loss=ce")

@@ -46,7 +46,7 @@ class LabelBlock:
     def pick(self, maps: Tensor) -> Tensor:
         """Of maps (n, C, L) the one of each pixel's label, (n, L); something finite at void pixels."""
         if self.one_hot is not None:
-            return (self.one_hot * maps).sum(1)
+            return torch.where(self.one_hot > 0, maps, 0).sum(1)  # a product of 0 and a logit of −∞ is no number
         return maps.gather(1, self.index.unsqueeze(1)).squeeze(1)
 
     def look_up(self, row: Tensor) -> Tensor:

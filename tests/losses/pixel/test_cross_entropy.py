@@ -32,6 +32,18 @@ def test_multiclass_is_that_of_torch(multiclass, reduction, label_smoothing, cla
     torch.testing.assert_close(CrossEntropyLoss(class_weights=class_weights, **options)(logits, target), expected)
 
 
+@pytest.mark.parametrize("classes", [4, 40])
+def test_classes_that_are_masked_by_minus_infinity_count_as_in_torch(classes):
+    torch.manual_seed(0)
+    logits = torch.randn(2, classes, 6, 5, dtype=torch.float64)
+    logits[:, 2:4] = -torch.inf
+    logits.requires_grad_()
+    target = torch.randint(0, 2, (2, 6, 5))
+    value, expected = CrossEntropyLoss()(logits, target), F.cross_entropy(logits, target)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (value, expected)))
+
+
 def test_soft_targets_are_those_of_torch(multiclass):
     logits = multiclass[0]
     soft = torch.rand_like(logits).softmax(1)

@@ -27,7 +27,7 @@ PACKAGE = Path(__file__).parents[1]
 # These report a choice that cannot be met; whoever raises them, the traceback says nothing more.
 _ABOUT_THE_CHOICE = (HydraException, OmegaConfBaseException, MisconfigurationException)
 # What this package raises on purpose, with a sentence; a KeyError, say, is a defect wherever it comes from.
-_ON_PURPOSE = ("ValueError", "TypeError", "RuntimeError", "ImportError", "OSError", "JobError")
+_ON_PURPOSE = ("ValueError", "TypeError", "RuntimeError", "ImportError", "OSError", "JobError", "TrainingDiverged")
 
 _LESS_MEMORY = (
     "take a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it), a smaller augment.crop_size or "
@@ -216,7 +216,7 @@ def _of_traceback(text: str) -> str | None:
     first, *_ = re.split(r"\n\n(?:The above exception|During handling)", text)
     frames = re.findall(r'^ *File "(.+?)", line \d+.*\n(.*)', first, flags=re.MULTILINE)
     raised = re.search(
-        r"^ *(\w[\w.]*(?:Error|Exception|Interrupt)): (.*)", first[first.rfind("  File ") :], re.M | re.S
+        r"^ *(\w[\w.]*(?:Error|Exception|Interrupt|Diverged)): (.*)", first[first.rfind("  File ") :], re.M | re.S
     )
     if not frames or raised is None:
         return None

@@ -38,7 +38,7 @@ def fails(run: Run, capfd: pytest.CaptureFixture[str]) -> Run:
         text = ended.value.code if isinstance(ended.value.code, str) else capfd.readouterr().err
         lines = [line for line in text.splitlines() if line.startswith("lightning-seg-")]
         assert len(lines) == 1, text
-        assert "Traceback" not in text
+        assert "Traceback" not in text, text
         return lines[0]
 
     return call

@@ -27,7 +27,16 @@ PACKAGE = Path(__file__).parents[1]
 # These report a choice that cannot be met; whoever raises them, the traceback says nothing more.
 _ABOUT_THE_CHOICE = (HydraException, OmegaConfBaseException, MisconfigurationException)
 # What this package raises on purpose, with a sentence; a KeyError, say, is a defect wherever it comes from.
-_ON_PURPOSE = ("ValueError", "TypeError", "RuntimeError", "ImportError", "OSError", "JobError", "TrainingDiverged")
+_ON_PURPOSE = (
+    "ValueError",
+    "TypeError",
+    "RuntimeError",
+    "ImportError",
+    "OSError",
+    "FloatingPointError",
+    "JobError",
+    "TrainingDiverged",
+)
 
 _LESS_MEMORY = (
     "take a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it), a smaller augment.crop_size or "

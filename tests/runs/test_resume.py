@@ -76,7 +76,7 @@ def signal_at(hook: str, epoch: int, batch: int, signum: int = signal.SIGTERM, *
     values = {"hook": hook, "epoch": epoch, "batch": batch, "signum": int(signum), **options}
     written = ",".join(f"{name}:{value}" for name, value in values.items())
     # In the place of a callback that only watches, without which a run is the same and may be resumed.
-    return f"++callbacks.progress={{_target_:tests.callbacks.stopping.Signal,{written}}}"
+    return f"+callbacks.model_summary={{_target_:tests.callbacks.stopping.Signal,{written}}}"
 
 
 def curves(run: Path) -> list[dict[str, str]]:

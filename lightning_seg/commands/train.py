@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
 from lightning_seg.callbacks.all_splits import AllSplits
@@ -76,6 +77,7 @@ def train_run(composed: DictConfig) -> float:
     """Finds or makes the run's folder, and trains there; the best monitored value."""
     overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed, with ${...}
     assert isinstance(overrides, list)
+    check_classes_known(composed)
     check_config(composed, Train)
     make_tasks_visible()
     if is_launched() and composed.run is None:
@@ -83,7 +85,6 @@ def train_run(composed: DictConfig) -> float:
     if is_restarted():
         composed.resume = "auto"
     config = resolved(composed)
-    check_classes_known(config)
     check_monitored(config)
     check_processes(config["trainer"], requested_devices(config["trainer"]))
     if process_rank() == 0:
@@ -187,13 +188,17 @@ def insert_names(config: dict[str, Any], datamodule: Any) -> None:
     config["palette"] = getattr(datamodule, "palette", None)
 
 
-def check_classes_known(config: dict[str, Any]) -> None:
+def check_classes_known(composed: DictConfig) -> None:
     """Refuses a configuration that does not say how many classes there are.
 
     Raises:
         ValueError: it does not.
     """
-    if config["module"].get("num_classes", 0) is None:
+    try:
+        known = composed.module.get("num_classes", 0) is not None
+    except OmegaConfBaseException:  # it follows a value that must be given, which is said elsewhere
+        known = True
+    if not known:
         raise ValueError(
             "module.num_classes is not known, since this data configuration has no num_classes: give "
             "module.num_classes=N, and module.ignore_index=VALUE if masks have void pixels."

@@ -8,13 +8,15 @@ from typing import Any, Literal
 import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
-from lightning_seg.backbones import find_encoder, logits_at_size
+from lightning_seg.backbones import find_encoder, network_output
+from lightning_seg.backbones.outputs import resized
 from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.symmetric import symmetric_logits
 from lightning_seg.inference.tiling import check_tiling, tiled_logits
@@ -149,6 +151,8 @@ class SegmentationModule(lightning.LightningModule):
     def forward(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Logits `(N, num_classes, *size)` of images `(N, channels, *spatial)`. Called in every step.
 
+        In training a warning says so where the backbone returns auxiliary logits, which are not trained.
+
         Args:
             image: floating point, in the units of `mean` and `std`.
             size: spatial size of the logits. Default: that of the image.
@@ -159,7 +163,13 @@ class SegmentationModule(lightning.LightningModule):
         if self.mean is not None and self.std is not None:
             per_channel = (1, -1, *[1] * (image.ndim - 2))
             image = (image - self.mean.view(per_channel)) / self.std.view(per_channel)
-        logits = logits_at_size(self.backbone(image), image.shape[2:] if size is None else size)
+        output = network_output(self.backbone(image), image.ndim - 2)
+        if output.auxiliary and self.training:
+            rank_zero_warn(
+                f"the backbone returns {len(output.auxiliary)} auxiliary logits, which are not trained: leave their "
+                "heads out (aux_loss=false in torchvision), or give them to the loss, see DeepSupervisionLoss."
+            )
+        logits = resized(output.logits, image.shape[2:] if size is None else size)
         if logits.shape[1] != self.num_classes:
             raise ValueError(
                 f"the backbone gives {logits.shape[1]} channels, but num_classes={self.num_classes}: "

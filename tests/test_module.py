@@ -1,5 +1,6 @@
 """The LightningModule, by way of a Trainer wherever it matters."""
 
+import warnings
 from functools import partial
 from types import SimpleNamespace
 
@@ -42,6 +43,17 @@ def test_it_trains_and_evaluates_on_mappings_and_pairs(as_pair):
     fit.fit(module, loader, loader)
     assert not torch.equal(before, module.backbone.head.weight)
     assert 0 <= fit.callback_metrics["val/iou"] <= 1
+
+
+def test_auxiliary_logits_are_said_not_to_be_trained_and_are_not_scored():
+    module = build(Network(wrap=lambda logits: (logits, logits[..., :3, :4])))
+    image = torch.rand(2, 3, 6, 8)
+    with pytest.warns(UserWarning, match="returns 1 auxiliary logits, which are not trained: leave their heads out"):
+        trained = module(image)
+    assert torch.equal(trained, module.backbone(image)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(module.eval()(image), trained)
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ class FolderDataModule(SegmentationDataModule):
                 )
             self.train_set = self._dataset("train", pairs, scale_mask=True, augment=self.augment)
             if "test" in pairs:
-                self._dataset("test", pairs)  # whose mistakes would show when the training is over
+                self.test_set = self._dataset("test", pairs)  # whose mistakes would show when the training is over
         if stage in ("fit", "validate", None) and self.val_set is None:
             self.val_set = self._dataset("val", pairs)
         if stage in ("test", None) and self.test_set is None:

@@ -289,6 +289,16 @@ def test_a_mistake_in_the_test_split_shows_before_training(tmp_path: Path, what:
         folder(tmp_path).setup("fit")
 
 
+def test_masks_of_the_test_split_are_read_once_to_check_them(tmp_path: Path) -> None:
+    three(tmp_path)
+    data = folder(tmp_path)
+    data.setup("fit")
+    checked = data.test_set
+    data.setup("test")
+    assert checked is not None
+    assert data.test_set is checked
+
+
 def test_a_test_split_without_masks_is_said_and_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     three(tmp_path)
     empty(tmp_path / "test" / "masks")

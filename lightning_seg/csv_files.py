@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning_seg.files import atomic_write
 from lightning_seg.reading import read_text
-from lightning_seg.text import printable
+from lightning_seg.text import is_number, printable
 
 # A spreadsheet computes what begins with one of these, in their wide forms too.
 _FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
@@ -49,18 +49,10 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def _cell(value: object) -> str:
     text = "" if value is None else printable(value)
-    if _FORMULA.match(text) and not _is_number(text):
+    if _FORMULA.match(text) and not is_number(text):
         text = f"'{text}"
     return '"{}"'.format(text.replace('"', '""')) if _SEPARATORS.search(text) else text
 
 
 def _text(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -22,6 +22,15 @@ def printable(text: object) -> str:
     )
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is one number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def say(text: object, *, error: bool = False) -> None:
     """Prints one line, to stderr if it is about an error."""
     print(printable(text), file=sys.stderr if error else sys.stdout, flush=error)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lightning_seg.schema.keys import RANGED, RANGES, Range
 from lightning_seg.schema.nearest import did_you_mean, nodes
 from lightning_seg.schema.types import fits, text, words
+from lightning_seg.text import is_number
 
 # What the command takes from the data module, and the names of what it estimates as class weights.
 _FROM_DATA = ("num_classes", "ignore_index", "class_names", "palette", "mean", "std")
@@ -63,7 +64,7 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
     """Refuses a value of another type than is declared."""
     if not fits(value, hint):
         shown = f"{key}={text(value)}"
-        if isinstance(value, str) and _is_number(value) and "number" in words(hint):
+        if isinstance(value, str) and is_number(value) and "number" in words(hint):
             raise ValueError(f"{shown} is text, but it must be {words(hint)}: leave the quotes out.")
         raise ValueError(f"{shown} must be {words(hint)}.")
     if get_origin(hint) is Annotated and value is not None:
@@ -213,14 +214,6 @@ def _numbers(value: Any) -> Iterator[float]:
             yield from _numbers(one)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -74,7 +74,7 @@ def data_config(
         checkpoint: for the message.
 
     Raises:
-        ValueError: there are none, one of these keys is none of theirs, or one that is needed was not stored.
+        ValueError: there are none, or one of these keys is none of theirs.
     """
     if stored is None:
         raise ValueError(f"{checkpoint} holds no data to score: name some, for example data=folder data.root=FOLDER.")

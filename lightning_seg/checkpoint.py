@@ -63,6 +63,7 @@ def load_module(
     except RuntimeError as error:
         raise ValueError(f"{path}: {_misfit(module, state)}; {_written_by(checkpoint)}.") from error
     module.set_epoch(checkpoint["epoch"])
+    module.scale = float((checkpoint["config"].get("data") or {}).get("scale") or 1)
     return module.to(map_location).eval()
 
 

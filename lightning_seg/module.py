@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import lightning
 import torch
@@ -18,6 +18,7 @@ from torchmetrics import MetricCollection
 from lightning_seg.backbones import find_encoder, network_output
 from lightning_seg.backbones.outputs import resized
 from lightning_seg.evaluation import Evaluation
+from lightning_seg.inference.image import AnyImage, Prediction, predict_image
 from lightning_seg.inference.symmetric import symmetric_logits
 from lightning_seg.inference.tiling import check_tiling, tiled_logits
 from lightning_seg.losses import CompoundLoss, with_distances
@@ -117,6 +118,7 @@ class SegmentationModule(lightning.LightningModule):
         self.test_time_augmentation = test_time_augmentation
         self.tile = tile
         self.margin = margin
+        self.scale = 1.0
         # Not persistent: they are arguments, and a checkpoint's weights must fit whatever normalization is asked for.
         self.register_buffer("mean", None if mean is None else torch.tensor(list(mean)), persistent=False)
         self.register_buffer("std", None if std is None else torch.tensor(list(std)), persistent=False)
@@ -229,6 +231,35 @@ class SegmentationModule(lightning.LightningModule):
             return logits.argmax(dim=1)
         labels = (logits > 0).long()
         return labels if self.task == "multilabel" else labels.squeeze(1)
+
+    @overload
+    def predict(self, image: AnyImage, *, probabilities: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def predict(self, image: AnyImage, *, probabilities: Literal[True]) -> Prediction: ...
+
+    def predict(self, image: AnyImage, *, probabilities: bool = False) -> Tensor | Prediction:
+        """Labels of an image at its own size, whatever that is, on the CPU.
+
+        The network sees the image as in its training (`scale`, set by `load_module`), in tiles and averaged where
+        `tile` and `test_time_augmentation` say so.
+
+        Args:
+            image: a path, a Pillow image, an array `(H, W, channels)` or a tensor `(channels, H, W)`; a batch as a
+                tensor `(N, channels, H, W)`. See `lightning_seg.inference.image.image_tensor`.
+            probabilities: also return those.
+
+        Returns:
+            int64 `(H, W)`, `(C, H, W)` in the multilabel task, with N before them for a batch; with probabilities a
+            pair of these and float32 `(num_classes, H, W)`.
+
+        Raises:
+            ValueError: the module is in training mode, or the image has another shape or dtype.
+            OSError: a path that cannot be read.
+            FloatingPointError: the logits are NaN.
+        """
+        prediction = predict_image(self, image, scale=self.scale, probabilities=probabilities)
+        return prediction if probabilities else prediction.labels
 
     def parameter_groups(self) -> Iterable[dict[str, Any]]:
         """What is trained: groups as `torch.optim` takes them. Called once, before the optimizer is made.

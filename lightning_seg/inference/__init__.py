@@ -8,17 +8,22 @@ from typing import Any
 
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.folder import PredictedFiles, predict_files
+from lightning_seg.inference.image import Prediction, predict_image
 from lightning_seg.inference.masks import overlay, probabilities_file, write_mask
 from lightning_seg.inference.pictures import prediction_picture
+from lightning_seg.inference.predictor import Predictor
 from lightning_seg.inference.symmetric import symmetric_logits
 from lightning_seg.inference.tiling import Patch, predict_tiled
 
 __all__ = [
     "Patch",
     "PredictedFiles",
+    "Prediction",
+    "Predictor",
     "atomic_write",
     "overlay",
     "predict_files",
+    "predict_image",
     "predict_tiled",
     "prediction_picture",
     "probabilities_file",

@@ -2,11 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,38 +17,13 @@ from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.images import IMAGE_SUFFIXES, load_image
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.masks import Labels, Palette, overlay, probabilities_file, write_mask
-from lightning_seg.inference.tiling import Patch, check_tiling, fits, predict_tiled
+from lightning_seg.inference.predictor import Predictor, predicted_patches
+from lightning_seg.inference.tiling import check_tiling
 from lightning_seg.reading import in_words
 from lightning_seg.text import printable
 
 # Of a disk, by which no further image could be written either.
 _ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-class Predictor(Protocol):
-    """What prediction needs of a module; `SegmentationModule` has it."""
-
-    num_classes: int
-    training: bool
-    tile: int | None
-    margin: int | None
-
-    @property
-    def task(self) -> str:
-        """`binary`, `multilabel` or `multiclass`."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where images are sent."""
-
-    def predict_logits(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
-        """Logits `(N, num_classes, *size)` of images `(N, 3, H, W)` in [0, 1]; default size: that of the images."""
-
-    def predict_labels(self, logits: Tensor) -> Tensor:
-        """Labels `(N, H, W)`."""
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Probabilities `(N, num_classes, H, W)`."""
 
 
 @dataclass
@@ -165,7 +139,7 @@ def _reason_to_skip(error: Exception) -> str | None:
         return "it does not fit into memory; a smaller tile takes less of it."
     if isinstance(error, OSError) and error.errno is not None:
         return f"its results cannot be written: {os.strerror(error.errno).lower()}."
-    if isinstance(error, OSError | MemoryError | ImageFileError):
+    if isinstance(error, OSError | MemoryError | ImageFileError | FloatingPointError):
         return " ".join(str(error).split()) or type(error).__name__
     return None
 
@@ -181,24 +155,9 @@ def _tiled_by(module: Predictor, tile: int | None, margin: int | None) -> Iterat
         module.tile, module.margin = before
 
 
-def _patches(module: Predictor, image: Tensor, size: tuple[int, int]) -> Iterable[Patch]:
-    """The logits of `module.predict_logits(image, size)`, one tile at a time."""
-    if module.tile is None or module.margin is None or fits(image.shape[2:], module.tile):
-        image = image.to(module.device)
-        logits = module.predict_logits(image) if image.shape[2:] == size else module.predict_logits(image, size)
-        return [Patch(slice(None), slice(None), logits)]
-    return predict_tiled(
-        lambda part: module.predict_logits(part.to(module.device)),
-        image,
-        tile=module.tile,
-        margin=module.margin,
-        size=size,
-    )
-
-
 def _predict(module: Predictor, job: _Job, image: Tensor, seen: Tensor, palette: Palette, overwrite: bool) -> None:
     height, width = int(image.shape[1]), int(image.shape[2])
-    patches = _patches(module, seen[None], (height, width))
+    patches = predicted_patches(module, seen[None], (height, width))
     labels: Labels = np.zeros((height, width), np.uint8 if len(palette) <= 256 else np.uint16)
 
     def fill(probabilities: np.ndarray | None) -> None:  # type: ignore[type-arg]

@@ -41,7 +41,7 @@ def test_every_command_of_the_readmes_runs_and_then_the_python_that_needs_their_
     for readme, block in PYTHON:
         if needs_a_run(block):
             exec(block, names.setdefault(readme, {}))
-    assert names[ROOT / "README.md"]["labels"].shape == (1, 120, 160)  # type: ignore[attr-defined]
+    assert names[ROOT / "README.md"]["labels"].shape == (40, 48)  # type: ignore[attr-defined]
     assert (folder / "comparison.html").is_file()
 
 

@@ -1,0 +1,66 @@
+"""What prediction needs of a module, and its logits of an image of any size."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lightning_seg.inference.tiling import Patch, fits, predict_tiled
+
+
+class Predictor(Protocol):
+    """What prediction needs of a module; `SegmentationModule` has it."""
+
+    num_classes: int
+    training: bool
+    tile: int | None
+    margin: int | None
+
+    @property
+    def task(self) -> str:
+        """`binary`, `multilabel` or `multiclass`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where images are sent."""
+
+    def predict_logits(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Logits `(N, num_classes, *size)` of images `(N, 3, H, W)` in [0, 1]; default size: that of the images."""
+
+    def predict_labels(self, logits: Tensor) -> Tensor:
+        """Labels `(N, H, W)`."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities `(N, num_classes, H, W)`."""
+
+
+def predicted_patches(module: Predictor, image: Tensor, size: tuple[int, int]) -> Iterator[Patch]:
+    """The logits of `module.predict_logits(image, size)`, one tile at a time.
+
+    Args:
+        module: cuts tiles as its `tile` and `margin` say.
+        image: `(N, channels, H, W)` on any device.
+        size: `(height, width)` of the result.
+
+    Raises:
+        FloatingPointError: logits are NaN, whose largest would be that of class 0.
+    """
+    for patch in _patches(module, image, size):
+        if bool(patch.logits.isnan().any()):
+            raise FloatingPointError("its logits are NaN: the network's weights or the image are not finite.")
+        yield patch
+
+
+def _patches(module: Predictor, image: Tensor, size: tuple[int, int]) -> Iterable[Patch]:
+    if module.tile is None or module.margin is None or fits(image.shape[2:], module.tile):
+        image = image.to(module.device)
+        logits = module.predict_logits(image) if image.shape[2:] == size else module.predict_logits(image, size)
+        return [Patch(slice(None), slice(None), logits)]
+    return predict_tiled(
+        lambda part: module.predict_logits(part.to(module.device)),
+        image,
+        tile=module.tile,
+        margin=module.margin,
+        size=size,
+    )

@@ -12,7 +12,7 @@ class BoundaryLoss(DistanceLoss):
         mean of p_c·φ_c        φ_c: the signed distance to the outline of class c, negative inside, positive outside
 
     over the valid pixels of the batch, or of each image, and then over the classes; p is the softmax or sigmoid of the
-    logits. It is linear in p: probability costs its distance where it should not be and gains it where it should, so a
+    logits. It is linear in p: probability is charged its distance outside its class and credited it inside, so a
     perfect prediction has the least value that the target allows, which is negative. It says little about a class that
     is small or not found yet; the authors add it to a region loss, with a weight that rises.
 
@@ -22,9 +22,9 @@ class BoundaryLoss(DistanceLoss):
 
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
     result is a scalar.
-    Void pixels cost nothing and belong to no side; distances go straight across them, so they are not as if cut out. A
+    Void pixels add nothing and belong to no side; distances go straight across them, so they are not as if cut out. A
     batch of them alone gives 0.
-    Absent classes in an image have no outline: φ = 0 there, so that they cost nothing, and so has a class that fills
+    Absent classes in an image have no outline: φ = 0 there, so that they add nothing, and so has a class that fills
     the image. They count in the mean with classes="all"; with "present" those absent from the batch do not.
     Soft targets are refused.
     Cost: two distance transforms on the CPU for each image and class that is present, about 25 ms on one core at
@@ -46,6 +46,6 @@ class BoundaryLoss(DistanceLoss):
         ValueError: spacing does not fit, or as `Loss` says.
     """
 
-    def costs(self, statistics: Statistics, mask: Tensor, scope: Tensor, distances: Tensor) -> Tensor:
+    def pixel_losses(self, statistics: Statistics, mask: Tensor, scope: Tensor, distances: Tensor) -> Tensor:
         """p·φ of each pixel and class."""
         return statistics.probabilities.where(scope, 0) * distances.where(scope, 0)

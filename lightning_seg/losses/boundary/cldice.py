@@ -23,15 +23,16 @@ class SoftClDiceLoss(Loss):
     over the valid pixels of the batch, or of each image, and then the mean over the classes; p is the softmax or
     sigmoid of the logits, t is 1 where the label is the class, and S is the `soft_skeleton`. P says how much of the
     prediction's skeleton lies within the target and R how much of the target's skeleton is predicted, so that a gap in
-    a vessel costs whatever the vessel's width. It says little about where outlines run; the authors add Dice.
+    a vessel counts the same whatever the vessel's width. It says little about where outlines run; the authors add Dice.
 
     Shapes: logits (N, C, *spatial) with up to three spatial dimensions, target labels (N, *spatial) if multiclass,
     else 0 and 1 in the logits' shape; the result is a scalar.
     Void pixels enter none of the sums, and skeletons end at them as at the border of the image: neither is background.
     A batch of them alone gives 0.
-    Absent classes count with classes="all": then R = 1 and P = s / (Σ S(p) + s), so that false positives cost. With
-    "present" those absent from the batch, or image, are left out of the mean. A class with no skeleton, predicted
-    or true, has loss 0. The topology of the background is seldom of interest: leave it out by `classes`.
+    Absent classes count with classes="all": then R = 1 and P = s / (Σ S(p) + s), so that false positives are
+    penalized. With "present" those absent from the batch, or image, are left out of the mean. A class with no
+    skeleton, predicted or true, has loss 0. The topology of the background is seldom of interest: leave it out by
+    `classes`.
     Soft targets are refused.
     Cost: d + 1 poolings an iteration, in d dimensions, of maps in the logits' size, and what their backward pass needs.
     With the defaults, on one core, forward and backward take 90 ms for each image and class at 512 × 512 and 560 ms at
@@ -41,7 +42,7 @@ class SoftClDiceLoss(Loss):
 
     Args:
         iterations: of the skeleton, 1 or more; at least the greatest radius in pixels of the structures, since of wider
-            ones the skeleton is not thin. More only cost time.
+            ones the skeleton is not thin. More only take time.
         smooth: s ≥ 0, added once to both sides of P and R.
         classes: all, present, or a list of the class indices that count.
         task: multiclass, multilabel or binary.

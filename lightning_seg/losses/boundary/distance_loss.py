@@ -17,7 +17,7 @@ from lightning_seg.losses.options import ClassOptions
 
 
 class DistanceLoss(Loss):
-    """A mean, over valid pixels and then over classes, of costs that depend on distances; a subclass writes `costs`.
+    """A mean, over valid pixels and then over classes, of what depends on distances; a subclass writes `pixel_losses`.
 
     Args:
         spacing: the distance of neighbors in each spatial dimension, for voxels that are not cubes; None is 1 in all.
@@ -30,6 +30,32 @@ class DistanceLoss(Loss):
     def __init__(self, *, spacing: Iterable[float] | None = None, **options: Unpack[ClassOptions]) -> None:
         super().__init__(**options)
         self.spacing = checked_spacing(spacing)
+
+    def from_statistics(self, statistics: Statistics) -> Tensor:
+        """The loss; called with autocast off."""
+        counted, valid_count = self._counted(statistics)
+        mask, scope = target_mask(statistics.pixels), self._scope(statistics, counted)
+        carried = distances_of(statistics.pixels.target)
+        if carried is None:
+            distances = self.distances_of(mask, scope, statistics)
+        else:
+            distances = self._checked(carried, statistics)
+        pixel_losses = torch.where(scope, self.pixel_losses(statistics, mask, scope, distances), 0)
+        sums = self._over_group(pixel_losses.sum(-1, dtype=statistics.sum_dtype))
+        weights = self.weights_for(statistics)
+        loss = mean_over_classes(ratio(sums, valid_count), counted, weights, self.per_image, self.syncs)
+        return loss.to(pixel_losses.dtype)
+
+    @abstractmethod
+    def pixel_losses(self, statistics: Statistics, mask: Tensor, scope: Tensor, distances: Tensor) -> Tensor:
+        """The loss of each pixel and class, (N, C, S).
+
+        Args:
+            statistics: of the batch.
+            mask: where the label is the class; bool, (N, C, S) as all that follow.
+            scope: the valid pixels of the classes that count; losses elsewhere are not read.
+            distances: the signed distances of the mask, in the dtype of the probabilities, finite in scope.
+        """
 
     def forward(self, logits: Tensor, target: Tensor, distances: Tensor | None = None) -> Tensor:
         """The loss, float32 or float64; see `read_pixels` for shapes, dtypes and errors.
@@ -64,32 +90,6 @@ class DistanceLoss(Loss):
         counted = self.counted_classes(statistics.target_sum > 0, statistics.valid_count)
         distances = self.distances_of(target_mask(statistics.pixels), self._scope(statistics, counted), statistics)
         return distances.reshape(*distances.shape[:2], *statistics.pixels.spatial)
-
-    def from_statistics(self, statistics: Statistics) -> Tensor:
-        """The loss; called with autocast off."""
-        counted, valid_count = self._counted(statistics)
-        mask, scope = target_mask(statistics.pixels), self._scope(statistics, counted)
-        carried = distances_of(statistics.pixels.target)
-        if carried is None:
-            distances = self.distances_of(mask, scope, statistics)
-        else:
-            distances = self._checked(carried, statistics)
-        costs = torch.where(scope, self.costs(statistics, mask, scope, distances), 0)
-        sums = self._over_group(costs.sum(-1, dtype=statistics.sum_dtype))
-        weights = self.weights_for(statistics)
-        loss = mean_over_classes(ratio(sums, valid_count), counted, weights, self.per_image, self.syncs)
-        return loss.to(costs.dtype)
-
-    @abstractmethod
-    def costs(self, statistics: Statistics, mask: Tensor, scope: Tensor, distances: Tensor) -> Tensor:
-        """The cost of each pixel and class, (N, C, S).
-
-        Args:
-            statistics: of the batch.
-            mask: where the label is the class; bool, (N, C, S) as all that follow.
-            scope: the valid pixels of the classes that count; costs elsewhere are not read.
-            distances: the signed distances of the mask, in the dtype of the probabilities, finite in scope.
-        """
 
     def distances_of(self, mask: Tensor, scope: Tensor, statistics: Statistics) -> Tensor:
         """The signed distances of a mask, in the dtype of the probabilities."""

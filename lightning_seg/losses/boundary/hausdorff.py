@@ -19,18 +19,18 @@ class HausdorffDistanceLoss(DistanceLoss):
     over the valid pixels of the batch, or of each image, and then over the classes; p is the softmax or sigmoid of the
     logits and t is 1 where the label is the class. It is the paper's estimate by distance transforms. d(p) is that of
     the predicted class (the greatest p; in the multilabel and binary tasks p > 1/2) and, as d(t), a constant: the
-    gradient is that of (p - t)². A perfect prediction costs 0.
+    gradient is that of (p - t)². A perfect prediction has loss 0.
 
     Distances are in pixels, or in the unit of `spacing`, from the center of a pixel to that of the nearest pixel of the
     other side: 1 at both sides of an outline (see `signed_distance`). They are not normalized, so with α = 2 an error
-    20 pixels away costs 400 times one at the outline: weigh the loss accordingly, or begin with a region loss alone.
+    20 pixels away counts 400 times one at the outline: weigh the loss accordingly, or begin with a region loss alone.
 
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
     result is a scalar.
-    Void pixels cost nothing and belong to no side, whatever is predicted there; distances go straight across them, so
+    Void pixels add nothing and belong to no side, whatever is predicted there; distances go straight across them, so
     they are not as if cut out. A batch of them alone gives 0.
     Absent classes, and classes that fill the image, have no outline: d = 0, in the prediction and in the target, each
-    for itself. Where neither has one nothing costs, not even one class predicted everywhere in place of another, so
+    for itself. Where neither has one the loss is 0, even for one class predicted everywhere in place of another, so
     this loss goes with a loss that sees that. Absent classes count in the mean with classes="all"; with "present" those
     absent from the batch do not, and are free.
     Soft targets are refused.
@@ -55,7 +55,7 @@ class HausdorffDistanceLoss(DistanceLoss):
         ValueError: alpha or spacing is out of range, or as `Loss` says.
     """
 
-    def costs(self, statistics: Statistics, mask: Tensor, scope: Tensor, distances: Tensor) -> Tensor:
+    def pixel_losses(self, statistics: Statistics, mask: Tensor, scope: Tensor, distances: Tensor) -> Tensor:
         """(p - t)²·(d(p)^α + d(t)^α) of each pixel and class."""
         predicted = self.distances_of(predicted_mask(statistics), scope, statistics)
         weights = predicted.abs() ** self.alpha + distances.where(scope, 0).abs() ** self.alpha

@@ -20,9 +20,9 @@ class DiceLoss(RegionLoss):
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
     result is a scalar.
     Void pixels enter none of the sums; a batch of them alone gives 0.
-    Absent classes count with classes="all": their ratio is s / (P + s), so that false positives cost, and the lower s,
-    the more a single one does. With "present" they are left out of the mean, or of the summed statistics, and cost
-    nothing. A class with P = T = s = 0 has loss 0.
+    Absent classes count with classes="all": their ratio is s / (P + s), so that false positives are penalized, and the
+    lower s, the more a single one is. With "present" they are left out of the mean, or of the summed statistics.
+    A class with P = T = s = 0 has loss 0.
     Soft targets: probabilities (N, C, *spatial) as t. The linear form is then least at hard predictions, not at p = t.
 
     Args:

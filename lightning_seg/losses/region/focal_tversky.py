@@ -25,8 +25,8 @@ class FocalTverskyLoss(RegionLoss):
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
     result is a scalar.
     Void pixels enter none of the sums; a batch of them alone gives 0.
-    Absent classes count with classes="all": their index is s / (α·P + s), so that false positives cost. With "present"
-    they are left out and cost nothing. A class whose denominator is 0 has loss 0.
+    Absent classes count with classes="all": their index is s / (α·P + s), so that false positives are penalized. With
+    "present" they are left out and add nothing. A class whose denominator is 0 has loss 0.
     Soft targets are refused: the loss is least at hard predictions, not where p equals them.
 
     Args:

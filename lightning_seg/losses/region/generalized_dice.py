@@ -26,8 +26,8 @@ class GeneralizedDiceLoss(RegionLoss):
     result is a scalar.
     Void pixels enter none of the sums; a batch of them alone gives 0.
     Absent classes count with classes="all": their weight is 1, that of the rarest class that is present, so that false
-    positives cost. With "present" they are left out of the sums. If no class is present, the loss is that of Dice with
-    T = 0; if P = s = 0, too, it is 0.
+    positives are penalized. With "present" they are left out of the sums. If no class is present, the loss is that of
+    Dice with T = 0; if P = s = 0, too, it is 0.
     Soft targets are refused: the loss is least at hard predictions, not where p equals them.
 
     Args:

@@ -21,8 +21,8 @@ class JaccardLoss(RegionLoss):
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
     result is a scalar.
     Void pixels enter none of the sums; a batch of them alone gives 0.
-    Absent classes count with classes="all": their index is s / (P + s), so that false positives cost. With "present"
-    they are left out and cost nothing. A class with P = T = s = 0 has loss 0.
+    Absent classes count with classes="all": their index is s / (P + s), so that false positives are penalized. With
+    "present" they are left out and add nothing. A class with P = T = s = 0 has loss 0.
     Soft targets: probabilities (N, C, *spatial) as t, with squared=True, whose loss is 0 where p = t and nowhere else.
     The linear form refuses them: it is least at hard predictions (Wang et al. 2023, https://arxiv.org/abs/2302.05666),
     and the intersection Σ min(p, t) that would repair it is not one of the sums that this loss is a function of.

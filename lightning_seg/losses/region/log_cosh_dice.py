@@ -18,8 +18,8 @@ class LogCoshDiceLoss(RegionLoss):
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
     result is a scalar.
     Void pixels enter none of the sums; a batch of them alone gives 0.
-    Absent classes count with classes="all": d = 1 - s / (P + s), so that false positives cost. With "present" they are
-    left out and cost nothing. A class with P = T = s = 0 has loss 0.
+    Absent classes count with classes="all": d = 1 - s / (P + s), so that false positives are penalized. With "present"
+    they are left out and add nothing. A class with P = T = s = 0 has loss 0.
     Soft targets are refused: d is least at hard predictions, not where p equals them.
 
     Args:

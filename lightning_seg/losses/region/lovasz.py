@@ -125,7 +125,7 @@ class LovaszHingeLoss(LovaszLoss):
         mean over classes of the Lovász extension of the Jaccard loss at
         e_i = 1 - z_i where the label is 1, else 1 + z_i            z = logits
 
-    It reads the logits themselves: a pixel costs nothing beyond a margin of 1, and without bound on the wrong side.
+    It reads the logits themselves: a pixel has no loss beyond a margin of 1, and an unbounded one on the wrong side.
     method="histogram" is as in `LovaszSoftmaxLoss`, with 2048 bins in each octave of 1 + e, up to e = 4095, which
     larger errors count as. On the outputs of a network trained on CamVid it differs from sorting in float64 by 1e-7 of
     the value and 5e-4 of the gradient (L2; over the batch and 11 channels 1e-3). method="sort" is exact.

@@ -27,8 +27,8 @@ class MCCLoss(RegionLoss):
 
         √(s·(n - P + s) / ((P + s)·(n + s)))     P = Σ p, if no pixel has the class; n is the number of valid pixels
 
-    so that false positives cost. With "present" absent classes are left out and cost nothing. With s = 0 the loss of a
-    class whose target or prediction is constant is 0 if they are equal, to rounding, else 1, without gradient.
+    so that false positives are penalized. With "present" absent classes are left out. With s = 0 the loss of a class
+    whose target or prediction is constant is 0 if they are equal, to rounding, else 1, without gradient.
     Soft targets are refused: the loss is least at hard predictions, not where p equals them.
 
     Args:

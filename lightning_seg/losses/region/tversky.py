@@ -24,8 +24,8 @@ class TverskyLoss(RegionLoss):
     Shapes: logits (N, C, *spatial), target labels (N, *spatial) if multiclass, else 0 and 1 in the logits' shape; the
     result is a scalar.
     Void pixels enter none of the sums; a batch of them alone gives 0.
-    Absent classes count with classes="all": their index is s / (α·P + s), so that false positives cost. With "present"
-    they are left out and cost nothing. A class whose denominator is 0 has loss 0.
+    Absent classes count with classes="all": their index is s / (α·P + s), so that false positives are penalized. With
+    "present" they are left out and add nothing. A class whose denominator is 0 has loss 0.
     Soft targets are refused: the loss is least at hard predictions, not where p equals them.
 
     Args:
@@ -66,7 +66,7 @@ def tversky(sums: RegionSums, alpha: float, beta: float, smooth: float) -> Tenso
 def error_weights(
     loss: RegionLoss, alpha: float | None, beta: float | None, former: tuple[float, float]
 ) -> tuple[float, float]:
-    """α and β, if one of them at least makes errors cost; where they are left out, those of the former release."""
+    """α and β, if at least one of them penalizes errors; where they are left out, those of the former release."""
     if alpha is None or beta is None:
         alpha, beta = former[0] if alpha is None else alpha, former[1] if beta is None else beta
         warnings.warn(
@@ -77,5 +77,5 @@ def error_weights(
         )
     weights = not_negative(alpha, "alpha"), not_negative(beta, "beta")
     if not any(weights):
-        raise ValueError("alpha=0 and beta=0 leave every prediction without cost; give a weight to one of the errors.")
+        raise ValueError("alpha=0 and beta=0 penalize no prediction; give a weight to one of the errors.")
     return weights

@@ -79,7 +79,7 @@ def test_rounding_does_not_make_the_base_of_the_power_negative():
         ({"gamma": -1.0}, r"gamma=-1\.0 is not a finite number"),
         ({"gamma": None}, "gamma=None is not a finite number"),
         ({"alpha": -0.1}, r"alpha=-0\.1 is not a finite number of 0 or more"),
-        ({"alpha": 0, "beta": 0}, "alpha=0 and beta=0 leave every prediction without cost"),
+        ({"alpha": 0, "beta": 0}, "alpha=0 and beta=0 penalize no prediction"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

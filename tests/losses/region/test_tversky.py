@@ -109,7 +109,7 @@ def test_false_positives_of_an_absent_class_cost_alpha():
     [
         ({"alpha": -0.1}, r"alpha=-0\.1 is not a finite number of 0 or more"),
         ({"beta": float("inf")}, "beta=inf is not a finite number of 0 or more"),
-        ({"alpha": 0, "beta": 0}, "alpha=0 and beta=0 leave every prediction without cost"),
+        ({"alpha": 0, "beta": 0}, "alpha=0 and beta=0 penalize no prediction"),
         ({"smooth": -1.0}, r"smooth=-1\.0 is not a finite number of 0 or more"),
         ({"average": "weighted"}, "average='weighted' is neither macro nor micro"),
     ],

@@ -10,10 +10,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer import call
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_seg.files import atomic_write
+
+# What only a training that resumes reads, which `last.ckpt` is for; an optimizer's state is twice the weights.
+_FOR_RESUMING = ("loops", "current_model_state", "averaging_state", "training_state")
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -22,6 +26,7 @@ class BestCheckpoint(ModelCheckpoint):
     - An epoch whose monitored value is NaN or infinite, as where all masks are void, is not the best of anything.
     - With `save_top_k` above 1, or -1 for all, each checkpoint has a name of its own, `best-<epoch>-<step>.ckpt`, and
       `best.ckpt` is another name of the best one. (Lightning's would write them all over each other.)
+    - It holds weights and configuration, and nothing that only a training that resumes would read.
     - A training that resumes in a folder that was moved goes on with the best one that lies there.
 
     Args:
@@ -80,6 +85,17 @@ class BestCheckpoint(ModelCheckpoint):
         if current is not None and not bool(torch.isfinite(torch.as_tensor(current)).all()):
             return False
         return super().check_monitor_top_k(trainer, current)
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        connector, save = trainer._checkpoint_connector, trainer.strategy.save_checkpoint
+        checkpoint = connector.dump_checkpoint(weights_only=True)
+        call._call_callbacks_on_save_checkpoint(trainer, checkpoint)  # which add the configuration and average weights
+        save({name: part for name, part in checkpoint.items() if name not in _FOR_RESUMING}, filepath)
+        trainer.strategy.barrier("BestCheckpoint")
+        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(self)
 
     def _update_best_and_save(self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         super()._update_best_and_save(current, trainer, monitor_candidates)

@@ -21,9 +21,8 @@ RESULT = "result.json"  # that it has finished, and with what
 PRUNED = "pruned.txt"  # that its search stopped it
 DIVERGED = "diverged.json"  # that its loss was not finite, and where
 DIVERGED_BATCH = "diverged.pt"  # the batch that it happened with
-# In the order in which a run resumes from them.
-CHECKPOINTS = (Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt"))
-LAST, BEST = CHECKPOINTS
+LAST = Path("checkpoints", "last.ckpt")  # what a run resumes from
+BEST = Path("checkpoints", "best.ckpt")  # the weights that are tested
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:

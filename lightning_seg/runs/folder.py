@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from lightning.pytorch.utilities import rank_zero_warn
 from omegaconf import OmegaConf
 
 from lightning_seg.files import atomic_write
 from lightning_seg.reading import read_yaml
-from lightning_seg.runs.contents import CHECKPOINTS, CONFIG, has_finished, read_result
+from lightning_seg.runs.contents import BEST, CONFIG, LAST, has_finished, read_result
 from lightning_seg.runs.identity import changed_machine, is_place
-from lightning_seg.text import printable, say
+from lightning_seg.text import say
 
 
 def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
@@ -85,24 +84,25 @@ def run_id(folder: Path) -> str | None:
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
-    """The checkpoint that a run resumes from: the last, or the best if that cannot be read; None to start.
+    """The checkpoint that a run resumes from, the last one; None to start.
 
     Raises:
-        ValueError: there are checkpoints, and none can be read.
+        ValueError: it is damaged, or there is only the best, which has no optimizer's state.
     """
-    damaged: list[str] = []
-    for path in (folder / name for name in CHECKPOINTS):
-        if path.is_dir():  # FSDP writes one file a process.
-            return path
-        if path.is_file() and _is_whole(path):
-            if damaged:
-                rank_zero_warn(printable(f"{damaged[0]} is damaged; the run resumes from {path}."))
-            return path
-        if path.is_file():
-            damaged.append(str(path))
-    if damaged:
-        raise ValueError(f"{' and '.join(damaged)}: damaged, so the run cannot be resumed; remove it to start again.")
-    return None
+    last, best = folder / LAST, folder / BEST
+    if last.is_dir():  # FSDP writes one file a process.
+        return last
+    if not last.is_file():
+        if best.exists():
+            raise ValueError(
+                f"{folder} has {BEST} and no {LAST}, which a run resumes from: choose another run=NAME, or remove "
+                f"{best} to start again."
+            )
+        return None
+    if not _is_whole(last):
+        kept = f"; the best weights are in {best}" if best.exists() else ""
+        raise ValueError(f"{last}: damaged, so the run cannot be resumed{kept}. Remove both to start again.")
+    return last
 
 
 def _is_whole(path: Path) -> bool:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_seg import SegmentationModule
-from lightning_seg.callbacks import BestCheckpoint, LastCheckpoint
+from lightning_seg.callbacks import BestCheckpoint, LastCheckpoint, StoredConfig
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
 from lightning_seg.losses import CrossEntropyLoss
 
@@ -55,6 +55,16 @@ def fit(
 
 def epoch_in(path: Path) -> float:
     return float(torch.load(path, weights_only=True)["state_dict"]["weight"])
+
+
+def test_it_holds_weights_and_configuration_and_the_last_one_what_a_training_resumes_from(tmp_path: Path) -> None:
+    best = BestCheckpoint(tmp_path, monitor="val/score")
+    average = EMAWeightAveraging(decay=0.5)
+    fit(tmp_path, [0.1, 0.2], best, average, StoredConfig({"module": {"num_classes": 3}}))
+    held = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.glob("*.ckpt")}
+    assert set(held["best"]) == {"epoch", "global_step", "pytorch-lightning_version", "state_dict", "lightning_seg"}
+    assert {"optimizer_states", "lr_schedulers", "loops", "callbacks", "averaging_state"} <= set(held["last"])
+    assert held["best"]["state_dict"] == held["last"]["state_dict"] != held["last"]["current_model_state"]
 
 
 @pytest.mark.parametrize("save_top_k", [1, 2, 3, -1])

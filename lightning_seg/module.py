@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
-from lightning_seg.backbones import find_encoder, network_output
+from lightning_seg.backbones import encoder_names, network_output
 from lightning_seg.backbones.outputs import resized
 from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.image import AnyImage, Prediction, predict_image
@@ -24,6 +24,7 @@ from lightning_seg.inference.tiling import check_tiling, tiled_logits
 from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.metrics import segmentation_metrics
+from lightning_seg.parameter_groups import parameter_groups
 from lightning_seg.task import Task, check_classes, check_same_task
 
 Stage = Literal["train", "val", "test"]
@@ -61,8 +62,13 @@ class SegmentationModule(lightning.LightningModule):
         optimizer: a factory called with parameter groups, for example `functools.partial(torch.optim.SGD, lr=0.01)`.
         scheduler: a factory called with the optimizer and the number of optimizer steps of the whole training (see
             `lightning_seg.schedulers`); it is stepped after each of them.
-        encoder_learning_rate_factor: multiplies the learning rate of the pretrained part, `encoder` or `backbone` of
-            the network; 0.1 is usual when fine-tuning.
+        encoder: which part of the network is pretrained, a dotted name within it, or several; `auto` finds it, see
+            `lightning_seg.backbones.encoder_names`.
+        encoder_learning_rate_factor: multiplies the learning rate of the pretrained part; 0.1 is usual when
+            fine-tuning.
+        layer_decay: multiplies it once more for each layer between that one and the head, see
+            `lightning_seg.parameter_groups`; 0.65 to 0.9 are usual for transformers.
+        decay_norms_and_biases: False: parameters of norms, biases and what a network of timm lists get no weight decay.
         test_time_augmentation: whether test and prediction, and a validation outside of a training, average the
             probabilities over the image's eight orientations, at eight times the cost; see
             `lightning_seg.inference.symmetric_logits`.
@@ -91,7 +97,10 @@ class SegmentationModule(lightning.LightningModule):
         std: Sequence[float] | None = None,
         optimizer: Callable[[Any], Optimizer] = torch.optim.AdamW,
         scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        encoder: str | Sequence[str] = "auto",
         encoder_learning_rate_factor: float = 1.0,
+        layer_decay: float = 1.0,
+        decay_norms_and_biases: bool = True,
         test_time_augmentation: bool = False,
         tile: int | None = None,
         margin: int | None = None,
@@ -105,6 +114,8 @@ class SegmentationModule(lightning.LightningModule):
         if std is not None and not all(0 < value < math.inf for value in std):
             raise ValueError(f"std={list(std)}: images are divided by it, so each number must be above 0 (data.std).")
         check_tiling(tile, margin)
+        if encoder != "auto":
+            encoder_names(backbone, encoder)
 
         self.backbone = backbone
         self.loss = loss
@@ -114,7 +125,10 @@ class SegmentationModule(lightning.LightningModule):
         self.class_names = class_names
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
+        self.encoder = encoder if isinstance(encoder, str) else list(encoder)
         self.encoder_learning_rate_factor = encoder_learning_rate_factor
+        self.layer_decay = layer_decay
+        self.decay_norms_and_biases = decay_norms_and_biases
         self.test_time_augmentation = test_time_augmentation
         self.tile = tile
         self.margin = margin
@@ -266,17 +280,14 @@ class SegmentationModule(lightning.LightningModule):
 
         A group's `learning_rate_factor` multiplies the optimizer's learning rate for it.
         """
-        if self.encoder_learning_rate_factor == 1.0:
-            return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
-        encoder = {id(parameter) for parameter in find_encoder(self.backbone).parameters()}
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [
-            {
-                "params": [parameter for parameter in trained if id(parameter) in encoder],
-                "learning_rate_factor": self.encoder_learning_rate_factor,
-            },
-            {"params": [parameter for parameter in trained if id(parameter) not in encoder]},
-        ]
+        return parameter_groups(
+            self,
+            self.backbone,
+            encoder=self.encoder,
+            encoder_learning_rate_factor=self.encoder_learning_rate_factor,
+            layer_decay=self.layer_decay,
+            decay_norms_and_biases=self.decay_norms_and_biases,
+        )
 
     # ---- what Lightning calls
 

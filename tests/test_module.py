@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, DistributedSampler
 
-from lightning_seg.backbones import find_encoder
 from lightning_seg.losses import (
     BoundaryLoss,
     CompoundLoss,
@@ -229,35 +228,6 @@ def test_the_encoders_learning_rate_is_scaled_and_every_parameter_is_trained_onc
     assert (encoder["lr"], rest["lr"]) == pytest.approx((0.01, 0.1))
     assert list(map(id, encoder["params"])) == list(map(id, module.backbone.encoder.parameters()))
     assert list(map(id, rest["params"])) == list(map(id, module.backbone.head.parameters()))
-
-
-def test_the_innermost_backbone_is_the_encoder_where_none_is_called_so():
-    network = nn.Module()
-    network.backbone, network.classifier = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
-    module = build(network, optimizer=sgd(), encoder_learning_rate_factor=0.5)
-    encoder, rest = module.configure_optimizers().param_groups
-    assert (encoder["params"][0] is network.backbone.weight, encoder["lr"]) == (True, 0.05)
-    assert (rest["params"][0] is network.classifier.weight, rest["lr"]) == (True, 0.1)
-
-
-def test_the_innermost_backbone_is_the_encoder_where_one_holds_another():
-    network = nn.Module()
-    network.backbone = nn.Module()
-    network.backbone.backbone, network.backbone.classifier = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
-    assert find_encoder(network) is network.backbone.backbone
-
-
-def test_the_outermost_encoder_is_the_encoder_where_one_holds_another():
-    network = nn.Module()
-    network.encoder = nn.Sequential()
-    network.encoder.encoder, network.encoder.stem = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
-    assert find_encoder(network) is network.encoder
-
-
-def test_a_factor_without_an_encoder_is_refused():
-    module = build(nn.Conv2d(3, 3, 1), encoder_learning_rate_factor=0.1)
-    with pytest.raises(ValueError, match="Conv2d has no submodule called `encoder` or `backbone`"):
-        module.configure_optimizers()
 
 
 @pytest.mark.parametrize(("factor", "counts"), [(1.0, [2]), (0.1, [1, 2])])

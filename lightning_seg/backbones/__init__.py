@@ -3,7 +3,7 @@
 .. include:: README.md
 """
 
-from lightning_seg.backbones.encoder import find_encoder
+from lightning_seg.backbones.encoder import encoder_names, find_encoder
 from lightning_seg.backbones.mask_classification import MaskClassification, mask_classification_logits
 from lightning_seg.backbones.outputs import NetworkOutput, logits_at_size, network_output
 from lightning_seg.backbones.segmentation_models import segmentation_model
@@ -13,6 +13,7 @@ __all__ = [
     "MaskClassification",
     "NetworkOutput",
     "PadToStride",
+    "encoder_names",
     "find_encoder",
     "logits_at_size",
     "mask_classification_logits",

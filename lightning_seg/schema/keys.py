@@ -118,6 +118,7 @@ RANGES = {
     "data.std": _ABOVE_0,
     "data.palette": Range(0, 255),
     "module.encoder_learning_rate_factor": _FROM_0,
+    "module.layer_decay": Range(0, 1, above=True),
     "optimizer.lr": _FROM_0,
     "optimizer.weight_decay": _FROM_0,
     "optimizer.momentum": _SHARE,

@@ -8,6 +8,8 @@ from torch import Tensor
 
 Task = Literal["binary", "multilabel", "multiclass"]
 
+_TORCH_IGNORES = -100  # the default of PyTorch's losses, which stands for nothing
+
 
 def check_task(task: str, num_classes: int, ignore_index: int | None) -> None:
     """Checks that three arguments describe a task.
@@ -65,9 +67,10 @@ def check_same_task(loss: object, task: str, ignore_index: int | None) -> None:
     """
     for name, ours in (("task", task), ("ignore_index", ignore_index)):
         theirs = getattr(loss, name, ours)
-        if theirs != ours:
+        if theirs != ours and not (name == "ignore_index" and ours is None and theirs == _TORCH_IGNORES):
             raise ValueError(
-                f"the loss was made with {name}={theirs}, the module with {name}={ours}: give both the same."
+                f"the loss was made with {name}={theirs}, the module with {name}={ours}: give both the same "
+                f"(loss.{name}={'null' if ours is None else ours} in a configuration)."
             )
 
 

@@ -254,7 +254,7 @@ class _Builder:
                 self.check(value, _within(found, roles, name), f"{place}.{name}")
 
     def build(self, node: Any, roles: tuple[Role, ...], place: str) -> Any:
-        """What a checked node describes; containers are plain, or, for parts of one's own, as Hydra gives them."""
+        """What a checked node describes; containers are plain, unless a part of one's own asks for others."""
         if isinstance(node, list | tuple):
             return [self.build(value, roles, f"{place}[{index}]") for index, value in enumerate(node)]
         if not isinstance(node, Mapping):
@@ -338,7 +338,7 @@ class _Builder:
 
     def _call_own(self, function: Callable[..., Any], arguments: dict[str, Any], place: str) -> Any:
         options = {name: arguments.pop(name) for name in _RESERVED if name in arguments}
-        hand = _as_hydra_gives if options.get("_convert_", "none") == "none" else _as_it_is
+        hand = _as_hydra_gives if options.get("_convert_", "all") == "none" else _as_it_is
         positional = [hand(value) for value in options.get("_args_") or ()]
         named = {name: hand(_without_own_weights(name, value)) for name, value in arguments.items()}
         prepared = partial(function, *positional, **named)
@@ -452,7 +452,7 @@ def _as_it_is(value: Any) -> Any:
 
 
 def _as_hydra_gives(value: Any) -> Any:
-    """Containers as Hydra's `instantiate` gives them to a constructor when it trains."""
+    """Containers as Hydra's `instantiate` gives them to a constructor that asks for them by `_convert_`."""
     return OmegaConf.create(value, flags={"allow_objects": True}) if isinstance(value, list | dict) else value
 
 

@@ -21,9 +21,13 @@ A run is composed by [Hydra](https://hydra.cc) of `train.yaml` and one file of e
   `~loss.label_smoothing`.
 - Choose several callbacks with a list: `callbacks=[default,early_stopping,ema]`.
 - See what is composed, without running it: `lightning-seg-train loss=dice --cfg job`.
-- Use your own class in place of ours by its `_target_`: `module._target_=mine.Module`.
+- Use a part of your own by the choice `custom`, whose keys need no plus: `backbone=custom
+  backbone._target_=my_package.Net backbone.width=32`, and likewise `loss`, `data`, `augment`, `optimizer`, `scheduler`,
+  `logger` and `callbacks=[default,custom]`. The package is installed, or lies in the current folder.
 - Add files of your own, such as `mine/experiment/ours.yaml` or `mine/loss/ours.yaml`, with `--config-dir mine`; then
-  `experiment=ours` and `loss=ours` work as the names here do.
+  `experiment=ours` and `loss=ours` work as the names here do. A project that has its own main file finds ours by
+  `hydra.searchpath=[pkg://lightning_seg.conf]`, and with `hydra.searchpath=[file://mine]` our commands find yours.
+- Train with a subclass of our module by its `_target_`: `module._target_=my_package.Module`.
 - A value `${name}` is that of the option `name`; `???` must be given; `null` is none.
 """
 
@@ -85,7 +89,7 @@ def base(path: Path) -> list[str]:
         return []
     lines = match[1].split(",") if match[1] else match[2].splitlines()
     names = [re.sub(r"^ *- ", "", line.partition(" # ")[0]).strip() for line in lines]
-    return [name for name in names if name and name != "_self_"]
+    return [name for name in names if name and name != "_self_" and not name.startswith("/any_keys@")]
 
 
 def table(rows: list[Option], first: str) -> str:

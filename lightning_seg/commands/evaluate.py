@@ -8,7 +8,6 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lightning_seg.callbacks.stored_config import SCORED_WITH
@@ -17,6 +16,7 @@ from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
+from lightning_seg.launch.building import build
 from lightning_seg.launch.cluster import check_processes
 from lightning_seg.launch.errors import errors_in_one_line, quiet_lightning, run_command
 from lightning_seg.launch.processes import available_cores, requested_devices, run_on_processes
@@ -140,7 +140,7 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
             f"the data has {datamodule.num_classes} classes, but the checkpoint was trained for {module.num_classes}."
         )
     changed = {"default_root_dir": None, "num_sanity_val_steps": 0, "logger": False, "enable_checkpointing": False}
-    trainer = instantiate({**config["trainer"], **changed})
+    trainer = build({**config["trainer"], **changed})
     run = trainer.test if split == "test" else trainer.validate
     scores = run(module, datamodule, verbose=False)[0]
     if trainer.is_global_zero:

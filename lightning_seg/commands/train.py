@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,6 +22,7 @@ from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.data.protocol import check_data_module, estimated_class_weights
+from lightning_seg.launch.building import build
 from lightning_seg.launch.cluster import (
     check_processes,
     end_all_processes,
@@ -120,25 +120,25 @@ def train(config: dict[str, Any]) -> float:
     quiet_lightning()
     folder = Path(config["folder"])
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
-    datamodule = instantiate(config["data"])
+    datamodule = build(config["data"])
     check_data_module(datamodule)
     # What the data module derived belongs to the checkpoint too.
     insert_class_weights(config, cache(partial(estimated_class_weights, datamodule)))
     insert_names(config, datamodule)
     callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
     save_where_logged(config["callbacks"])
-    module = instantiate(config["module"])
+    module = build(config["module"])
     check_direction(config, module)
     finite = FiniteLoss(folder, config["on_nonfinite"], config["max_skipped_steps"])
     timer = Timer()  # its time is in the checkpoints, too
-    trainer = instantiate(
+    trainer = build(
         config["trainer"],
         callbacks=[
-            *map(instantiate, callbacks),
+            *map(build, callbacks),
             *(StoredConfig(read_again(config)), MonitoredIsLogged(config), finite, timer),
             *([AllSplits()] if config["test"] else []),
         ],
-        logger=instantiate(config["logger"]) if config["logger"] else False,
+        logger=build(config["logger"]) if config["logger"] else False,
     )
 
     try:

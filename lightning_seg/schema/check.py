@@ -18,6 +18,8 @@ from lightning_seg.text import is_number
 
 # What the command takes from the data module, and the names of what it estimates as class weights.
 _FROM_DATA = ("num_classes", "ignore_index", "class_names", "palette", "mean", "std")
+# Groups with a choice `custom`, for a part of one's own.
+_WITH_CUSTOM = ("augment", "backbone", "data", "logger", "loss", "optimizer", "scheduler")
 _HYDRAS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
@@ -54,7 +56,7 @@ def check_config(composed: DictConfig, schema: type, may_import: Callable[[str],
     # Last those that hold what others do, which is called by the name that is typed.
     outer = ("data", "callbacks", "module")
     for key in [*(key for key in config if key in allowed and key not in outer), *outer]:
-        _check_parts(key, config.get(key), may_import)
+        _check_parts(key, config.get(key), may_import, _takes_any_key(composed, key))
     for key, values in RANGES.items():
         _check_range(key, config, values)
     _check_together(config)
@@ -71,19 +73,25 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
         _check_number(key, value, get_args(hint)[1])
 
 
-def _check_parts(key: str, node: Any, may_import: Callable[[str], bool]) -> None:
+def _takes_any_key(composed: DictConfig, key: str) -> bool:
+    """Whether a part is one of the user's own by `custom`, whose keys need no plus."""
+    node = composed._get_node(key)
+    return isinstance(node, DictConfig) and node._metadata.flags is not None and node._get_flag("struct") is False
+
+
+def _check_parts(key: str, node: Any, may_import: Callable[[str], bool], is_custom: bool) -> None:
     """Checks everything within a node that is to be built."""
     if isinstance(node, Mapping):
         if "_target_" in node and may_import(node["_target_"]):
-            _check_part(key, node)
+            _check_part(key, node, is_custom)
         for name, value in node.items():
-            _check_parts(f"{key}.{name}", value, may_import)
+            _check_parts(f"{key}.{name}", value, may_import, is_custom)
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            _check_parts(f"{key}[{index}]", value, may_import)
+            _check_parts(f"{key}[{index}]", value, may_import, is_custom)
 
 
-def _check_part(key: str, node: Mapping[str, Any]) -> None:
+def _check_part(key: str, node: Mapping[str, Any], is_custom: bool) -> None:
     """Refuses keys that what is built does not take, and values of other types than it declares."""
     target = node["_target_"]
     if not isinstance(target, str):
@@ -109,14 +117,31 @@ def _check_part(key: str, node: Mapping[str, Any]) -> None:
                 continue
             _check_value(f"{key}.{argument}", value, hint)
         elif not is_open:
-            near = get_close_matches(argument, list(hints), n=1)
-            meant = f": did you mean {key}.{near[0]}?" if near else f"; it takes {', '.join(sorted(hints))}."
-            raise ValueError(f"{name} takes no {argument}{meant}")
+            raise ValueError(f"{name} takes no {argument}{_instead(key, argument, target, list(hints), is_custom)}")
     lacking = [one for one, parameter in hints.items() if parameter.required and one not in given]
     if lacking and not node.get("_partial_") and not node.get("_args_"):
-        raise ValueError(
-            f"{key}: {name} needs {_listed(lacking)}: {' '.join(f'+{key}.{one}=VALUE' for one in lacking)}."
+        plus = "" if is_custom else "+"
+        given_as = " ".join(f"{plus}{key}.{one}=VALUE" for one in lacking)
+        raise ValueError(f"{key}: {name} needs {_listed(lacking)}: {given_as}.")
+
+
+def _instead(key: str, argument: str, target: str, arguments: Sequence[str], is_custom: bool) -> str:
+    """What to write in place of a key that does not fit a target."""
+    takes = f"; it takes {', '.join(sorted(arguments)) or 'nothing'}."
+    if key in _WITH_CUSTOM and not is_custom and target not in _targets(key):
+        return (
+            f"{takes} {key}.{argument} is of the choice whose {key}._target_ was changed; start without one: "
+            f"{key}=custom {key}._target_={target}, or from a file of yours: --config-dir=FOLDER {key}=NAME."
         )
+    near = get_close_matches(argument, arguments, n=1)
+    return f": did you mean {key}.{near[0]}?" if near else takes
+
+
+def _targets(group: str) -> set[str]:
+    """What the files of a group build."""
+    files = (resources.files("lightning_seg.conf") / group).iterdir()
+    found = (re.search(r"^_target_: (\S+)", file.read_text("utf-8"), re.MULTILINE) for file in files)
+    return {match[1] for match in found if match}
 
 
 class _Parameter(NamedTuple):

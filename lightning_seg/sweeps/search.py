@@ -11,9 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_seg.launch.building import build
 from lightning_seg.launch.overrides import quoted
 from lightning_seg.runs.contents import PRUNED
 from lightning_seg.runs.folder import sweep_path
@@ -171,7 +171,7 @@ class SearchSweeper(Sweeper):
 
         assert self.config is not None
         # One seed would propose the same again to a study that is continued.
-        self.study.sampler = instantiate(self.sampler, seed=self.seed + len(self.study.get_trials(deepcopy=False)))
+        self.study.sampler = build(self.sampler, seed=self.seed + len(self.study.get_trials(deepcopy=False)))
         trial = open_trial(self.study, left.pop(0)) if left else self.study.ask()
         choices = self.space.suggest(trial, self._value)
         folder = self._folder(trial.number)

@@ -69,6 +69,7 @@ VALUES = [
     ("backbone.in_channels=4", "backbone.in_channels=4, but ShapesDataModule loads images of 3 channels (RGB): "),
     ("backbone._target_=mine.Net", "backbone._target_=mine.Net cannot be imported: No module named 'mine'"),
     ("backbone._target_=torch.nn.Conv2d", "Conv2d takes no architecture; it takes bias, device, dilation"),
+    ("loss._target_=torch.nn.CrossEntropyLoss", "CrossEntropyLoss takes no task; it takes ignore_index, "),
     ("module.test_time_augmentation=maybe", "module.test_time_augmentation=maybe must be true or false."),
     ("callbacks.pictures.count=0", "callbacks.pictures.count=0, but it must be 1 or more."),
     (f"+callbacks.lr_find._target_={FINDER}", "callbacks.lr_find cannot set the learning rate of a schedule: "),

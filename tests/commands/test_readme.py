@@ -13,8 +13,8 @@ from tests.readmes import CONTRIBUTING, LINES, READMES, ROOT, blocks, without_co
 # Those that start processes in other ways are run in tests/cluster.
 COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and "launcher=slurm" not in line]
 PYTHON = [(readme, block) for readme in [*READMES, CONTRIBUTING] for block in blocks(readme, "python")]
-# Files that are not a choice by themselves: lists of others, and what others have in common.
-LISTS = {"default", "no_pictures", "none", "shared"}
+# Files that are not a choice by themselves: lists of others, what others have in common, and what is one's own.
+LISTS = {"custom", "default", "no_pictures", "none", "shared"}
 
 
 def needs_a_run(block: str) -> bool:
@@ -33,7 +33,7 @@ def test_every_command_of_the_readmes_runs_and_then_the_python_that_needs_their_
     for line in COMMANDS:
         command, *arguments = shlex.split(line)
         if command == "lightning-seg-train":
-            arguments += SHORT + ([] if {"data=folder", "~data"} & set(arguments) else SMALL)
+            arguments += SHORT + ([] if {"data=folder", "data=custom"} & set(arguments) else SMALL)
         run(command, *arguments)
     assert {path.name for path in (folder / "masks").glob("*.png")} >= {"0.png", "1.png", "2.png", "0_overlay.png"}
 

@@ -15,7 +15,8 @@ from lightning_seg import SegmentationModule
 from lightning_seg.losses import CrossEntropyLoss
 
 CALLBACKS = Path(__file__).parents[2] / "conf" / "callbacks"
-NAMES = sorted(path.stem for path in CALLBACKS.glob("*.yaml") if path.stem not in ("default", "no_pictures", "none"))
+LISTS = ("custom", "default", "no_pictures", "none")
+NAMES = sorted(path.stem for path in CALLBACKS.glob("*.yaml") if path.stem not in LISTS)
 PLAIN = {"checkpoint", "last", "progress", "curves", "confusion", "resource_usage"}
 ALL = PLAIN | {"pictures", "validation"}
 

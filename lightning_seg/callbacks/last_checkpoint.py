@@ -27,10 +27,11 @@ from lightning_seg.text import printable
 class LastCheckpoint(Checkpoint):
     """Writes the checkpoint to resume from: at each epoch's end, every few minutes, and when a signal asks to stop.
 
-    On SIGTERM or SIGUSR1 the optimizer step in progress is finished, on several processes the same one on all of them,
-    the checkpoint is written, and `TrainingInterrupted` is raised. In SLURM the job is requeued after SIGUSR1, its
-    warning before the time limit. (Lightning's own handlers write in the middle of whatever the signal interrupts, or
-    not at all; they are replaced.)
+    On SIGTERM, SIGUSR1, SIGHUP (a closed terminal) or SIGINT (Ctrl-C) the optimizer step in progress is finished, on
+    several processes the same one on all of them, the checkpoint is written, and `TrainingInterrupted` is raised; a
+    second Ctrl-C ends the process at once. In SLURM the job is requeued after SIGUSR1, its warning before the time
+    limit. (Lightning's own handlers write in the middle of whatever the signal interrupts, or not at all; they are
+    replaced.)
 
     A training that is resumed from this checkpoint, with `Trainer.fit(..., ckpt_path=path)`, ends as if it had never
     stopped: random numbers, metrics and means of logged values are restored, of each process. On a CPU the weights are

@@ -14,9 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any
 from uuid import uuid4
 
@@ -28,9 +29,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from lightning_seg.launch.cluster import is_launched
 
-# The launcher passes them on to the processes, of which the training answers SIGTERM and SIGUSR1 with a checkpoint.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
-_INTERRUPTED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1)  # the exit codes of a process that has written it
+# The launcher passes them on to the processes, of which the training answers all but SIGQUIT with a checkpoint.
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+# The exit codes of a process that has written it.
+_INTERRUPTED = tuple(128 + number for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT))
 
 
 class ProcessError(RuntimeError):
@@ -73,7 +75,7 @@ def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str
         )
         # The error that ends a process is raised here with its traceback; torch would print it before as well.
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-        with _as_before(), _threads_shared_by(processes):
+        with _as_before(), _threads_shared_by(processes), _interrupts_passed_on(processes):
             try:
                 return elastic_launch(launch, _call_as_rank)(function, config, os.getpid())[0]
             except ChildFailedError as error:
@@ -83,8 +85,6 @@ def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str
                 raise _first_error(Path(folder), error) from None
             except SignalException as received:
                 ended_by = received.sigval
-    if ended_by == signal.SIGINT:
-        raise KeyboardInterrupt
     os.kill(os.getpid(), ended_by)  # what was to happen before the launcher took the signal
     sys.exit(128 + ended_by)
 
@@ -132,7 +132,10 @@ def print_any_character() -> None:
 def _call_as_rank(function: Callable[[dict[str, Any]], Any], config: dict[str, Any], parent: int) -> Any:
     end_with(parent)
     print_any_character()
+    with suppress(OSError):  # it leads a group already
+        os.setsid()  # a terminal then sends Ctrl-C to the launcher alone, which passes it on, and not twice
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         return function(config)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # torch takes an interrupted process for one that is still at work
@@ -142,7 +145,7 @@ def _call_as_rank(function: Callable[[dict[str, Any]], Any], config: dict[str, A
 def _as_before() -> Iterator[None]:
     """Gives the signals back to whom they had, and leaves no process behind."""
     before = multiprocessing.active_children()
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in (*_SIGNALS, signal.SIGINT)}
     try:
         yield
     finally:
@@ -153,6 +156,46 @@ def _as_before() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _interrupts_passed_on(processes: int) -> Iterator[None]:
+    """Passes Ctrl-C on to the processes, and waits for what they make of it; the second one ends all at once.
+
+    The processes are started with SIGINT blocked, since a terminal would send it to them in the middle of their
+    imports.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = multiprocessing.active_children()
+    received = 0
+
+    def pass_on(signum: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        started = [child for child in multiprocessing.active_children() if child not in before]
+        if received == 1 and len(started) < processes:
+            raise KeyboardInterrupt
+        for child in started:
+            if child.pid is not None:
+                os.kill(child.pid, signal.SIGINT if received == 1 else signal.SIGKILL)
+        if received > 1:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+    signal.signal(signal.SIGINT, pass_on)
+    ended = threading.Event()
+    # It takes the signal that the main thread blocks; the handler is called in the main thread all the same.
+    taker = threading.Thread(target=ended.wait, name="take_interrupts", daemon=True)
+    taker.start()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        ended.set()
+        taker.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager

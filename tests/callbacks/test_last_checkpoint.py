@@ -16,7 +16,7 @@ from torch import nn
 
 from lightning_seg import SegmentationModule
 from lightning_seg.callbacks import EpochCurves, LastCheckpoint, TrainingInterrupted
-from lightning_seg.callbacks.interruption import requeue_job
+from lightning_seg.callbacks.interruption import StopSignals, requeue_job
 from lightning_seg.data import ShapesDataModule, training_augmentation
 from lightning_seg.losses import CrossEntropyDiceLoss
 from tests.callbacks.stopping import Signal
@@ -238,15 +238,56 @@ def test_a_checkpoint_whose_writing_breaks_off_leaves_the_one_before(
     assert fit(tmp_path, resume=True, max_epochs=2).global_step == 2 * BATCHES
 
 
-def test_signals_are_given_back_whether_a_training_ends_or_is_interrupted(tmp_path: Path) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
+def test_signals_are_given_back_when_one_has_interrupted_a_training(tmp_path: Path, signum: signal.Signals) -> None:
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
     with pytest.raises(TrainingInterrupted) as interrupted:
-        fit(tmp_path, Signal("on_train_batch_start", 0, 1, signal.SIGUSR1))
-    assert interrupted.value.code == 128 + signal.SIGUSR1
+        fit(tmp_path, Signal("on_train_batch_start", 0, 1, signum))
+    assert interrupted.value.code == 128 + signum
+    assert "holds step 2; the same command with resume=auto resumes" in str(interrupted.value)
+    assert saved(tmp_path)["global_step"] == 2
     assert str(pickle.loads(pickle.dumps(interrupted.value))) == str(interrupted.value)
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
-    fit(tmp_path, resume=True)
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def in_a_copy(function: Callable[[], None]) -> int:
+    """How a copy of this process ends that calls a function: its exit code, negative for a signal."""
+    process = os.fork()
+    if process == 0:
+        function()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@pytest.mark.parametrize(
+    ("signals", "ended"),
+    [
+        ([signal.SIGINT], 0),
+        ([signal.SIGINT, signal.SIGINT], -signal.SIGINT),
+        ([signal.SIGTERM, signal.SIGTERM, signal.SIGHUP, signal.SIGHUP], 0),
+    ],
+)
+def test_a_second_ctrl_c_ends_the_process_at_once(signals: list[int], ended: int) -> None:
+    def receive() -> None:
+        StopSignals().listen()
+        for signum in signals:
+            os.kill(os.getpid(), signum)
+
+    assert in_a_copy(receive) == ended
+
+
+def test_processes_of_a_loader_and_of_nohup_ignore_what_a_terminal_sends() -> None:
+    def receive() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signals = StopSignals()
+        signals.listen()
+        os.kill(os.getpid(), signal.SIGHUP)
+        os._exit(
+            signals.received or in_a_copy(lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)] and None)
+        )
+
+    assert in_a_copy(receive) == 0
 
 
 def test_another_number_of_processes_resumes_with_a_warning(tmp_path: Path) -> None:

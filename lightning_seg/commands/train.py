@@ -22,6 +22,7 @@ from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.data.protocol import check_data_module, estimated_class_weights
+from lightning_seg.initial_weights import LoadedWeights, load_weights, print_loaded, read_weights
 from lightning_seg.launch.building import build
 from lightning_seg.launch.cluster import (
     check_processes,
@@ -100,6 +101,8 @@ def train_run(composed: DictConfig) -> float:
         return float(result["best"])
     composed.folder = str(folder)
     try:
+        if config["init_from"] is not None and not begun:
+            read_weights(config["init_from"])  # a file that cannot be read is said before any work
         best: float = run_on_processes(train, resolved(composed))
     except BaseException:
         if process_rank() == 0:
@@ -129,6 +132,8 @@ def train(config: dict[str, Any]) -> float:
     save_where_logged(config["callbacks"])
     module = build(config["module"])
     check_direction(config, module)
+    resumed = checkpoint_to_resume(folder)
+    loaded = initial_weights(module, config) if resumed is None else None
     finite = FiniteLoss(folder, config["on_nonfinite"], config["max_skipped_steps"])
     timer = Timer()  # its time is in the checkpoints, too
     trainer = build(
@@ -140,9 +145,11 @@ def train(config: dict[str, Any]) -> float:
         ],
         logger=build(config["logger"]) if config["logger"] else False,
     )
+    if loaded is not None and trainer.is_global_zero:
+        print_loaded(loaded, config["init_from"])
 
     try:
-        trainer.fit(module, datamodule, ckpt_path=checkpoint_to_resume(folder), weights_only=True)
+        trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
         kept = kept_checkpoint(trainer, config["monitor"], folder / LAST)
         unscored = why_unscored(trainer, kept.monitor) if isnan(kept.value) else None  # a test has metrics of its own
         scores = test(trainer, module, datamodule, kept.path) if config["test"] else {}
@@ -174,6 +181,15 @@ def test(trainer: lightning.Trainer, module: Any, datamodule: Any, checkpoint: P
     path = None if checkpoint is None else str(checkpoint)
     tested = trainer.test(module, datamodule, ckpt_path=path, weights_only=True, verbose=False)
     return {name: float(value) for scores in tested[:1] for name, value in scores.items()}
+
+
+def initial_weights(module: Any, config: dict[str, Any]) -> LoadedWeights | None:
+    """What was loaded of the weights to begin with; None if the configuration names none."""
+    path = config["init_from"]
+    if path is None:
+        return None
+    encoder = config["module"].get("encoder", "auto")
+    return load_weights(module, read_weights(path), encoder=encoder, source=f"init_from={path}")
 
 
 def insert_names(config: dict[str, Any], datamodule: Any) -> None:

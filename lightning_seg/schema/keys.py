@@ -53,6 +53,7 @@ class Train(TypedDict):
     on_nonfinite: Literal["stop", "skip"]
     max_skipped_steps: Annotated[int, Range(0)]
     sync_dist: bool
+    init_from: str | None
     seed: Seed
     run: str | None
     runs: str

@@ -14,6 +14,9 @@ _AS_TYPED = (
     *("checkpoint", "input", "output", "data.root", "init_from", "run", "runs"),
     *("logger.save_dir", "trainer.default_root_dir"),
 )
+# Parts of a pattern, which Hydra would read as the beginning of a mapping.
+_PART = re.compile(r"\{\w+\}")
+_WITHIN = re.compile(r"(?<=[:,\[])[^:,\[\]'\"]*\{\w+\}(?:[^:,{}\[\]'\"]|\{\w+\})*")
 _SWEPT = re.compile(r"(?:choice|range|glob|sort|shuffle|tag)\(.*\)", re.DOTALL)
 _MULTIRUN = ("-m", "--multirun")
 # Groups of which one can do without, with the choice that says so; null says it as well.
@@ -96,8 +99,11 @@ def _chosen(argument: str) -> str:
 
 def _quoted(argument: str, sweeps: bool) -> str:
     name, equals, value = argument.partition("=")
-    if name.lstrip("+") not in _AS_TYPED or not equals or value in ("null", "???"):
+    is_pattern = name.lstrip("+").startswith("data.") and _PART.search(value) is not None
+    if not (is_pattern or name.lstrip("+") in _AS_TYPED) or not equals or value in ("null", "???"):
         return argument
+    if is_pattern and value.startswith(("[", "{")) and not _PART.match(value):
+        return f"{name}={_WITHIN.sub(lambda found: quoted(found[0]), value)}"
     if _exists(value):
         values = [quoted(value)]
     elif sweeps and _SWEPT.fullmatch(value):

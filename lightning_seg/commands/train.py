@@ -232,9 +232,16 @@ def insert_class_weights(node: Any, estimate: Callable[[str], list[float]]) -> N
 
 def resolved(config: DictConfig) -> dict[str, Any]:
     """The configuration as plain containers, with nothing left to interpolate."""
-    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    container = _with_text_keys(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     assert isinstance(container, dict)
-    return {str(name): value for name, value in container.items()}
+    return container
+
+
+def _with_text_keys(node: Any) -> Any:
+    """A configuration whose keys are text (`data.values` has numbers), as checkpoints hold it."""
+    if isinstance(node, dict):
+        return {str(name): _with_text_keys(value) for name, value in node.items()}
+    return [_with_text_keys(value) for value in node] if isinstance(node, list) else node
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Data from a folder of images and a folder of masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,24 @@ from lightning_seg.data.inspection import (
     value_names,
     void_share,
 )
-from lightning_seg.data.masks import Colors, check_color_table, check_values, load_mask
-from lightning_seg.data.pairs import Pair, choose, contents, find_images, find_pairs, split_off
+from lightning_seg.data.layout import SPLITS, Division, Layout, Splits
+from lightning_seg.data.mask_sources import MaskReader
+from lightning_seg.data.masks import Color, Colors, check_channels, check_color_table, check_values, colors_of
+from lightning_seg.data.pairs import Pair, choose, contents, find_images, find_pairs, fold_of, split_off
 from lightning_seg.data.unused import unused_folders
+from lightning_seg.data.values import Values
 from lightning_seg.renamed import warn_renamed
+from lightning_seg.task import Task, check_task
 from lightning_seg.text import text_logger
 
 log = text_logger(__name__)
 
 
 class FolderDataset(Dataset[Sample]):
-    """Images and masks read from files; each mask is checked as it is read.
+    """Images and masks read from files; each mask is checked as it is read, until `inspect` has checked all.
 
-    Images are float32 `(3, H, W)` in [0, 1], masks int64 `(H, W)`, names the files' stems.
+    Images are float32 `(3, H, W)` in [0, 1], masks int64 `(H, W)`, or `(C, H, W)` of 0 and 1 in the multilabel task,
+    names the files' stems or what else tells them apart.
 
     Args:
         pairs: the files.
@@ -47,6 +52,11 @@ class FolderDataset(Dataset[Sample]):
         scale_mask: whether the mask's are too, as in training; scores are taken at the mask's own size.
         augment: see `SegmentationDataModule`.
         max_pixels: see `load_image`.
+        values: see `load_mask`.
+        threshold: see `load_mask`.
+        page: which page of an image of several, from 0.
+        mask_page: which page of a mask of several, from 0.
+        multilabel: whether a pixel may have several labels.
     """
 
     def __init__(
@@ -57,6 +67,11 @@ class FolderDataset(Dataset[Sample]):
         ignore_index: int | None = None,
         color_table: Colors | None = None,
         void_colors: Colors = (),
+        values: Values | None = None,
+        threshold: float | None = None,
+        page: int | None = None,
+        mask_page: int | None = None,
+        multilabel: bool = False,
         scale: float = 1.0,
         scale_mask: bool = False,
         augment: Augment | None = None,
@@ -65,44 +80,58 @@ class FolderDataset(Dataset[Sample]):
         self.pairs = list(pairs)
         self.num_values = num_values
         self.ignore_index = ignore_index
-        self.color_table = color_table
-        self.void_colors = void_colors
         self.scale = scale
         self.scale_mask = scale_mask
         self.augment = augment
         self.max_pixels = max_pixels
+        self.page = page
+        self.read_mask = MaskReader(
+            num_values,
+            ignore_index=ignore_index,
+            color_table=color_table,
+            void_colors=void_colors,
+            values=values,
+            threshold=threshold,
+            page=mask_page,
+            max_pixels=max_pixels,
+            multilabel=multilabel,
+        )
+        self.is_checked = False
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        mask = self.load_mask(pair.mask)
-        check_values(mask, pair.mask, self.num_values, self.ignore_index)
-        check_sizes(pair, self.image_size(pair.image), mask)
-        image = load_image(pair.image, self.scale, max_pixels=self.max_pixels)
+        mask = self.load_mask(pair)
+        if not self.is_checked:
+            self.count(mask, pair)
+            check_sizes(pair, self.image_size(pair.image), mask)
+        image = load_image(pair.image, self.scale, max_pixels=self.max_pixels, page=self.page)
         if self.scale_mask and self.scale != 1.0:
-            size = list(scaled_size(mask.shape, self.scale))
+            size = list(scaled_size(mask.shape[-2:], self.scale))
             mask = resize(Mask(mask), size, interpolation=InterpolationMode.NEAREST_EXACT).as_subclass(Tensor)
-        return augmented({"image": image, "mask": mask, "name": pair.image.stem}, self.augment)
+        return augmented({"image": image, "mask": mask, "name": pair.name or pair.image.stem}, self.augment)
 
-    def load_mask(self, path: Path) -> Tensor:
-        """The mask of a file, int64 `(H, W)` at its own size, its values not checked."""
-        return load_mask(
-            path,
-            color_table=self.color_table,
-            void_colors=self.void_colors,
-            ignore_index=self.ignore_index,
-            max_pixels=self.max_pixels,
-        )
+    def load_mask(self, pair: Pair) -> Tensor:
+        """The mask of an image, int64 `(H, W)` or `(C, H, W)` at its own size, its values not checked."""
+        return self.read_mask(pair.mask, lambda: self.image_size(pair.image))
+
+    def count(self, mask: Tensor, pair: Pair) -> Tensor:
+        """Pixels of each value, or in the multilabel task of each class, int64 `(num_values,)`; see `check_values`."""
+        if self.read_mask.multilabel:
+            return check_channels(mask, pair.mask, self.num_values, self.ignore_index)
+        return check_values(mask, pair.mask, self.num_values, self.ignore_index)
 
     def image_size(self, path: Path) -> tuple[int, int]:
         """Height and width of an image at its own size."""
-        return image_size(path, max_pixels=self.max_pixels)
+        return image_size(path, max_pixels=self.max_pixels, page=self.page)
 
     def inspect(self) -> Inspection:
         """See `inspect_pairs`."""
-        return inspect_pairs(self.pairs, self.load_mask, self.image_size, self.num_values, self.ignore_index)
+        found = inspect_pairs(self.pairs, self.load_mask, self.image_size, self.count)
+        self.is_checked = True
+        return found
 
 
 class ImageFiles(Dataset[Any]):
@@ -139,12 +168,12 @@ class ImageFiles(Dataset[Any]):
 
 
 class FolderDataModule(SegmentationDataModule):
-    """Your images and masks, paired by stem, in `images/` and `masks/`.
+    """Your images and masks, paired by stem, in `images/` and `masks/`, or as patterns, lists and tables say.
 
-    `root` holds these in `train/`, `val/` and `test/`, or directly. Directly, `test_fraction` and `val_fraction` of
-    the images are split off. Without `val/`, `val_fraction` of `train/` is split off. Without `test/`, or with
-    `test_fraction=0`, the test is done on the validation images. `unlabeled/images/` may hold images without masks,
-    which are trained on where `unlabeled_per_image` and the module ask for them.
+    Without these `root` holds `images/` and `masks/` in `train/`, `val/` and `test/`, or directly. Directly,
+    `test_fraction` and `val_fraction` of the images are split off. Without `val/`, `val_fraction` of `train/` is split
+    off. Without `test/`, or with `test_fraction=0`, the test is done on the validation images. `unlabeled/images/` may
+    hold images without masks, which are trained on where `unlabeled_per_image` and the module ask for them.
 
     Args:
         root: the folder; `~` is the home folder.
@@ -161,6 +190,20 @@ class FolderDataModule(SegmentationDataModule):
         train_limit: only so many training images, chosen by `seed`, keep their masks, and a larger choice holds every
             smaller one; the rest are unlabeled, and their masks are not read. Default: all keep theirs.
         max_pixels: an image or mask of more pixels is refused, see `load_image`.
+        images: where images are, a pattern below the root; see `Layout`, as the six that follow.
+        masks: where masks are.
+        splits: which images are of `train`, `val` and `test`.
+        table: a CSV file with a row for each image.
+        columns: what its columns are called.
+        group: what images have in common that a random split must not tear apart.
+        missing_masks: `refuse`, or `background` if an image without a mask shows no object.
+        fold: of `folds` parts of the images to train and validate on, the one that is validated on, from 0.
+        folds: how many these are.
+        values: what the values of mask files stand for, `{7: 0, 8: road, 255: void}`; see `Values`.
+        threshold: mask pixels of this value or more are 1, others 0: for soft masks, and JPEG.
+        page: which page of images of several pages, from 0.
+        mask_page: which page of masks of several pages, from 0.
+        task: `multilabel` if a pixel may have several labels. Default: as `num_classes` tells.
         options: see `SegmentationDataModule`.
 
     `pixel_counts` holds, after `setup` and by split, the pixels of each mask value, int64, of the splits checked.
@@ -183,9 +226,28 @@ class FolderDataModule(SegmentationDataModule):
         check_masks: bool = True,
         train_limit: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        images: str | None = None,
+        masks: str | Mapping[str, str] | None = None,
+        splits: Mapping[str, str | Sequence[str] | None] | None = None,
+        table: str | None = None,
+        columns: Mapping[str, str | None] | None = None,
+        group: str | None = None,
+        missing_masks: str = "refuse",
+        fold: int | None = None,
+        folds: int | None = None,
+        values: Mapping[Any, Any] | None = None,
+        threshold: float | None = None,
+        page: int | None = None,
+        mask_page: int | None = None,
+        task: Task | None = None,
         **options: Any,
     ) -> None:
         super().__init__(num_classes=num_classes, **options)
+        if task is not None:
+            check_task(task, num_classes, self.ignore_index)
+        self.multilabel = task == "multilabel"
+        if self.multilabel:
+            self.num_values = num_classes
         if not (0 < val_fraction < 1 and 0 <= test_fraction < 1 and val_fraction + test_fraction < 1):
             raise ValueError(
                 f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} must leave images for "
@@ -203,8 +265,8 @@ class FolderDataModule(SegmentationDataModule):
         self.test_fraction = test_fraction
         self.seed = seed
         self.scale = scale
-        self.color_table = None if color_table is None else [list(color) for color in color_table]
-        self.void_colors = [list(color) for color in void_colors or ()]
+        self.color_table = None if color_table is None else [_plain(entry) for entry in color_table]
+        self.void_colors = [color for entry in void_colors or () for color in colors_of(entry)]
         self.check_masks = check_masks
         self.train_limit = train_limit
         self.max_pixels = max_pixels
@@ -212,6 +274,22 @@ class FolderDataModule(SegmentationDataModule):
             check_color_table(self.color_table, self.void_colors, self.num_values, self.ignore_index)
         elif self.void_colors:
             raise ValueError("data.void_colors are only used with data.color_table: give both or neither.")
+        self.layout = Layout(
+            images=images,
+            masks=masks,
+            splits=dict(splits or {}),
+            table=table,
+            columns={name: column for name, column in (columns or {}).items() if column is not None},
+            group=group,
+            missing_masks=missing_masks,
+            class_names=self.mask_names,
+        )
+        _check_fold(fold, folds)
+        self.fold, self.folds = fold, folds
+        self.threshold, self.page, self.mask_page = threshold, page, mask_page
+        self.values = None if values is None else Values(values, self.num_values, self.mask_names, self.ignore_index)
+        self._check_reading()
+        self._found: Division | None = None
         self.pixel_counts: dict[str, Tensor] = {}
         self._training_pixels: Tensor | None = None
         self._said: set[str] = set()
@@ -243,10 +321,72 @@ class FolderDataModule(SegmentationDataModule):
             self._training_pixels = dataset.inspect().counts
         return self._training_pixels
 
+    @property
+    def mask_names(self) -> list[str]:
+        """A name for each mask value, or in the multilabel task each class."""
+        return value_names(self.num_values, self.class_names)
+
+    def _check_reading(self) -> None:
+        """Refuses ways to read a mask that exclude each other."""
+        given = [name for name in ("color_table", "values", "threshold") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"data.{given[0]} and data.{given[1]} both say what a mask's pixels are: give one.")
+        if self.threshold is not None and not isinstance(self.layout.masks, Mapping) and self.num_values != 2:
+            by_class = isinstance(self.layout.masks, str) and "{class}" in self.layout.masks
+            if not by_class:
+                raise ValueError(
+                    f"data.threshold={self.threshold} makes two values of a mask, and there are {self.num_values} "
+                    "classes: it is for task=binary, two classes, or a file for each class, masks/{class}/{id}.png."
+                )
+        for name in ("page", "mask_page"):
+            page = getattr(self, name)
+            if page is not None and page < 0:
+                raise ValueError(f"data.{name}={page}, but pages are counted from 0.")
+
     def _splits(self) -> dict[str, list[Pair]]:
         if not self.root.is_dir():
             raise ValueError(f"data.root={self.root} is not a directory.")
-        folders = [split for split in ("train", "val", "test") if (self.root / split).is_dir()]
+        if self._found is None:
+            self._found = Division(self._in_folders(), []) if self.layout.is_default else self.layout.find(self.root)
+            for note in self._found.notes:
+                self._warn(note)
+        splits = self._divided(self._found.splits)
+        self._say_pairs(splits)
+        return splits
+
+    def _divided(self, found: Splits) -> dict[str, list[Pair]]:
+        """The splits, with those split off that are not given."""
+        splits = {split: list(pairs) for split, pairs in found.items() if split is not None}
+        if None in found:
+            pool, share = found[None], self.val_fraction / (1 - self.test_fraction)
+            if self.test_fraction > 0:
+                pool, splits["test"] = split_off(pool, self.test_fraction, self.seed, "test")
+        else:
+            pool, share = splits.get("train", []), self.val_fraction
+            if self.fold is not None:
+                pool = pool + splits.get("val", [])
+        if self.fold is not None and self.folds is not None and pool:
+            splits["train"], splits["val"] = fold_of(pool, self.fold, self.folds, self.seed)
+        elif "val" not in splits and pool:
+            splits["train"], splits["val"] = split_off(pool, share, self.seed, "val")
+            if None not in found:
+                log.info("no val images: %d of the training images were split off for them.", len(splits["val"]))
+        return splits
+
+    def _say_pairs(self, splits: Mapping[str, Sequence[Pair]]) -> None:
+        """How many pairs there are, where, and one of them; once, although every stage finds them."""
+        first = next((pairs[0] for split in SPLITS for pairs in [splits.get(split)] if pairs), None)
+        if first is None or "pairs" in self._said:
+            return
+        self._said.add("pairs")
+        counts = ", ".join(f"{split} {len(splits[split])}" for split in SPLITS if split in splits)
+        fold = "" if self.fold is None else f" (fold {self.fold} of {self.folds})"
+        image, shown = (_below(one, self.root) for one in (first.image, first.mask))
+        log.info("%s: pairs of image and mask: %s%s; for example %s with %s", self.root, counts, fold, image, shown)
+
+    def _in_folders(self) -> Splits:
+        """Images and masks of equal stems."""
+        folders = [split for split in SPLITS if (self.root / split).is_dir()]
         self._name_unused(folders)
         if not folders:
             if not (self.root / "images").is_dir():
@@ -254,20 +394,11 @@ class FolderDataModule(SegmentationDataModule):
                     f"data.root={self.root} holds neither train/ with images/ and masks/, nor images/ and masks/, but "
                     f"{contents(self.root)}."
                 )
-            rest, splits = find_pairs(self.root), {}
-            if self.test_fraction > 0:
-                rest, splits["test"] = split_off(rest, self.test_fraction, self.seed, "test")
-            share = self.val_fraction / (1 - self.test_fraction)
-            splits["train"], splits["val"] = split_off(rest, share, self.seed, "val")
-            return splits
+            return {None: find_pairs(self.root)}
         if "test" in folders and self._is_without_masks("test"):
             folders.remove("test")
             self._warn(f"{self.root / 'test'} has images and no masks: the test is done on the validation images.")
-        splits = {split: find_pairs(self.root / split) for split in folders}
-        if "val" not in splits and "train" in splits:
-            splits["train"], splits["val"] = split_off(splits["train"], self.val_fraction, self.seed, "val")
-            log.info("no val folder: %d of the training images were split off for it.", len(splits["val"]))
-        return splits
+        return {split: find_pairs(self.root / split) for split in folders}
 
     def _is_without_masks(self, split: str) -> bool:
         return (self.root / split / "images").is_dir() and not (self.root / split / "masks").exists()
@@ -301,6 +432,8 @@ class FolderDataModule(SegmentationDataModule):
         return [pair.image for pair in rest]
 
     def _images_without_masks(self) -> list[Path]:
+        if not self.layout.is_default:
+            return []
         folder, former = self.root / "unlabeled", self.root / "unlabelled"
         if former.is_dir() and not folder.is_dir():
             warn_renamed(f"the folder {former}", f"{folder.name}/")
@@ -311,13 +444,20 @@ class FolderDataModule(SegmentationDataModule):
         self, split: str, pairs: dict[str, list[Pair]], scale_mask: bool = False, augment: Augment | None = None
     ) -> FolderDataset:
         if split not in pairs:
-            raise ValueError(f"{self.root / split} is missing, with images/ and masks/ in it.")
+            if self.layout.is_default:
+                raise ValueError(f"{self.root / split} is missing, with images/ and masks/ in it.")
+            raise ValueError(f"no pair of {self.root} is of the split {split}: say which are with data.splits.{split}.")
         dataset = FolderDataset(
             pairs[split],
             num_values=self.num_values,
             ignore_index=self.ignore_index,
             color_table=self.color_table,
             void_colors=self.void_colors,
+            values=self.values,
+            threshold=self.threshold,
+            page=self.page,
+            mask_page=self.mask_page,
+            multilabel=self.multilabel,
             scale=self.scale,
             scale_mask=scale_mask,
             augment=augment,
@@ -326,7 +466,7 @@ class FolderDataModule(SegmentationDataModule):
         if self.check_masks and split not in self.pixel_counts:
             found = dataset.inspect()
             counts = found.counts.sum(dim=0)
-            log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts, self.class_names))
+            log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts, self.mask_names))
             if split == "train":
                 self._check_training(found)
                 self._training_pixels = found.counts
@@ -343,7 +483,7 @@ class FolderDataModule(SegmentationDataModule):
                 f"all {len(found.counts)} training masks hold nothing but ignore_index={self.ignore_index}: there is "
                 "nothing to learn."
             )
-        names = value_names(self.num_values, self.class_names)
+        names = self.mask_names
         absent = [name for name, count in zip(names, pixels.tolist(), strict=True) if count == 0]
         if absent:
             self._warn(f"no training mask has a pixel of {', '.join(absent)}, which cannot be learned.")
@@ -354,6 +494,25 @@ class FolderDataModule(SegmentationDataModule):
                 f"augment.crop_size={height}×{width} is larger than the training images: {100 * share:.1f}% of a crop "
                 "is outside of them; give a smaller one."
             )
+
+
+def _plain(entry: Color | Sequence[Color]) -> list[Any]:
+    """A color, or several, as lists."""
+    colors = colors_of(entry)
+    return list(colors) if isinstance(entry[0], Sequence) else colors[0]
+
+
+def _check_fold(fold: int | None, folds: int | None) -> None:
+    if (fold is None) != (folds is None):
+        raise ValueError(f"data.fold={fold} and data.folds={folds} must be given together or not at all.")
+    if fold is not None and folds is not None and not (folds > 1 and 0 <= fold < folds):
+        raise ValueError(
+            f"data.fold={fold} of data.folds={folds}: give 2 folds or more, and a fold from 0 and below it."
+        )
+
+
+def _below(path: object, root: Path) -> str:
+    return path.relative_to(root).as_posix() if isinstance(path, Path) and path.is_relative_to(root) else str(path)
 
 
 def _stems(pairs: Sequence[Pair], most: int = 16) -> str:

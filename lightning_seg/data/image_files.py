@@ -16,6 +16,7 @@ from PIL import (
     Image,
     JpegImagePlugin,  # noqa: F401
     PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
     TiffImagePlugin,
     WebPImagePlugin,  # noqa: F401
 )
@@ -33,6 +34,11 @@ _SIGNATURES = {
     b"II+\0": "TIFF",
     b"MM\0+": "TIFF",
     b"BM": "BMP",
+    **{
+        b"P" + digit + end: "PPM"
+        for digit in (b"1", b"2", b"3", b"4", b"5", b"6")
+        for end in (b"\n", b" ", b"\r", b"\t")
+    },
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
     b"%!PS": "PostScript",
@@ -71,6 +77,8 @@ class OpenedImage:
         rawmode: how Pillow unpacks it: `L`, `RGB;16B`, ...
         orientation: 1 to 8, by which it is still to be turned.
         tags: of a TIFF.
+        top: of a PPM, the largest value of its pixels, which Pillow stretches to that of all bits.
+        is_lossy: whether the compression changes values.
     """
 
     path: str | Path
@@ -79,6 +87,8 @@ class OpenedImage:
     rawmode: str
     orientation: int
     tags: dict[int, Any]
+    top: int | None = None
+    is_lossy: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -106,6 +116,13 @@ class OpenedImage:
         """Whether colors have 16 bits a channel, of which Pillow keeps 8."""
         return ";16" in self.rawmode and not self.image.mode.startswith("I")
 
+    def unstretched(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The values as the file has them, where Pillow stretches these."""
+        if self.top is None:
+            return pixels
+        most = 65535 if self.image.mode.startswith("I") else 255
+        return pixels if self.top == most else np.rint(pixels.astype(np.float64) * (self.top / most)).astype(np.int64)
+
     def upright(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Pixels `(H, W, ...)` as they lie in the file, turned as they are displayed."""
         if self.orientation in _SIDEWAYS:
@@ -119,7 +136,7 @@ class OpenedImage:
 
 @contextmanager
 def open_image(
-    path: str | Path, kinds: Sequence[str], *, max_pixels: int, bytes_per_pixel: int = 0
+    path: str | Path, kinds: Sequence[str], *, max_pixels: int, bytes_per_pixel: int = 0, page: int | None = None
 ) -> Iterator[OpenedImage]:
     """Reads an image's header, for its pixels to be read within the block; whatever is wrong with it is one line.
 
@@ -128,6 +145,7 @@ def open_image(
         kinds: those that are read; see `OpenedImage.kind`.
         max_pixels: a larger image is refused.
         bytes_per_pixel: of memory that the block will take.
+        page: which page of a file of several, from 0. Default: these are refused.
 
     Raises:
         OSError: see `lightning_seg.reading.open_regular`.
@@ -137,7 +155,7 @@ def open_image(
     with open_regular(path) as file:
         try:
             kind = _kind(path, file, kinds)
-            yield _opened(path, kind, file, max_pixels, bytes_per_pixel)
+            yield _opened(path, kind, file, max_pixels, bytes_per_pixel, page)
         except ImageFileError:
             raise
         except MemoryError as error:
@@ -149,7 +167,9 @@ def open_image(
             raise ImageFileError(f"{path} cannot be read as an image: {reason}.") from None
 
 
-def _opened(path: str | Path, kind: str, file: BinaryIO, max_pixels: int, bytes_per_pixel: int) -> OpenedImage:
+def _opened(
+    path: str | Path, kind: str, file: BinaryIO, max_pixels: int, bytes_per_pixel: int, page: int | None
+) -> OpenedImage:
     if kind not in Image.OPEN:
         raise ImageFileError(f"{path} is a {kind} file, which this installation of Pillow cannot read.")
     try:
@@ -158,6 +178,8 @@ def _opened(path: str | Path, kind: str, file: BinaryIO, max_pixels: int, bytes_
         if kind != "TIFF":
             raise
         raise ImageFileError(f"{path} cannot be read as an image: {_tiff(file) or error}.") from None
+    is_lossy = kind == "JPEG" or (kind == "WEBP" and not _is_lossless(file))
+    _choose_page(path, kind, image, page)
     width, height = image.size
     if width * height > max_pixels:
         raise ImageFileError(
@@ -168,8 +190,8 @@ def _opened(path: str | Path, kind: str, file: BinaryIO, max_pixels: int, bytes_
         raise ImageFileError(f"{path} is {height}×{width} and has no pixel.")
     check_memory(width * height * bytes_per_pixel, path)
     tags = _tags(image) if kind == "TIFF" else {}
-    _check_frames(path, kind, image)
-    return OpenedImage(path, kind, image, _rawmode(image), _orientation(kind, image), tags)
+    top = _top(image) if kind == "PPM" else None
+    return OpenedImage(path, kind, image, _rawmode(image), _orientation(kind, image), tags, top, is_lossy)
 
 
 def _kind(path: str | Path, file: BinaryIO, kinds: Sequence[str]) -> str:
@@ -194,26 +216,60 @@ def _kind(path: str | Path, file: BinaryIO, kinds: Sequence[str]) -> str:
     raise ImageFileError(f"{path} cannot be read as an image: {reason}.")
 
 
-def _check_frames(path: str | Path, kind: str, image: Any) -> None:
-    """Refuses several frames or pages, none of which is known to be the one meant.
+def _choose_page(path: str | Path, kind: str, image: Any, page: int | None) -> None:
+    """Turns to the page that is meant, and refuses several, none of which is known to be.
 
     A JPEG's further pictures are previews of its first, and so are a TIFF's pages of reduced resolution.
     """
     if kind == "TIFF":
         if not _is_page(image):
             raise ImageFileError(f"{path} begins with a page of reduced resolution: save the page itself.")
+        pages = [0]
         for number in range(1, _PAGES):
             try:
                 image.seek(number)
             except EOFError:
                 break
             if _is_page(image):
-                raise ImageFileError(f"{path} has several pages: save the one that is meant.")
+                pages.append(number)
+                if page is None or len(pages) > page + 1:
+                    break
         else:
-            raise ImageFileError(f"{path} has {_PAGES} pages or more: save the one that is meant.")
-        image.seek(0)
+            if page is None or len(pages) <= page:
+                raise ImageFileError(f"{path} has {_PAGES} pages or more: save the one that is meant.")
+        if len(pages) > 1 and page is None:
+            raise ImageFileError(
+                f"{path} has several pages: say which with data.page or data.mask_page, counted from 0, or save the "
+                "one that is meant."
+            )
+        if len(pages) > 1 and page is not None and page >= len(pages):
+            raise ImageFileError(f"{path} has {len(pages)} pages, and page {page}, counted from 0, was asked for.")
+        image.seek(pages[page or 0] if len(pages) > 1 else 0)
     elif kind in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False):
         raise ImageFileError(f"{path} has {image.n_frames} frames: save the one that is meant.")
+
+
+def _is_lossless(file: BinaryIO) -> bool:
+    """Whether the picture of a WebP file is kept as it was."""
+    place = file.tell()
+    try:
+        file.seek(12)
+        for _ in range(64):
+            header = file.read(8)
+            if len(header) < 8 or header[:4] in (b"VP8L", b"VP8 "):
+                return header[:4] == b"VP8L"
+            size = int.from_bytes(header[4:], "little")
+            file.seek(size + size % 2, 1)
+        return False
+    finally:
+        file.seek(place)
+
+
+def _top(image: Any) -> int | None:
+    """The largest value of a PPM's pixels, where Pillow stretches them to all bits."""
+    arguments = image.tile[0][3] if image.tile else None
+    numbers = [one for one in arguments if isinstance(one, int)] if isinstance(arguments, tuple) else []
+    return numbers[-1] if numbers and image.tile[0][0].startswith("ppm") else None
 
 
 def _orientation(kind: str, image: Any) -> int:

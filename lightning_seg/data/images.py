@@ -14,28 +14,31 @@ from torchvision.transforms.v2.functional import resize
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, open_image
 from lightning_seg.reading import open_regular
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
-IMAGE_KINDS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
+IMAGE_KINDS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
 _BYTES_PER_PIXEL = 20  # three numbers of four bytes, and what Pillow has beside them
 
 
-def load_image(path: str | Path, scale: float = 1.0, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+def load_image(
+    path: str | Path, scale: float = 1.0, *, max_pixels: int = MAX_PIXELS, page: int | None = None
+) -> Tensor:
     """An image as float32 `(3, H, W)` in [0, 1], upright by its EXIF orientation.
 
     Gray images get three equal channels, an alpha channel is dropped, 16 bits (of gray files, and of color in PNG) are
     divided by 65535. What has another range, or channels of another kind, is refused.
 
     Args:
-        path: JPEG, PNG, TIFF, BMP or WebP, by its content.
+        path: JPEG, PNG, TIFF, BMP, WebP, PPM or PGM, by its content.
         scale: height and width are multiplied by it, bilinear and antialiased.
         max_pixels: an image of more pixels is refused before it is decoded.
+        page: which page of a TIFF of several, from 0. Default: these are refused.
 
     Raises:
         OSError: there is no such file (`FileNotFoundError`), it cannot be read, or it is a named pipe or a device.
         ValueError: the file cannot be read as an image.
         MemoryError: it does not fit into memory.
     """
-    with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL) as source:
+    with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL, page=page) as source:
         values, top = _values(source)
         upright = torch.from_numpy(source.upright(values))
         pixels = upright.movedim(-1, 0).contiguous().float() / top
@@ -48,14 +51,14 @@ def load_image(path: str | Path, scale: float = 1.0, *, max_pixels: int = MAX_PI
         return resized.clamp(0, 1)
 
 
-def image_size(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(path: str | Path, *, max_pixels: int = MAX_PIXELS, page: int | None = None) -> tuple[int, int]:
     """Height and width of an image as `load_image` gives it, read from the file's header.
 
     Raises:
         OSError: see `load_image`.
         ValueError: the file cannot be read as an image.
     """
-    with open_image(path, IMAGE_KINDS, max_pixels=max_pixels) as source:
+    with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, page=page) as source:
         return source.size
 
 
@@ -73,6 +76,8 @@ def _values(source: OpenedImage) -> tuple[npt.NDArray[np.integer[Any]], int]:
     image = source.image
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None], 4095 if source.rawmode == "I;12" else 65535
+    if source.kind == "PPM" and image.mode == "I":
+        return np.asarray(image).astype(np.uint16)[..., None], 65535
     if image.mode in ("1", "L", "LA", "La"):
         return np.asarray(image.convert("L"))[..., None], 255
     return np.asarray(image.convert("RGB")), 255
@@ -82,7 +87,7 @@ def _check_range(source: OpenedImage) -> None:
     mode, path = source.image.mode, source.path
     if mode == "F":
         raise ImageFileError(f"{path} holds floating-point pixels, whose range is unknown: save it with 8 or 16 bits.")
-    if mode == "I" or source.is_signed:
+    if (mode == "I" and source.kind != "PPM") or source.is_signed:
         raise ImageFileError(
             f"{path} holds signed or 32-bit pixels, whose range is unknown: save it with 8 or 16 bits, unsigned."
         )

@@ -12,7 +12,6 @@ from rich.progress import track
 from torch import Tensor
 from torchvision.transforms import v2
 
-from lightning_seg.data.masks import check_values
 from lightning_seg.data.pairs import Pair
 
 # Fewer are read in a moment.
@@ -31,19 +30,17 @@ class Inspection(NamedTuple):
 
 def inspect_pairs(
     pairs: Sequence[Pair],
-    load_mask: Callable[[Path], Tensor],
+    load_mask: Callable[[Pair], Tensor],
     image_size: Callable[[Path], tuple[int, int]],
-    num_values: int,
-    ignore_index: int | None,
+    count: Callable[[Tensor, Pair], Tensor],
 ) -> Inspection:
     """Reads each mask, and of each image only the header.
 
     Args:
         pairs: the files.
-        load_mask: reads a mask, int64 `(H, W)`.
+        load_mask: reads a mask, int64 `(H, W)` or `(C, H, W)`.
         image_size: reads height and width of an image.
-        num_values: masks hold 0..num_values-1.
-        ignore_index: and this.
+        count: counts the pixels of each value, and refuses others.
 
     Raises:
         OSError: the first file, in the order given, that is not there or cannot be read.
@@ -52,9 +49,9 @@ def inspect_pairs(
     """
 
     def inspect(pair: Pair) -> tuple[Tensor, tuple[int, int]]:
-        mask, size = load_mask(pair.mask), image_size(pair.image)
+        mask, size = load_mask(pair), image_size(pair.image)
         check_sizes(pair, size, mask)
-        return check_values(mask, pair.mask, num_values, ignore_index), size
+        return count(mask, pair), size
 
     # Decoding releases the interpreter's lock.
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
@@ -75,7 +72,7 @@ def check_sizes(pair: Pair, size: tuple[int, int], mask: Tensor) -> None:
     Raises:
         ValueError: they differ.
     """
-    height, width = mask.shape
+    height, width = mask.shape[-2:]
     if size != (height, width):
         raise ValueError(
             f"{pair.image} is {size[0]}×{size[1]} and its mask {pair.mask} is {height}×{width} (height by width): "
@@ -83,10 +80,9 @@ def check_sizes(pair: Pair, size: tuple[int, int], mask: Tensor) -> None:
         )
 
 
-def describe_counts(counts: Tensor, class_names: Sequence[str]) -> str:
-    """The share of each class among the pixels counted, in one line."""
+def describe_counts(counts: Tensor, names: Sequence[str]) -> str:
+    """The share of each mask value among the pixels counted, in one line."""
     total = max(int(counts.sum()), 1)
-    names = value_names(len(counts), class_names)
     return ", ".join(f"{name} {100 * int(count) / total:.2f}%" for name, count in zip(names, counts, strict=True))
 
 

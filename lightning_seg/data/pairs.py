@@ -4,20 +4,33 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from lightning_seg.data.images import IMAGE_SUFFIXES
+from lightning_seg.data.mask_sources import MaskSource
+from lightning_seg.data.masks import MASK_SUFFIXES
 from lightning_seg.reading import in_words
 
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".jpg", ".jpeg")  # JPEG to be refused for what it is
+_NOT_DATA = ("thumbs.db", "desktop.ini", "__macosx")  # what Windows and macOS leave behind
 
 
 class Pair(NamedTuple):
-    """An image's file and its mask's."""
+    """An image's file and its mask's, or what else its labels are read from.
+
+    `name` tells it from all others, by default the file's stem; `group` holds what a random split must not tear apart.
+    """
 
     image: Path
-    mask: Path
+    mask: Path | MaskSource
+    name: str = ""
+    group: str = ""
+
+    @property
+    def called(self) -> str:
+        """The name, in the one form of Unicode."""
+        return self.name or _stem(self.image)
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -44,19 +57,45 @@ def find_pairs(folder: Path) -> list[Pair]:
 
 
 def split_off(pairs: Sequence[Pair], fraction: float, seed: int, purpose: str) -> tuple[list[Pair], list[Pair]]:
-    """What remains and what was split off: a share of the pairs, at least one and never all.
+    """What remains and what was split off: a share of the pairs, at least one and never all; groups stay together.
 
-    Pairs are ranked by a hash of seed and stem, so that neither the order of files nor, but for the last place, the
-    presence of other files decides where one goes.
+    Groups, or pairs that have none, are ranked by a hash of seed and name, so that neither the order of files nor, but
+    for the last place, the presence of other files decides where one goes.
 
     Raises:
-        ValueError: there are fewer than two pairs.
+        ValueError: there are fewer than two pairs, or groups.
     """
-    if len(pairs) < 2:
-        raise ValueError(f"{len(pairs)} image cannot be divided to get a {purpose} split: give more images.")
+    groups = _groups(pairs, seed)
+    if len(groups) < 2:
+        what = f"{len(pairs)} image" if len(pairs) < 2 else f"{len(pairs)} images of one group (data.group)"
+        raise ValueError(f"{what} cannot be divided to get a {purpose} split: give more images.")
     count = min(max(1, round(fraction * len(pairs))), len(pairs) - 1)
-    ranked = _ranked(pairs, seed)
-    return _in_order(ranked[count:]), _in_order(ranked[:count])
+    off: list[Pair] = []
+    taken = 0
+    for group in groups[:-1]:
+        if len(off) >= count:
+            break
+        off += group
+        taken += 1
+    return _in_order(pair for group in groups[taken:] for pair in group), _in_order(off)
+
+
+def fold_of(pairs: Sequence[Pair], fold: int, folds: int, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """The pairs to train on and those to validate on, in one of several folds, each of which validates others.
+
+    Groups, ranked as in `split_off`, go one after the other to the fold that has the fewest pairs so far.
+
+    Raises:
+        ValueError: there are fewer pairs, or groups, than folds.
+    """
+    groups = _groups(pairs, seed)
+    if len(groups) < folds:
+        what = "images" if len(groups) == len(pairs) else "groups of images (data.group)"
+        raise ValueError(f"data.folds={folds}, but there are {len(groups)} {what} to train and validate on.")
+    parts: list[list[Pair]] = [[] for _ in range(folds)]
+    for group in groups:
+        min(parts, key=len).extend(group)
+    return _in_order(pair for part in (*parts[:fold], *parts[fold + 1 :]) for pair in part), _in_order(parts[fold])
 
 
 def choose(pairs: Sequence[Pair], count: int, seed: int) -> tuple[list[Pair], list[Pair]]:
@@ -76,13 +115,15 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without hidden files and folders; with links, wherever they lead.
+    """What lies in a folder, sorted, without hidden files and folders and `Thumbs.db`; with links, wherever they lead.
 
     Raises:
         OSError: the folder cannot be read.
     """
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(
+            path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _NOT_DATA
+        )
     except OSError as error:
         raise in_words(folder, error) from None
 
@@ -98,15 +139,26 @@ def contents(folder: Path) -> str:
     return " and ".join(found) or "nothing"
 
 
-def _ranked(pairs: Iterable[Pair], seed: int) -> list[Pair]:
-    def rank(pair: Pair) -> bytes:
-        return hashlib.sha256(f"{seed}/{_stem(pair.image)}".encode(errors="surrogateescape")).digest()
+def _rank(name: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
 
-    return sorted(pairs, key=rank)
+
+def _ranked(pairs: Iterable[Pair], seed: int) -> list[Pair]:
+    return sorted(pairs, key=lambda pair: _rank(pair.called, seed))
+
+
+def _groups(pairs: Iterable[Pair], seed: int) -> list[list[Pair]]:
+    """Pairs that belong together, ranked; a pair without a group is one by itself."""
+
+    def name(pair: Pair) -> str:
+        return pair.group or pair.called
+
+    grouped = groupby(sorted(pairs, key=lambda pair: (name(pair), pair.called)), key=name)
+    return [group for _, group in sorted(((_rank(key, seed), list(group)) for key, group in grouped))]
 
 
 def _in_order(pairs: Iterable[Pair]) -> list[Pair]:
-    return sorted(pairs, key=lambda pair: _stem(pair.image))
+    return sorted(pairs, key=lambda pair: pair.called)
 
 
 def _stem(path: Path) -> str:

@@ -92,3 +92,20 @@ def test_the_checkpoint_of_a_run_named_by_its_choices_is_evaluated_and_predicts(
     (folder / "my_images/test/images/0.jpg").rename(folder / "my images/0.jpg")
     run("lightning-seg-predict", checkpoint, "input=my images", "output=masks, all")
     assert (folder / "masks, all/0.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("data.images=im/{split}/{id}.jpg", "im/{split}/{id}.jpg"),
+        ("data.group={patient}", "{patient}"),
+        ("data.masks={id}/mask.png", "{id}/mask.png"),
+        ("+data.masks.road=road/{id}.png", "road/{id}.png"),
+        ("data.masks={road:road/{id}.png,car:car/{id}_*.png}", {"road": "road/{id}.png", "car": "car/{id}_*.png"}),
+        ("data.masks='a/{id}.png'", "a/{id}.png"),
+        ("data.values={7:0,1-6:void,else:1}", {7: 0, "1-6": "void", "else": 1}),
+        ("data.splits.train=[a.txt,sub/b.txt]", ["a.txt", "sub/b.txt"]),
+    ],
+)
+def test_patterns_and_values_are_read_as_they_were_typed(argument: str, value: object) -> None:
+    assert read(*as_typed([argument])) == value

@@ -115,7 +115,7 @@ def test_value_that_is_not_a_class_is_named_with_its_file_and_pixels() -> None:
     mask[20, :4] = 18
     expected = (
         r"mask a\.png holds label 17 in 1,200 pixels \(and 1 more such labels\), which is out of range: "
-        r"expected labels from 0 to 11, with ignore_index=255; .* give data\.color_table\."
+        r"expected labels from 0 to 11, with ignore_index=255; .* give data\.values, or data\.color_table\."
     )
     with pytest.raises(ValueError, match=expected):
         check_values(mask, "a.png", 12, 255)

@@ -1,0 +1,493 @@
+"""Where images and masks are: patterns, lists of files, tables, groups and folds."""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning_seg.data.images import IMAGE_SUFFIXES
+from lightning_seg.data.mask_sources import ClassFiles, MaskSource, NoObject, class_files
+from lightning_seg.data.masks import MASK_SUFFIXES
+from lightning_seg.data.pairs import Pair
+from lightning_seg.data.patterns import DEEP, Found, Pattern
+from lightning_seg.reading import read_text
+
+SPLIT, CLASS = "split", "class"
+SPLITS = ("train", "val", "test")
+COLUMNS = ("image", "mask", "split", "group")
+# What {split} is usually called, in any case.
+_USUAL = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_LISTS = (".txt", ".lst", ".csv")
+_MOST = 2**28  # bytes of a list
+
+Parts = Mapping[str, str]
+Splits = dict[str | None, list[Pair]]  # None: not divided yet
+
+
+class Division(NamedTuple):
+    """The pairs of each split, under None those that are still to be divided; and what is to be said about them."""
+
+    splits: Splits
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images and masks are, and which split each is of.
+
+    Args:
+        images: a pattern below the root, see `Pattern`.
+        masks: another, with the same parts, for masks; with `{class}`, or one for each class by name, for binary files
+            of one class each.
+        splits: for `train`, `val` and `test`, what `{split}` is there, or a file below the root that lists images, or
+            several of these. Of a table, the values of its column. Default: the usual names of `{split}`.
+        table: a CSV file below the root with a row for each image, instead of patterns, or beside those of masks.
+        columns: of the table: what `image`, `mask`, `split` and `group` are called in it.
+        group: what images have in common that a random split must not tear apart: a text with parts, `{patient}`.
+        missing_masks: `refuse` or, for images without a mask, `background`.
+        class_names: what `{class}` stands for.
+
+    Raises:
+        ValueError: the arguments contradict each other.
+    """
+
+    images: str | None = None
+    masks: str | Mapping[str, str] | None = None
+    splits: Mapping[str, Any] = field(default_factory=dict)
+    table: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
+    missing_masks: str = "refuse"
+    class_names: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.missing_masks not in ("refuse", "background"):
+            raise ValueError(f"data.missing_masks={self.missing_masks} is neither refuse nor background.")
+        if (self.images is None) != (self.masks is None):
+            given, other = ("images", "masks") if self.masks is None else ("masks", "images")
+            raise ValueError(f"data.{given} is given and data.{other} is not: give both patterns, or neither.")
+        if self.images is None and self.table is None and (self.given_splits or self.group):
+            what = "splits" if self.given_splits else "group"
+            raise ValueError(f"data.{what} needs data.images and data.masks, the patterns that say where files are.")
+        unknown = [name for name in self.splits if name not in SPLITS]
+        if unknown:
+            raise ValueError(f"data.splits.{unknown[0]} is not one of {', '.join(SPLITS)}.")
+        self._patterns()
+
+    @property
+    def given_splits(self) -> dict[str, list[str]]:
+        """The values of `splits` that are given, each as a list."""
+        listed = {name: [value] if isinstance(value, str) else value for name, value in self.splits.items()}
+        return {name: [str(one) for one in values] for name, values in listed.items() if values is not None}
+
+    @property
+    def is_default(self) -> bool:
+        """Whether files lie in `images/` and `masks/`."""
+        return self.images is None and self.table is None
+
+    def find(self, root: Path) -> Division:
+        """Finds the pairs, each with its name and group.
+
+        Raises:
+            OSError: a file or folder cannot be read.
+            ValueError: nothing is found, an image has no mask or several, or a list names what is not there.
+        """
+        images, masks = self._patterns()
+        if self.table is not None:
+            splits = self._of_table(root, images, masks)
+            return Division(splits, _torn_groups(splits))
+        assert images is not None
+        lists = _lists(self.given_splits, images)
+        files = [(name, pattern, pattern.find(root)) for name, pattern in masks.items()]
+        are_masks = {one.path for _, _, found in files for one in found}
+        found = [one for one in images.find(root) if one.path not in are_masks]  # {id}.png also fits {id}_mask.png
+        if not found:
+            raise ValueError(images.nothing(root))
+        names = _names(found, root)
+        of_parts = self._masks(root, images, files, found)
+        if not lists:
+            self._refuse_alone(of_parts, found, images)
+        pairs = [self._pair(one, names[one.path], of_parts) for one in found]
+        if lists:
+            splits = _listed(root, lists, pairs, found, self.missing_masks)
+            return Division(splits, _torn_groups(splits))
+        if SPLIT not in images.names:
+            return Division({None: _with_masks(None, pairs, self.missing_masks, of_parts)}, [])
+        return self._by_name(pairs, found, images, of_parts)
+
+    def _patterns(self) -> tuple[Pattern | None, dict[str | None, Pattern]]:
+        """That of images, and those of masks, by class if there is one for each."""
+        images = None if self.images is None else Pattern(self.images, "data.images", IMAGE_SUFFIXES)
+        if self.masks is None:
+            return images, {}
+        if isinstance(self.masks, str):
+            by_class: dict[str | None, str] = {None: self.masks}
+            if f"{{{CLASS}}}" in self.masks:
+                by_class = {name: self.masks.replace(f"{{{CLASS}}}", name) for name in self.class_names}
+        else:
+            by_class = {None if name is None else name: text for name, text in self.masks.items()}
+            unknown = [name for name in by_class if name not in self.class_names]
+            if unknown:
+                raise ValueError(
+                    f"data.masks.{unknown[0]} is not one of data.class_names, {', '.join(self.class_names)}."
+                )
+        masks = {
+            name: Pattern(text, "data.masks" if name is None else f"data.masks.{name}", MASK_SUFFIXES)
+            for name, text in by_class.items()
+        }
+        if images is not None:
+            for pattern in masks.values():
+                _check_parts(images, pattern)
+            if self.group is not None:
+                self._group(dict.fromkeys(images.names, ""))
+        return images, masks
+
+    def _group(self, parts: Parts) -> str:
+        if self.group is None:
+            return ""
+        group = self.group if "{" in self.group else f"{{{self.group}}}"
+        try:
+            return group.format_map(parts)
+        except (KeyError, ValueError, IndexError):
+            known = ", ".join(f"{{{name}}}" for name in parts if name != DEEP)
+            raise ValueError(
+                f"data.group={self.group} has a part that data.images does not name: it has {known}."
+            ) from None
+
+    def _masks(
+        self,
+        root: Path,
+        images: Pattern,
+        patterns: Sequence[tuple[str | None, Pattern, Sequence[Found]]],
+        found: Sequence[Found],
+    ) -> "_MasksByParts":
+        """Finds the masks, and refuses those that two images share."""
+        files: dict[tuple[str, ...], dict[int | None, list[Path]]] = defaultdict(lambda: defaultdict(list))
+        names = tuple(dict.fromkeys(name for _, pattern, _ in patterns for name in pattern.names))
+        shared = tuple(name for name in names if name in images.names)
+        for name, pattern, masks in patterns:
+            if not masks and (name is None or len(patterns) == 1):
+                raise ValueError(pattern.nothing(root))
+            label = None if name is None else list(self.class_names).index(name)
+            for mask in masks:
+                files[_key(mask.parts, shared)][label].append(mask.path)
+        if not files:
+            raise ValueError(patterns[0][1].nothing(root))
+        of_images: dict[tuple[str, ...], Path] = {}
+        for one in found:
+            key = _key(one.parts, shared)
+            if key in of_images:
+                parts = ", ".join(f"{{{name}}}" for name in shared)
+                raise ValueError(
+                    f"{of_images[key]} and {one.path} have the same {parts}, by which data.masks={self.masks} finds "
+                    "their mask: name the part in which they differ in both patterns."
+                )
+            of_images[key] = one.path
+        return _MasksByParts(shared, files, len(self.class_names), self.masks)
+
+    @staticmethod
+    def _refuse_alone(masks: "_MasksByParts", found: Sequence[Found], images: Pattern) -> None:
+        """Refuses masks that have no image."""
+        paired = {_key(one.parts, masks.shared) for one in found}
+        alone = sorted(
+            path
+            for key, by_class in masks.files.items()
+            if key not in paired
+            for paths in by_class.values()
+            for path in paths
+        )
+        if alone:
+            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+            raise ValueError(
+                f"{alone[0]}{more} has no image: data.images={images.text} fits none with the same "
+                f"{', '.join(f'{{{name}}}' for name in masks.shared)}. Add the image or remove the mask."
+            )
+
+    def _pair(self, found: Found, name: str, masks: "_MasksByParts") -> Pair:
+        mask = masks.of(found)
+        return Pair(found.path, NoObject(found.path) if mask is None else mask, name, self._group(found.parts))
+
+    def _by_name(
+        self, pairs: Sequence[Pair], found: Sequence[Found], images: Pattern, masks: "_MasksByParts"
+    ) -> Division:
+        """The pairs of each split by what `{split}` is."""
+        given = self.given_splits
+        usual = {one: split for split, names in _USUAL.items() for one in names}
+        chosen = {one: split for split, names in given.items() for one in names}
+        by_name: dict[str, list[Pair]] = defaultdict(list)
+        for pair, one in zip(pairs, found, strict=True):
+            by_name[one.parts[SPLIT]].append(pair)
+        there = ", ".join(f"{name} ({len(members)} images)" for name, members in by_name.items())
+        for name, split in chosen.items():
+            if name not in by_name:
+                raise ValueError(f"data.splits.{split}={name}, but {{split}} of data.images={images.text} is {there}.")
+        splits: dict[str, list[Pair]] = defaultdict(list)
+        unused = []
+        for name, members in by_name.items():
+            of_split = chosen.get(name) if given else usual.get(name.lower())
+            if of_split is None:
+                unused.append(f"{name} ({len(members)} images)")
+            else:
+                splits[of_split] += members
+        if not splits:
+            raise ValueError(
+                f"{{split}} of data.images={images.text} is {there}, none of which is known as a split: say which is "
+                "which with data.splits.train=NAME, data.splits.val=NAME and data.splits.test=NAME."
+            )
+        notes = [f"{{split}} of data.images is also {', '.join(unused)}, which is not used."] if unused else []
+        kept: Splits = {
+            split: _with_masks(split, members, self.missing_masks, masks) for split, members in splits.items()
+        }
+        if kept.get("test") == []:
+            notes.append("the test images have no masks: the test is done on the validation images.")
+            del kept["test"]
+        return Division(kept, notes + _torn_groups(kept))
+
+    # ---- tables
+
+    def _of_table(self, root: Path, images: Pattern | None, masks: Mapping[str | None, Pattern]) -> Splits:
+        path = root / str(self.table)
+        rows, header = _rows(path)
+        called = {name: name for name in COLUMNS} | {
+            key: name for key, name in self.columns.items() if name is not None
+        }
+        for name, column in called.items():
+            is_needed = name == "image" or (name == "mask" and not masks) or column != name
+            if column not in header and is_needed:
+                raise ValueError(
+                    f"{path} has no column {column}, for {name}s: it has {', '.join(header)}; say which is meant with "
+                    f"data.columns.{name}=COLUMN."
+                )
+        splits: Splits = {}
+        found: list[Found] = []
+        for number, row in rows:
+            image = root / row[called["image"]]
+            parts = dict(row)
+            if images is not None:
+                matched = images.match(row[called["image"]])
+                if matched is None:
+                    raise ValueError(
+                        f"line {number} of {path} names {row[called['image']]}, which is not of data.images."
+                    )
+                parts |= matched
+            found.append(Found(image, parts))
+        names = _names(found, root)
+        if len(names) < len(found):
+            raise ValueError(f"{path} names an image in several lines: each image has one.")
+        by_parts = None
+        if masks and images is not None:
+            files = [(name, pattern, pattern.find(root)) for name, pattern in masks.items()]
+            by_parts = self._masks(root, images, files, found)
+        for (number, row), one in zip(rows, found, strict=True):
+            mask: Path | MaskSource | None
+            if by_parts is not None:
+                mask = by_parts.of(one)
+            else:
+                named = row.get(called["mask"], "")
+                mask = root / named if named else None
+            for file in (one.path, mask):
+                if isinstance(file, Path) and not file.is_file():
+                    raise ValueError(f"line {number} of {path} names {file}, which does not exist.")
+            if mask is None and self.missing_masks == "refuse":
+                raise ValueError(
+                    f"line {number} of {path} names no mask of {one.path}: give one, or data.missing_masks=background "
+                    "if it shows no object."
+                )
+            group = row.get(called["group"], "") if self.group is None else self._group(one.parts)
+            pair = Pair(one.path, NoObject(one.path) if mask is None else mask, names[one.path], group)
+            splits.setdefault(self._split_of_row(path, number, row, called["split"]), []).append(pair)
+        if None in splits and len(splits) > 1:
+            raise ValueError(f"{path} has a {called['split']} in some of its lines and not in others.")
+        return splits
+
+    def _split_of_row(self, path: Path, number: int, row: Parts, column: str) -> str | None:
+        text = row.get(column, "").strip()
+        if not text:
+            return None
+        given = {one: split for split, names in self.given_splits.items() for one in names}
+        usual = {one: split for split, names in _USUAL.items() for one in names}
+        split = given.get(text) if given else usual.get(text.lower())
+        if split is None:
+            raise ValueError(
+                f"line {number} of {path} has the {column} {text}, which is not known: say which split it is with "
+                f"data.splits.train={text}, for example."
+            )
+        return split
+
+
+@dataclass(frozen=True)
+class _MasksByParts:
+    shared: tuple[str, ...]
+    files: Mapping[tuple[str, ...], Mapping[int | None, Sequence[Path]]]
+    classes: int
+    pattern: object
+
+    def of(self, found: Found) -> Path | ClassFiles | None:
+        by_class = self.files.get(_key(found.parts, self.shared))
+        if not by_class:
+            return None
+        if None not in by_class:
+            labels = {label: paths for label, paths in by_class.items() if label is not None}
+            return class_files(labels, self.classes)
+        paths = by_class[None]
+        if len(paths) > 1:
+            raise ValueError(
+                f"{found.path} has {len(paths)} masks, {paths[0].name} and {paths[1].name} among them: data.masks="
+                f"{self.pattern} must fit one for each image."
+            )
+        return paths[0]
+
+
+def _check_parts(images: Pattern, masks: Pattern) -> None:
+    """Refuses patterns that do not pair files."""
+    unknown = [name for name in masks.names if name not in images.names and name != DEEP]
+    if unknown:
+        raise ValueError(
+            f"{masks.key}={masks.text} has the part {{{unknown[0]}}}, which data.images={images.text} does not have: "
+            "write * for what need not be the same."
+        )
+    if not set(masks.names) & set(images.names) - {SPLIT}:
+        raise ValueError(
+            f"data.images={images.text} and {masks.key}={masks.text} have no part that pairs them: name it in both, as "
+            "{id}."
+        )
+
+
+def _key(parts: Parts, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(parts.get(name, "") for name in names)
+
+
+def _names(found: Sequence[Found], root: Path) -> dict[Path, str]:
+    """A name for each image: its stem, or, where several have the same, its path below the root."""
+    stems: dict[str, int] = defaultdict(int)
+    for one in found:
+        stems[one.path.stem] += 1
+    return {
+        one.path: one.path.stem if stems[one.path.stem] == 1 else one.path.relative_to(root).with_suffix("").as_posix()
+        for one in found
+    }
+
+
+def _torn_groups(splits: Splits) -> list[str]:
+    """What is to be said of groups of which several splits have images."""
+    splits_of: dict[str, dict[str, None]] = defaultdict(dict)
+    for split, pairs in splits.items():
+        for pair in pairs:
+            if pair.group and split is not None:
+                splits_of[pair.group][split] = None
+    torn = [(group, list(splits)) for group, splits in splits_of.items() if len(splits) > 1]
+    if not torn:
+        return []
+    group, names = torn[0]
+    more = f" (and {len(torn) - 1} more groups)" if len(torn) > 1 else ""
+    return [f"images of the group {group}{more} are in {' and '.join(names)}, so scores may be too good."]
+
+
+def _with_masks(split: str | None, pairs: Sequence[Pair], missing: str, masks: _MasksByParts) -> list[Pair]:
+    """The pairs of a split; none of a test split without any mask.
+
+    Raises:
+        ValueError: an image has no mask and must have one.
+    """
+    without = [pair for pair in pairs if isinstance(pair.mask, NoObject)]
+    if not without or missing == "background":
+        return list(pairs)
+    if split == "test" and len(without) == len(pairs):
+        return []
+    more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
+    raise ValueError(
+        f"{without[0].image}{more} has no mask: data.masks={masks.pattern} fits none with the same "
+        f"{', '.join(f'{{{name}}}' for name in masks.shared)}. Add the mask, remove the image, or give "
+        "data.missing_masks=background if such images show no object."
+    )
+
+
+def _lists(splits: Mapping[str, Sequence[str]], images: Pattern) -> dict[str, list[str]]:
+    """The splits that are lists of files, which are all or none."""
+    lists = {
+        split: list(names) for split, names in splits.items() if any(name.lower().endswith(_LISTS) for name in names)
+    }
+    if lists and len(lists) < len(splits):
+        other = next(split for split in splits if split not in lists)
+        raise ValueError(f"data.splits.{other}={splits[other][0]} must be a file, as the other splits are.")
+    if splits and not lists and SPLIT not in images.names:
+        split, names = next(iter(splits.items()))
+        raise ValueError(
+            f"data.splits.{split}={names[0]} is neither a file that lists images (.txt, .lst, .csv) nor what {{split}} "
+            f"is in data.images={images.text}, which has none."
+        )
+    return lists
+
+
+def _listed(
+    root: Path, lists: Mapping[str, Sequence[str]], pairs: Sequence[Pair], found: Sequence[Found], missing: str
+) -> Splits:
+    """The pairs that lists name, by their id, their name or their path."""
+    known: dict[str, list[Pair]] = defaultdict(list)
+    for pair, one in zip(pairs, found, strict=True):
+        path = one.path.relative_to(root)
+        ways = {one.parts.get("id", ""), path.stem, path.name, path.as_posix(), path.with_suffix("").as_posix()}
+        others = [text for name, text in one.parts.items() if name not in (SPLIT,)]
+        for way in {*ways, "/".join(others), pair.name} - {""}:
+            known[way].append(pair)
+    splits: Splits = {}
+    where: dict[Path, str] = {}
+    for split, files in lists.items():
+        members: dict[Path, Pair] = {}
+        for file in files:
+            for number, text in _lines(root / file):
+                pair = _one_named(root / file, number, text, known)
+                if isinstance(pair.mask, NoObject) and missing == "refuse":
+                    raise ValueError(f"line {number} of {root / file} names {pair.image}, which has no mask.")
+                if where.setdefault(pair.image, split) != split:
+                    raise ValueError(f"{pair.image} is in data.splits.{where[pair.image]} and data.splits.{split}.")
+                members[pair.image] = pair
+        if not members:
+            raise ValueError(f"data.splits.{split}={','.join(files)} lists no image.")
+        splits[split] = list(members.values())
+    return splits
+
+
+def _one_named(path: Path, number: int, text: str, known: Mapping[str, Sequence[Pair]]) -> Pair:
+    """The pair that a line names: as a whole, or by its first word."""
+    for name in dict.fromkeys((text, *text.split()[:1], text.split(",")[0].strip())):
+        found = known.get(name.strip("/"))
+        if found is not None:
+            if len(found) > 1:
+                raise ValueError(
+                    f"line {number} of {path} names {name}, which are {found[0].image} and {found[1].image}: write "
+                    "their paths below data.root."
+                )
+            return found[0]
+    raise ValueError(f"line {number} of {path} names {text}, which is no image that data.images fits.")
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are neither empty nor comments, numbered."""
+    lines = enumerate(read_text(path, _MOST).removeprefix("\ufeff").splitlines(), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """The rows of a CSV file, numbered, and its columns."""
+    text = read_text(path, _MOST).removeprefix("\ufeff")
+    first = text.splitlines()[:1]
+    delimiter = next((one for one in (",", ";", "\t") if first and one in first[0]), ",")
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    header = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = header
+    rows = []
+    for row in reader:
+        if None in row or None in row.values():
+            raise ValueError(f"line {reader.line_num} of {path} has another number of values than its header.")
+        rows.append((reader.line_num, {name: value.strip() for name, value in row.items()}))
+    if not rows:
+        raise ValueError(f"{path} has no line below its header.")
+    return rows, header

@@ -75,7 +75,7 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
 
 def _takes_any_key(composed: DictConfig, key: str) -> bool:
     """Whether a part is one of the user's own by `custom`, whose keys need no plus."""
-    node = composed._get_node(key)
+    node = composed._get_node(key) if key in composed else None  # an evaluation has neither module nor callbacks
     return isinstance(node, DictConfig) and node._metadata.flags is not None and node._get_flag("struct") is False
 
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-# Blocks at once: each takes memory, and Python starts the operations of one at a time.
+# Blocks at once of torch operations: each takes memory, and Python starts the operations of one at a time.
 _AT_ONCE = 4
 # Logits in a block: enough that starting an operation costs little, few enough for the cache.
 _BLOCK = 2**19
@@ -22,13 +22,24 @@ Block = TypeVar("Block")
 Result = TypeVar("Result")
 
 
-def map_blocks(function: Callable[[Block], Result], blocks: Sequence[Block], device: torch.device) -> list[Result]:
+def map_blocks(
+    function: Callable[[Block], Result],
+    blocks: Sequence[Block],
+    device: torch.device,
+    at_once: int | None = _AT_ONCE,
+) -> list[Result]:
     """`function` of each block, in their order, without gradients.
 
-    On the CPU up to four run at once and share torch's threads, so that what they write must not overlap.
+    On the CPU blocks run at once and share torch's threads, so that what they write must not overlap.
+
+    Args:
+        function: of a block.
+        blocks: what it is given.
+        device: what it computes on.
+        at_once: how many run at once at most; None for as many as there are threads.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
-    at_once = min(threads, _AT_ONCE)
+    at_once = threads if at_once is None else min(threads, at_once)
     inference = torch.is_inference_mode_enabled()  # only of this thread
 
     def beside_others(block: Block) -> Result:

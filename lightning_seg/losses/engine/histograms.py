@@ -20,6 +20,9 @@ class Histograms:
         self._shape = (images if self.per_image else 1, classes, 2)
         self._like = torch.empty(0, dtype=wide_dtype(logits), device=logits.device)
         self._of_thread: dict[int, ErrorHistogram] = {}
+        #: How many bits of an error's place in its bin are kept, and where its count begins.
+        self.kept = self._bins.kept(self._like.dtype, self._pixels)
+        self.shift = self.kept + self._pixels.bit_length()
 
     def write(self, counts: Tensor, sums: Tensor) -> None:
         """Writes the number of errors in each bin and their sum, (G, C, 2, bins)."""
@@ -56,7 +59,7 @@ class Histograms:
         values.scatter_(1, index, 0)
         if valid is not None:
             values.mul_(valid.unsqueeze(1))
-        packed = self._rows(images)
+        packed = self.rows(images)
         self._scatter(packed[:, :, 0], bins, values)
         in_row = own_bins.add_(index * (2 * packed.shape[3]) + packed.shape[3])
         self._scatter(packed.flatten(1).unsqueeze(1), in_row, own)
@@ -69,9 +72,10 @@ class Histograms:
         index, values = self._histogram.index_and_value(errors, own)
         if counted is not None:
             values.mul_(counted if counted.ndim == 3 else counted.unsqueeze(1))
-        self._scatter(self._rows(images).flatten(2), index, values)
+        self._scatter(self.rows(images).flatten(2), index, values)
 
-    def _rows(self, images: slice) -> Tensor:
+    def rows(self, images: slice) -> Tensor:
+        """What this thread adds to, packed, int64: (n, C, 2, bins), or (1, C, 2, bins) if images are joined."""
         return self._histogram.packed[images] if self.per_image else self._histogram.packed
 
     def _scatter(self, rows: Tensor, bins: Tensor, values: Tensor) -> None:

@@ -74,9 +74,18 @@ def loss_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
     return value.detach(), logits.grad
 
 
-def test_the_number_of_threads_changes_no_bit_of_a_loss(threads, monkeypatch):
-    monkeypatch.setattr(torch_backend, "block_size", lambda _: 1000)
+@pytest.fixture(params=["torch", "numba"])
+def small_blocks(request, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_SEG_BACKEND", request.param)
     monkeypatch.setattr(histograms, "block_size", lambda _: 1000)
+    monkeypatch.setattr(torch_backend, "block_size", lambda _: 1000)
+    if request.param == "numba":
+        numba_backend = pytest.importorskip("lightning_seg.losses.engine.numba_backend")
+        for name, size in (("_LEAST", 1), ("_MOST", 1000), ("_MOST_PIXELS", 32)):
+            monkeypatch.setattr(numba_backend, name, size)
+
+
+def test_the_number_of_threads_changes_no_bit_of_a_loss(threads, small_blocks):
     results = [loss_and_gradient()]
     torch.set_num_threads(1)
     results.append(loss_and_gradient())
@@ -84,9 +93,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_loss(threads, monkeypatch):
         assert torch.equal(one, other)
 
 
-def test_a_loss_is_the_same_in_inference_mode(threads, monkeypatch):
-    monkeypatch.setattr(torch_backend, "block_size", lambda _: 1000)
-    monkeypatch.setattr(histograms, "block_size", lambda _: 1000)
+def test_a_loss_is_the_same_in_inference_mode(threads, small_blocks):
     expected, _ = loss_and_gradient()
     torch.manual_seed(0)
     with torch.inference_mode():

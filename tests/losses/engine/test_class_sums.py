@@ -14,9 +14,15 @@ GAMMAS = (1.5, 2.0)
 EVERYTHING = Requirements(gammas=GAMMAS, squares=True, uniform=True, label_map=True)
 
 
-@pytest.fixture(params=["one-hot labels", "indexed labels"], autouse=True)
-def form_of_labels(request, monkeypatch):
+@pytest.fixture(params=["one-hot labels", "indexed labels", "numba"], autouse=True)
+def back_end(request, monkeypatch) -> str:
+    if request.param == "numba":
+        pytest.importorskip("numba")
+        monkeypatch.setenv("LIGHTNING_SEG_BACKEND", "numba")
+        return "numba"
+    monkeypatch.setenv("LIGHTNING_SEG_BACKEND", "torch")
     monkeypatch.setattr(label_blocks, "FEW_CLASSES", 10**6 if request.param == "one-hot labels" else 0)
+    return "torch"
 
 
 def batch(softmax: bool, dtype=torch.float64, shape=(3, 5, 40)) -> tuple[Tensor, Tensor]:
@@ -112,9 +118,14 @@ def test_every_valid_error_is_counted_once_and_summed(softmax, errors):
 
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("shape", [(3, 5, 40), (40, 3, 1), (2, 300, 3), (1, 2, 0)])
-def test_blocks_of_any_size_give_the_same(softmax, shape, monkeypatch):
+def test_blocks_of_any_size_give_the_same(softmax, shape, back_end, monkeypatch):
     logits, target = batch(softmax, shape=shape)
     whole = computed(logits, target, softmax)
+    if back_end == "numba":
+        from lightning_seg.losses.engine import numba_backend
+
+        for name, size in (("_LEAST", 1), ("_MOST", 64), ("_MOST_PIXELS", 16)):
+            monkeypatch.setattr(numba_backend, name, size)
     monkeypatch.setattr(torch_backend, "block_size", lambda _: 32)
     monkeypatch.setattr(histograms, "block_size", lambda _: 32)
     logits.requires_grad_()

@@ -1,0 +1,231 @@
+"""The CPU's kernels against torch operations, and the cache of what they are compiled to."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("numba")
+
+from lightning_seg.losses import CrossEntropyDiceLoss, DiceLoss, LovaszHingeLoss, LovaszSoftmaxLoss
+from lightning_seg.losses.engine import numba_cache
+from lightning_seg.losses.engine.class_sums import sigmoid_sums, softmax_sums
+from lightning_seg.losses.engine.interface import Requirements
+
+VOID = 255
+EVERYTHING = Requirements((0.0, 0.5, 1.0, 1.5, 2.0), squares=True, uniform=True, label_map=True)
+EACH = [
+    Requirements(),
+    Requirements(gammas=(2.0,)),
+    Requirements(squares=True),
+    Requirements(uniform=True),
+    Requirements(label_map=True),
+    EVERYTHING,
+]
+
+
+def batch(softmax: bool, shape: tuple[int, int, int], dtype=torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images, classes, pixels = shape
+    logits = (3 * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
+    labels = (images, pixels) if softmax else shape
+    target = torch.randint(0, classes if softmax else 2, labels, generator=generator)
+    return logits, target.masked_fill(torch.rand(labels, generator=generator) < 0.2, VOID)
+
+
+def computed(
+    back_end: str, logits: Tensor, target: Tensor, softmax: bool, requires: Requirements, void: int | None = VOID
+) -> dict[str, Tensor]:
+    """The sums, and the gradient of a random weighting of all of them."""
+    logits = logits.detach().requires_grad_()
+    operator = softmax_sums if softmax else sigmoid_sums
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTNING_SEG_BACKEND", back_end)
+        sums = operator(logits, target, ignore_index=void, requires=requires)
+        results = {name: getattr(sums, name) for name in ("by_label", "by_channel", "label_map")}
+        if requires.errors != "none":
+            results["errors"] = sums.error_sums.sum(-1)  # which of two bins an error at their edge is in may differ
+        generator = torch.Generator().manual_seed(1)
+        parts = [(v * torch.randn(v.shape, generator=generator, dtype=v.dtype)).sum() for v in results.values()]
+        torch.stack([part.double() for part in parts]).sum().backward()
+    assert logits.grad is not None
+    return {name: values.detach() for name, values in results.items()} | {"gradient": logits.grad}
+
+
+def assert_same(
+    logits: Tensor, target: Tensor, softmax: bool, requires: Requirements, void: int | None = VOID
+) -> dict[str, Tensor]:
+    ours = computed("numba", logits, target, softmax, requires, void)
+    theirs = computed("torch", logits, target, softmax, requires, void)
+    tolerance = 1e-9 if logits.dtype == torch.float64 else 3e-5
+    for name, values in theirs.items():
+        assert ours[name].dtype == values.dtype
+        half = values.dtype in (torch.bfloat16, torch.float16)
+        torch.testing.assert_close(
+            ours[name], values, rtol=1e-2 if half else tolerance, atol=1e-2 if half else 3 * tolerance
+        )
+    return ours
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 3000), (3, 21, 70), (40, 3, 1), (1, 2, 5), (2, 150, 40)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("softmax", [True, False])
+def test_sums_and_gradient_are_those_of_torch_operations(softmax, dtype, shape):
+    assert_same(*batch(softmax, shape, dtype), softmax, EVERYTHING)
+
+
+@pytest.mark.parametrize("requires", EACH)
+@pytest.mark.parametrize("softmax", [True, False])
+def test_each_thing_read_alone_is_right(softmax, requires):
+    assert_same(*batch(softmax, (2, 4, 1500)), softmax, requires)
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+@pytest.mark.parametrize(("softmax", "errors"), [(True, "probability"), (False, "probability"), (False, "margin")])
+def test_histograms_and_their_gradient_are_right(softmax, errors, per_image):
+    requires = Requirements(errors=errors, errors_per_image=per_image, squares=True)
+    assert_same(*batch(softmax, (3, 5, 1100), torch.float64), softmax, requires)
+    assert_same(*batch(softmax, (3, 5, 1100)), softmax, requires)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_logits_and_labels_may_have_any_strides(softmax):
+    logits, target = batch(softmax, (3, 6, 500))
+    expected = computed("numba", logits, target, softmax, EVERYTHING)
+    strided = logits.movedim(1, 2).contiguous().movedim(2, 1), target.movedim(0, -1).contiguous().movedim(-1, 0)
+    for name, values in computed("numba", *strided, softmax, EVERYTHING).items():
+        torch.testing.assert_close(values, expected[name])
+    assert_same(logits[..., 3::3], target[..., 3::3], softmax, EVERYTHING)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool])
+@pytest.mark.parametrize("softmax", [True, False])
+def test_labels_are_any_integers(softmax, dtype):
+    logits, target = batch(softmax, (2, 2, 300))
+    void = None if dtype == torch.bool else -1 if dtype.is_signed else VOID
+    target = target.where(target != VOID, 1 if void is None else void).to(dtype)
+    assert_same(logits, target, softmax, EVERYTHING, void)
+
+
+@pytest.mark.parametrize("label", [-1, 5, 2**32 + 1])
+def test_a_label_out_of_range_is_named(label):
+    logits, target = batch(True, (2, 5, 300))
+    target[0, 7] = label
+    with pytest.raises(ValueError, match=f"target holds label {label}, which is out of range: expected labels from 0"):
+        computed("numba", logits, target, True, Requirements())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("softmax", [True, False])
+def test_void_pixels_may_hold_anything(softmax, value):
+    logits, target = batch(softmax, (2, 5, 1200))
+    requires = Requirements((1.5,), True, True, True, "probability")
+    void = (target == VOID).unsqueeze(1) if softmax else target == VOID
+    clean = computed("numba", logits, target, softmax, requires)
+    for name, values in computed("numba", logits.masked_fill(void, value), target, softmax, requires).items():
+        assert torch.equal(values, clean[name])
+    assert not clean["gradient"][void.expand_as(logits)].any()
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [CrossEntropyDiceLoss(), DiceLoss(task="multilabel"), LovaszSoftmaxLoss(), LovaszHingeLoss(task="multilabel")],
+)
+def test_a_nan_among_the_logits_shows(loss, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_SEG_BACKEND", "numba")
+    logits, target = batch(loss.task == "multiclass", (2, 5, 1200))
+    logits[1, 3, 700] = float("nan")
+    target = target.where(target != VOID, 1)
+    assert loss(logits, target).isnan()
+
+
+def test_large_logits_lose_no_digits():
+    logits, target = batch(True, (2, 6, 1200))
+    assert_same(logits + 1000, target, True, Requirements(label_map=True))
+
+
+def test_classes_of_minus_infinity_have_probability_zero():
+    logits, target = batch(True, (2, 6, 1200))
+    target = target.where(target >= 3, VOID)
+    requires = Requirements(squares=True)
+    others = computed("torch", logits[:, 3:], (target - 3).where(target != VOID, VOID), True, requires)
+    logits[:, :3] = -float("inf")
+    ours = computed("numba", logits, target, True, requires)
+    assert ours["gradient"].isfinite().all()
+    for name in ("by_label", "by_channel"):
+        torch.testing.assert_close(ours[name][:, 3:], others[name], rtol=3e-5, atol=1e-4)
+
+
+def test_numba_is_imported_when_the_first_large_batch_comes_and_not_before():
+    code = """
+import sys
+import torch
+from lightning_seg.losses import DiceLoss
+from lightning_seg.losses.engine.back_ends import choose_back_end
+DiceLoss()(torch.randn(1, 3, 4), torch.zeros(1, 4).long())
+print("numba" in sys.modules)
+print(choose_back_end("cpu", torch.float32, 2**20).name, "numba" in sys.modules)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "LIGHTNING_SEG_BACKEND"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["False", "numba", "True"]
+
+
+# Without torch, which takes longer to import than the kernel to compile.
+KERNEL = f"""
+from importlib.util import module_from_spec, spec_from_file_location
+
+spec = spec_from_file_location("numba_cache", {numba_cache.__file__!r})
+numba_cache = module_from_spec(spec)
+spec.loader.exec_module(numba_cache)
+
+@numba_cache.compiled(set())
+def twice(x):
+    return x + x
+
+print(twice(2), twice(2.5), sum(twice.stats.cache_hits.values()))
+"""
+
+
+@pytest.fixture
+def kernel(tmp_path) -> Path:
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    return tmp_path / "kernel.py"
+
+
+def start(kernel: Path, cache: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    return subprocess.Popen(
+        [sys.executable, str(kernel)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def printed(process: subprocess.Popen[str]) -> list[str]:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out.split()
+
+
+def test_code_is_kept_and_a_damaged_cache_is_made_anew(kernel, tmp_path):
+    cache = tmp_path / "cache"
+    assert printed(start(kernel, cache)) == ["4", "5.0", "0"]
+    assert printed(start(kernel, cache)) == ["4", "5.0", "2"]
+    for file in cache.rglob("*.nb?"):
+        file.write_bytes(b"damaged")
+    assert printed(start(kernel, cache)) == ["4", "5.0", "0"]
+
+
+def test_where_nothing_can_be_written_code_is_compiled_without_a_cache(kernel, tmp_path):
+    (tmp_path / "a file").touch()
+    assert printed(start(kernel, tmp_path / "a file")) == ["4", "5.0", "0"]
+
+
+@pytest.mark.slow
+def test_processes_that_compile_at_once_do_not_disturb_each_other(kernel, tmp_path):
+    processes = [start(kernel, tmp_path / "cache") for _ in range(6)]
+    assert all(printed(process)[:2] == ["4", "5.0"] for process in processes)
+    assert printed(start(kernel, tmp_path / "cache")) == ["4", "5.0", "2"]

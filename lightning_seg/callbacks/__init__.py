@@ -9,6 +9,7 @@ from lightning_seg.callbacks.best_checkpoint import BestCheckpoint
 from lightning_seg.callbacks.confusion import ConfusionCounts
 from lightning_seg.callbacks.curves import EpochCurves
 from lightning_seg.callbacks.finite_loss import FiniteLoss, TrainingDiverged
+from lightning_seg.callbacks.freeze import FreezeEncoder
 from lightning_seg.callbacks.interruption import TrainingInterrupted
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.callbacks.pictures import PredictionPictures
@@ -22,6 +23,7 @@ __all__ = [
     "ConfusionCounts",
     "EpochCurves",
     "FiniteLoss",
+    "FreezeEncoder",
     "LastCheckpoint",
     "PredictionPictures",
     "ResourceUsage",

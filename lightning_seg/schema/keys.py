@@ -143,6 +143,7 @@ RANGES = {
     "trainer.log_every_n_steps": _FROM_0,
     "callbacks.early_stopping.patience": _FROM_0,
     "callbacks.ema.decay": _SHARE,
+    "callbacks.freeze.epochs": Range(-1),
     "callbacks.last.every_minutes": _FROM_0,
     "callbacks.pictures.count": _FROM_1,
     "callbacks.validation.count": _FROM_1,

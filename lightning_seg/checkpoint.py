@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from lightning_seg.hub import ADDRESS, CONFIG, WEIGHTS, downloaded, read_hub_folder
 from lightning_seg.module import SegmentationModule
 from lightning_seg.trust import build_trusted, check_values
 
@@ -30,13 +31,14 @@ _MOST = {  # of what a file asks of the data
 def load_module(
     path: str | Path, *, trusted: Sequence[str] = (), map_location: str | torch.device = "cpu"
 ) -> SegmentationModule:
-    """The trained module of a checkpoint of `lightning-seg-train`, in evaluation mode.
+    """The trained module of a checkpoint of `lightning-seg-train`, or of what was exported of it, in evaluation mode.
 
     Nothing in the file is executed, opened or downloaded: the weights are read with `weights_only=True`, and the
     configuration may only build networks, losses and modules of listed packages (see `lightning_seg.trust`).
 
     Args:
-        path: the checkpoint.
+        path: the checkpoint; or an `.onnx` file or a folder that `lightning-seg-export` wrote, or such a folder on the
+            Hugging Face Hub, `hf://owner/name` or `hf://owner/name@revision`, of which the two files are downloaded.
         trusted: packages of your own that the configuration may also build from, for example `["my_research"]`.
         map_location: the device to load to.
 
@@ -48,6 +50,10 @@ def load_module(
         ValueError: the file is not a checkpoint of `lightning-seg-train`, names a target that is not trusted, or holds
             weights that do not fit its network.
     """
+    if Path(path).suffix.lower() == ".onnx":
+        from lightning_seg.onnx_network import load_onnx  # here: it is a module too
+
+        return load_onnx(path, map_location)
     checkpoint = read_checkpoint(path, map_location=map_location)
     state = checkpoint["state_dict"]
     module: SegmentationModule = build_trusted(
@@ -63,7 +69,10 @@ def load_module(
     except RuntimeError as error:
         raise ValueError(f"{path}: {_misfit(module, state)}; {_written_by(checkpoint)}.") from error
     module.set_epoch(checkpoint["epoch"])
-    module.scale = float((checkpoint["config"].get("data") or {}).get("scale") or 1)
+    config, data = checkpoint["config"], checkpoint["config"].get("data") or {}
+    module.scale = float(config.get("scale") or data.get("scale") or 1)
+    palette = config.get("palette") or data.get("palette")
+    module.palette = palette and [(int(red), int(green), int(blue)) for red, green, blue in palette]
     return module.to(map_location).eval()
 
 
@@ -76,13 +85,13 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
         FileNotFoundError: the file does not exist.
         ValueError: the file is not a checkpoint of `lightning-seg-train`; the message says which part is wrong.
     """
-    path = Path(path).expanduser()
-    content = _read(path)
+    path = downloaded(str(path)) if str(path).startswith(ADDRESS) else Path(path).expanduser()
+    content = read_hub_folder(path) if (path / CONFIG).is_file() else _read(path)
     if not isinstance(content, dict) or CONFIG_KEY not in content or "state_dict" not in content:
         raise ValueError(f"{path} {_FOREIGN}")
     stored, state, epoch = content[CONFIG_KEY], content["state_dict"], content.get("epoch", 0)
     config = stored.get("config") if isinstance(stored, dict) else None
-    wrong = _wrong_config(config) or _wrong_weights(state, path.stat().st_size)
+    wrong = _wrong_config(config) or _wrong_weights(state, (path / WEIGHTS if path.is_dir() else path).stat().st_size)
     if not wrong and (type(epoch) is not int or not 0 <= epoch < 2**31):
         wrong = f"epoch is {_shown(epoch)}, expected a whole number of 0 or more"
     if wrong:
@@ -161,7 +170,7 @@ def _wrong_config(config: Any) -> str:
         part = config["module"].get(name)
         if name in config["module"] and part is not None and not (isinstance(part, dict) and "_target_" in part):
             return f"config.module.{name} is {_shown(part)}, expected a mapping with _target_"
-    return _wrong_palette("config", config) or _wrong_data(config.get("data") or {})
+    return _wrong_palette("config", config) or _wrong_data(config.get("data") or {}) or _wrong_scale("config", config)
 
 
 def _wrong_palette(place: str, part: Mapping[str, Any]) -> str:
@@ -171,11 +180,16 @@ def _wrong_palette(place: str, part: Mapping[str, Any]) -> str:
     return ""
 
 
-def _wrong_data(data: Mapping[str, Any]) -> str:
-    scale, workers = data.get("scale"), data.get("num_workers")
+def _wrong_scale(place: str, part: Mapping[str, Any]) -> str:
+    scale = part.get("scale")
     if scale is not None and (type(scale) not in (int, float) or not _SCALES[0] <= scale <= _SCALES[1]):
-        return f"config.data.scale is {_shown(scale)}, expected a number from 1/64 to 4"
-    if wrong := _wrong_palette("config.data", data):
+        return f"{place}.scale is {_shown(scale)}, expected a number from 1/64 to 4"
+    return ""
+
+
+def _wrong_data(data: Mapping[str, Any]) -> str:
+    workers = data.get("num_workers")
+    if wrong := _wrong_scale("config.data", data) or _wrong_palette("config.data", data):
         return wrong
     if workers is not None and (type(workers) is not int or workers < 0):
         return f"config.data.num_workers is {_shown(workers)}, expected a whole number of 0 or more"

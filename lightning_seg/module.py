@@ -133,6 +133,7 @@ class SegmentationModule(lightning.LightningModule):
         self.tile = tile
         self.margin = margin
         self.scale = 1.0
+        self.palette: Sequence[Sequence[int]] | None = None
         # Not persistent: they are arguments, and a checkpoint's weights must fit whatever normalization is asked for.
         self.register_buffer("mean", None if mean is None else torch.tensor(list(mean)), persistent=False)
         self.register_buffer("std", None if std is None else torch.tensor(list(std)), persistent=False)

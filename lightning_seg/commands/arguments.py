@@ -104,6 +104,9 @@ def _quoted(argument: str, sweeps: bool) -> str:
         return argument
     if is_pattern and value.startswith(("[", "{")) and not _PART.match(value):
         return f"{name}={_WITHIN.sub(lambda found: quoted(found[0]), value)}"
+    if name == "checkpoint" and value.startswith("[") and value.endswith("]") and not _exists(value):
+        listed = [one.strip() for one in split_list(value[1:-1])]  # of an ensemble
+        return f"{name}=[{','.join(one if is_quoted(one) else quoted(one) for one in listed)}]"
     if _exists(value):
         values = [quoted(value)]
     elif sweeps and _SWEPT.fullmatch(value):

@@ -11,11 +11,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lightning_seg.callbacks.stored_config import SCORED_WITH
-from lightning_seg.checkpoint import load_module, read_checkpoint
+from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
+from lightning_seg.ensemble import load_modules
 from lightning_seg.launch.building import build
 from lightning_seg.launch.cluster import check_processes
 from lightning_seg.launch.errors import errors_in_one_line, quiet_lightning, run_command
@@ -50,9 +51,10 @@ def evaluate_composed(composed: DictConfig) -> float:
     hydra = HydraConfig.get()
     given = [override.lstrip("+~").partition("=")[0] for override in hydra.overrides.task]
     added = [word[6:].partition("=")[0] for word in hydra.overrides.task if word.startswith("+data.")]
-    stored = read_checkpoint(config["checkpoint"])["config"]
+    first = config["checkpoint"] if isinstance(config["checkpoint"], str) else config["checkpoint"][0]
+    stored = {} if first.endswith(".onnx") else read_checkpoint(first)["config"]
     if hydra.runtime.choices["data"] == "checkpoint":
-        config["data"] = data_config(stored.get("data"), config["data"], added, config["checkpoint"])
+        config["data"] = data_config(stored.get("data"), config["data"], added, first)
     trainer = {name: value for name, value in scored_with(stored).items() if f"trainer.{name}" not in given}
     config["trainer"] = {**config["trainer"], **trainer}
     check_processes(config["trainer"], requested_devices(config["trainer"]))
@@ -132,7 +134,7 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
     split = config["split"]
     if split not in ("val", "test"):
         raise ValueError(f"split={split} is not one of val, test.")
-    module = load_module(config["checkpoint"], trusted=config["trusted"])
+    module = load_modules(config["checkpoint"], trusted=config["trusted"], one_in_memory=config["one_in_memory"])
     set_prediction_options(module, config)
     datamodule = build_trusted(config["data"], "data", trusted=config["trusted"], source="the data configuration")
     if getattr(datamodule, "num_classes", module.num_classes) != module.num_classes:

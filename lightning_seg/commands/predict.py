@@ -5,12 +5,12 @@ import sys
 import torch
 from omegaconf import DictConfig
 
-from lightning_seg.checkpoint import load_module, read_checkpoint
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
 from lightning_seg.data.palette import default_palette
+from lightning_seg.ensemble import load_modules
 from lightning_seg.inference import PredictedFiles, predict_files
 from lightning_seg.launch.errors import errors_in_one_line, run_command
 from lightning_seg.schema import Predict, check_config
@@ -34,17 +34,19 @@ def predict(composed: DictConfig) -> PredictedFiles:
     if config["trusted"]:
         find_own_packages()
     device = find_device(config["device"])
-    stored = read_checkpoint(config["checkpoint"])["config"]
-    data = stored.get("data") or {}
-    palette = stored.get("palette") or data.get("palette")
-    module = load_module(config["checkpoint"], trusted=config["trusted"], map_location=device)
+    module = load_modules(
+        config["checkpoint"],
+        trusted=config["trusted"],
+        map_location=device,
+        one_in_memory=config["one_in_memory"],
+    )
     set_prediction_options(module, config)
     result = predict_files(
         module,
         config["input"],
         config["output"],
-        palette=[tuple(color) for color in palette or default_palette(max(module.num_classes, 2))],
-        scale=data.get("scale") or 1.0,
+        palette=[tuple(color) for color in module.palette or default_palette(max(module.num_classes, 2))],
+        scale=module.scale,
         **{name: config[name] for name in ("overlay", "probabilities", "overwrite", "max_pixels")},
     )
     for path, reason in result.failed:

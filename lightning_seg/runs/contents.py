@@ -17,6 +17,7 @@ SAMPLES = "validation.npz"  # predictions of validation images
 PICTURES = "predictions.png"  # and of test images
 CONFUSION = "confusion.json"  # pixel counts of the test
 SCORES = "test.csv"  # the table of the test's scores
+INTERVALS = "test_intervals.json"  # and how sure they are
 RESULT = "result.json"  # that it has finished, and with what
 PRUNED = "pruned.txt"  # that its search stopped it
 DIVERGED = "diverged.json"  # that its loss was not finite, and where

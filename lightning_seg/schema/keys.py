@@ -72,7 +72,8 @@ class Evaluate(TypedDict):
     trainer: Part
     sync_dist: bool  # set by trainer=ddp and the like, for trainings
     augment: Part | None
-    checkpoint: str
+    checkpoint: str | Sequence[str]
+    one_in_memory: bool
     split: Literal["test", "val"]
     folder: str | None
     output: str | None
@@ -82,10 +83,26 @@ class Evaluate(TypedDict):
     trusted: Sequence[str]
 
 
+class Export(TypedDict):
+    """The keys of `lightning-seg-export`."""
+
+    checkpoint: str
+    format: Literal["onnx", "torch_export", "hub"]
+    output: str
+    argmax: bool
+    half: bool
+    tolerance: Annotated[float, Range(0, above=True)] | None
+    overwrite: bool
+    push: str | None
+    private: bool
+    trusted: Sequence[str]
+
+
 class Predict(TypedDict):
     """The keys of `lightning-seg-predict`."""
 
-    checkpoint: str
+    checkpoint: str | Sequence[str]
+    one_in_memory: bool
     input: str
     output: str
     overlay: bool

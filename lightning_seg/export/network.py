@@ -1,0 +1,89 @@
+"""A trained module as one network from images to logits or labels, which holds all that lies between."""
+
+from copy import deepcopy
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_seg.backbones import PadToStride, network_output
+from lightning_seg.module import SegmentationModule
+
+_STRIDE = 32  # of networks that do not say theirs
+
+
+class ExportedNetwork(nn.Module):
+    """From images `(N, channels, H, W)` in [0, 1] to logits at their size: resizing, normalization and network.
+
+    Args:
+        module: the trained module, which is copied and stays as it is.
+        argmax: labels instead of logits, int64 as of `SegmentationModule.predict_labels`.
+        half: weights and activations of the network in float16; images and logits stay float32.
+
+    Raises:
+        ValueError: the module is not for images of two spatial dimensions.
+    """
+
+    def __init__(self, module: SegmentationModule, *, argmax: bool = False, half: bool = False) -> None:
+        super().__init__()
+        module = deepcopy(module).cpu().float().eval()
+        if any(isinstance(part, nn.Conv1d | nn.Conv3d) for part in module.backbone.modules()):
+            raise ValueError("the network is not for images (N, channels, H, W), and only these are exported.")
+        self.channels, self.stride = _channels(module), _stride(module.backbone)
+        if half:
+            module.backbone = _Half(module.backbone)
+        self.module = module
+        self.argmax = argmax
+        self.half_precision = half
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits `(N, num_classes, H, W)`, or labels."""
+        logits = self.logits(image)
+        return self.module.predict_labels(logits) if self.argmax else logits
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Logits `(N, num_classes, H, W)`."""
+        if self.module.scale == 1:
+            return self.module(image)  # type: ignore[no-any-return]
+        size = [scaled_length(length, self.module.scale) for length in image.shape[2:]]
+        seen = F.interpolate(image, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+        return self.module(seen, image.shape[2:])  # type: ignore[no-any-return]
+
+    def example(self, batch: int, height: float, width: float) -> Tensor:
+        """Random images, whose sides are given in strides, and a little more where these are no whole numbers."""
+        sides = [max(1, int(strides * self.stride) + (strides % 1 > 0)) for strides in (height, width)]
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(batch, self.channels, *sides, generator=generator)
+
+
+class _Half(nn.Module):
+    """A network in float16 whose images and logits are float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.half()
+
+    def forward(self, image: Tensor) -> Tensor:
+        return network_output(self.network(image.half()), image.ndim - 2).logits.float()
+
+
+def scaled_length(length: int, scale: float) -> int:
+    """`max(1, round(length * scale))` in integers alone, which an export keeps for all lengths."""
+    part = Fraction(scale).limit_denominator(1000)
+    twice, unit = 2 * length * part.numerator + part.denominator, 2 * part.denominator
+    up = twice // unit
+    is_tie = 1 - (twice % unit + unit - 1) // unit
+    rounded = up - is_tie * (up % 2)  # to the even one, as Python
+    return rounded + 1 // (1 + rounded)
+
+
+def _channels(module: SegmentationModule) -> int:
+    if module.mean is not None:
+        return len(module.mean)
+    convolutions = (part.in_channels for part in module.backbone.modules() if isinstance(part, nn.Conv2d))
+    return next(convolutions, 3)
+
+
+def _stride(backbone: nn.Module) -> int:
+    return max((part.stride for part in backbone.modules() if isinstance(part, PadToStride)), default=_STRIDE)

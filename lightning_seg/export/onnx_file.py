@@ -1,0 +1,103 @@
+"""ONNX files with dynamic batch, height and width, compared with the module before they get their name."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_seg.export.agreement import EXAMPLE, Agreement, check_agreement
+from lightning_seg.export.metadata import metadata
+from lightning_seg.export.network import ExportedNetwork
+from lightning_seg.files import atomic_write
+from lightning_seg.hub import require
+from lightning_seg.module import SegmentationModule
+from lightning_seg.onnx_network import onnx_session
+
+
+def write_onnx(
+    module: SegmentationModule,
+    output: str | Path,
+    *,
+    argmax: bool = False,
+    half: bool = False,
+    tolerance: float | None = None,
+    overwrite: bool = False,
+) -> Agreement:
+    """Writes a module as ONNX: from images `(N, channels, H, W)`, float32 in [0, 1], to logits at their size.
+
+    Normalization and resizing are inside. The metadata are those of `lightning_seg.export.metadata`.
+
+    Args:
+        module: a trained module.
+        output: the file, ending in `.onnx`.
+        argmax: labels, int64 `(N, H, W)`, instead of logits.
+        half: the network's weights and activations in float16.
+        tolerance: see `lightning_seg.export.check_agreement`.
+        overwrite: replace a file that is there.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is false.
+        ImportError: `pip install "lightning-seg[export]"` is missing.
+        ValueError: the network cannot be exported, or ONNX Runtime gives something else than the module; no file stays.
+    """
+    output = Path(output).expanduser()
+    if output.suffix != ".onnx":
+        raise ValueError(f"output={output} is to be an ONNX file: name it .onnx.")
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        require(name)
+    network = ExportedNetwork(module, argmax=argmax, half=half)
+    reference = ExportedNetwork(module)
+    with atomic_write(output, overwrite=overwrite) as temporary:
+        program = _program(network)
+        program.model.metadata_props.update(metadata(network))
+        try:
+            program.save(str(temporary), external_data=False)
+        except ValueError as error:
+            raise ValueError(f"{output} cannot be written: {error}; half=true takes half the space.") from error
+        session = onnx_session(temporary, torch.device("cpu"))
+
+        def run(image: Tensor) -> Tensor:
+            try:
+                return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+            except Exception as error:  # of classes of its own
+                reason = " ".join(str(error).split())[:300]
+                raise ValueError(f"ONNX Runtime fails at {tuple(image.shape)}: {reason}") from error
+
+        try:
+            return check_agreement(run, network, reference, tolerance)
+        except ValueError as error:
+            raise ValueError(f"the export to {output} is wrong, and nothing is left of it: {error}") from error
+
+
+def _program(network: ExportedNetwork) -> Any:
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own doings
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            return torch.onnx.export(
+                network,
+                (network.example(*EXAMPLE),),
+                dynamo=True,
+                dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
+                input_names=["image"],
+                output_names=["labels" if network.argmax else "logits"],
+                verbose=False,
+            )
+        except Exception as error:  # whatever the exporter makes of a network
+            raise ValueError(_reason(error)) from error
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"the network cannot be exported: {(lines or [type(error).__name__])[0][:300]}"

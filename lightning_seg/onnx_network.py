@@ -1,0 +1,124 @@
+"""ONNX files of `lightning-seg-export` as modules: predicted by ONNX Runtime, without the network's library."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_seg.hub import require
+from lightning_seg.module import SegmentationModule
+from lightning_seg.reading import open_regular
+
+_LONGEST = 2**20  # characters of what a file says of itself
+_KEYS = ("task", "class_names", "palette", "ignore_index", "scale", "tile", "margin", "channels", "gives")
+
+
+class OnnxNetwork(nn.Module):
+    """A network that ONNX Runtime runs, from images `(N, channels, H, W)` in [0, 1] to logits.
+
+    Labels that a file gives in their place become logits of 1 and -1, from which no probabilities follow.
+
+    Args:
+        path: the file.
+        device: where it runs.
+        classes: channels of the logits.
+        labels: whether the file gives labels.
+    """
+
+    def __init__(self, path: Path, device: torch.device, classes: int, labels: bool) -> None:
+        super().__init__()
+        self.session = onnx_session(path, device)
+        self.classes, self.labels = classes, labels
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits `(N, classes, H, W)`."""
+        result = torch.from_numpy(self.session.run(None, {"image": image.float().cpu().numpy()})[0]).to(image.device)
+        if not self.labels or result.ndim == 4:
+            return 2.0 * result - 1 if self.labels else result
+        if self.classes == 1:
+            return 2.0 * result[:, None] - 1
+        return 2.0 * F.one_hot(result, self.classes).movedim(-1, 1) - 1
+
+
+class OnnxModule(SegmentationModule):
+    """A `SegmentationModule` of an ONNX file, for prediction and evaluation; it is not trained."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities, where the file gives logits.
+
+        Raises:
+            ValueError: it gives labels.
+        """
+        if self.backbone.labels:
+            raise ValueError("the file gives labels (argmax=true), and no probabilities: export it with argmax=false.")
+        return super().probabilities(logits)
+
+
+def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> OnnxModule:
+    """The module of an ONNX file that `lightning-seg-export` wrote; nothing but ONNX Runtime reads it.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ImportError: `pip install "lightning-seg[export]"` is missing.
+        ValueError: it is not such a file.
+    """
+    path, device = Path(path).expanduser(), torch.device(map_location)
+    with open_regular(path):
+        pass
+    stored = onnx_session(path, torch.device("cpu")).get_modelmeta().custom_metadata_map
+    try:
+        found = {name: _value(stored[f"lightning_seg.{name}"]) for name in _KEYS}
+        names, scale = found["class_names"], float(found["scale"])
+        if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+            raise ValueError("class_names is not a list of names")
+        if not 1 / 64 <= scale <= 4:
+            raise ValueError(f"scale={scale} is not from 1/64 to 4")
+        tile, margin = found["tile"], found["margin"]
+        if tile is not None:  # in pixels of the image as the network sees it
+            tile, margin = round(tile / scale), round(margin / scale)
+        module = OnnxModule(
+            OnnxNetwork(path, device, len(names), found["gives"] == "labels"),
+            nn.Identity(),
+            num_classes=len(names),
+            task=found["task"],
+            ignore_index=found["ignore_index"],
+            class_names=names,
+            tile=tile,
+            margin=margin,
+        )
+        module.palette = found["palette"] and [tuple(map(int, color)) for color in found["palette"]]
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"it does not say its {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} was not written by lightning-seg-export: {reason}.") from error
+    return module.to(device).eval()
+
+
+def onnx_session(path: str | Path, device: torch.device) -> Any:
+    """ONNX Runtime's session of a file.
+
+    Raises:
+        ImportError: ONNX Runtime is missing.
+        ValueError: it cannot be read.
+    """
+    onnxruntime = require("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    providers = ["CPUExecutionProvider"]
+    if device.type == "cuda":
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise ValueError("ONNX Runtime here has no CUDA: install onnxruntime-gpu, or take device=cpu.")
+        providers.insert(0, "CUDAExecutionProvider")
+    try:
+        # Of its bytes: a file can then refer to no other one.
+        return onnxruntime.InferenceSession(Path(path).read_bytes(), options, providers=providers)
+    except Exception as error:  # of classes of its own
+        raise ValueError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())[:300]}") from error
+
+
+def _value(text: str) -> Any:
+    if len(text) > _LONGEST:
+        raise ValueError(f"it says {len(text)} characters of itself")
+    return json.loads(text)

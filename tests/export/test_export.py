@@ -1,0 +1,168 @@
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lightning_seg import load_module
+from lightning_seg.backbones import PadToStride
+from lightning_seg.export import write_onnx, write_program
+from lightning_seg.export.network import scaled_length
+from lightning_seg.inference import predict_files
+from lightning_seg.losses import CrossEntropyLoss
+from lightning_seg.module import SegmentationModule
+
+PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
+
+
+def made(classes=3, network=None, **arguments):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3, stride=4, padding=1), nn.ReLU(), nn.Conv2d(8, classes, 1))
+    module = SegmentationModule(
+        PadToStride(layers, 4) if network is None else network,
+        CrossEntropyLoss(task=arguments.get("task", "multiclass")),
+        **{"num_classes": classes, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.2], "ignore_index": None, **arguments},
+    )
+    module.palette = PALETTE[: max(classes, 2)]
+    return module.eval()
+
+
+@pytest.fixture(scope="module")
+def module():
+    return made(class_names=["sky", "road", "tree"], tile=16, margin=4)
+
+
+@pytest.fixture(scope="module")
+def exported(module, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    return path, write_onnx(module, path)
+
+
+def image(*size):
+    return torch.rand(3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def test_onnx_runtime_agrees_at_other_batches_and_at_sizes_that_the_export_has_not_seen(module, exported):
+    path, agreement = exported
+    assert agreement.difference < 1e-4
+    assert (agreement.equal, agreement.refused, agreement.untried) == (1.0, [], [])
+    assert {shape[0] for shape in agreement.sizes} == {1, 2, 3}
+    assert any(side % 4 for shape in agreement.sizes for side in shape[1:])
+    assert any(max(shape[1:]) < 4 for shape in agreement.sizes)
+    assert "logits differ by" in str(agreement)
+    session = onnxruntime.InferenceSession(path)
+    assert [one.shape for one in session.get_inputs()] == [["batch", 3, "height", "width"]]
+    given = session.run(None, {"image": image(13, 22)[None].numpy()})[0]
+    np.testing.assert_allclose(given, module(image(13, 22)[None]).detach(), atol=1e-4)
+
+
+def test_the_file_says_classes_palette_scale_and_version(exported):
+    said = onnxruntime.InferenceSession(exported[0]).get_modelmeta().custom_metadata_map
+    said = {name.removeprefix("lightning_seg."): json.loads(value) for name, value in said.items()}
+    assert said["class_names"] == ["sky", "road", "tree"]
+    assert said["palette"] == [list(color) for color in PALETTE]
+    assert (said["scale"], said["ignore_index"], said["task"], said["gives"]) == (1.0, None, "multiclass", "logits")
+    assert said["version"].count(".") == 2
+
+
+def test_a_file_predicts_as_its_module_without_the_networks_library(module, exported, tmp_path, monkeypatch):
+    for name in ("onnx", "onnxscript", "segmentation_models_pytorch", "timm"):
+        monkeypatch.setitem(sys.modules, name, None)
+    loaded = load_module(exported[0])
+    labels, probabilities = loaded.predict(image(37, 21), probabilities=True)
+    expected = module.predict(image(37, 21), probabilities=True)
+    assert torch.equal(labels, expected.labels)
+    torch.testing.assert_close(probabilities, expected.probabilities, atol=1e-4, rtol=0)
+    Image.fromarray((255 * image(9, 30).movedim(0, -1)).byte().numpy()).save(tmp_path / "a.png")
+    for one, folder in ((module, "one"), (loaded, "two")):
+        predict_files(one, tmp_path / "a.png", tmp_path / folder, palette=one.palette, progress=False)
+    masks = [np.asarray(Image.open(tmp_path / folder / "a.png")) for folder in ("one", "two")]
+    assert np.array_equal(*masks)
+
+
+def test_a_program_of_torch_export_agrees_and_refuses_what_it_would_compute_wrongly(module, tmp_path):
+    agreement = write_program(module, tmp_path / "model.pt2")
+    assert agreement.difference < 1e-4
+    assert len(agreement.sizes) >= 3
+    said = {"lightning_seg.class_names": ""}
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=said).module()
+    assert json.loads(said["lightning_seg.class_names"]) == ["sky", "road", "tree"]
+    torch.testing.assert_close(program(image(13, 22)[None]), module(image(13, 22)[None]))
+
+
+class Different(nn.Conv2d):
+    def forward(self, image):
+        return super().forward(image) + (0.5 * image if torch.compiler.is_exporting() else 0 * image)
+
+
+class Sized(nn.Conv2d):
+    def forward(self, image):
+        return super().forward(image) if image.shape[2] < 90 else super().forward(2 * image)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"), [(Different(3, 3, 1), "nothing is left of it: .*logits differ by"), (Sized(3, 3, 1), "")]
+)
+@pytest.mark.parametrize(("write", "name"), [(write_onnx, "a.onnx"), (write_program, "a.pt2")])
+def test_an_export_that_gives_something_else_fails_and_leaves_nothing(tmp_path, network, message, write, name):
+    with pytest.raises(ValueError, match=message or "cannot be exported|nothing is left of it"):
+        write(made(network=network), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ({}, {"argmax": True}),
+        ({"classes": 1, "task": "binary"}, {"argmax": True, "half": True}),
+        ({"classes": 2, "task": "multilabel"}, {"half": True}),
+    ],
+    ids=str,
+)
+def test_labels_and_half_precision_are_there_on_request(tmp_path, arguments, options):
+    module = made(network=nn.Conv2d(3, arguments.get("classes", 3), 3, padding=1), **arguments)
+    agreement = write_onnx(module, tmp_path / "a.onnx", **options)
+    assert agreement.equal > 0.99
+    loaded = load_module(tmp_path / "a.onnx")
+    assert (loaded.predict(image(20, 30)) == module.predict(image(20, 30))).float().mean() > 0.99
+    if "argmax" in options:
+        assert agreement.difference is None
+        with pytest.raises(ValueError, match="argmax=false"):
+            loaded.predict(image(20, 30), probabilities=True)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.3, 0.25, 1.5, 2])
+def test_a_scaled_length_is_that_of_prediction_in_whole_numbers(scale):
+    for length in range(1, 300):
+        assert scaled_length(length, scale) == max(1, round(length * scale))
+
+
+@pytest.mark.slow
+def test_a_scale_is_inside(tmp_path):
+    module = made(network=nn.Conv2d(3, 3, 3, padding=1))
+    module.scale = 0.5
+    write_program(module, tmp_path / "a.pt2")
+    logits = torch.export.load(tmp_path / "a.pt2").module()(image(20, 30)[None])
+    assert torch.equal(logits.argmax(1)[0], module.predict(image(20, 30)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"no model", "cannot be read as ONNX"), (b"", "cannot be read as ONNX"), (None, "does not exist")],
+)
+def test_what_is_no_export_is_refused_in_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as found:
+        load_module(tmp_path / "a.onnx")
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_onnx, "model.pt"), (write_program, "model.onnx")])
+def test_the_name_says_what_a_file_is(module, tmp_path, write, name):
+    with pytest.raises(ValueError, match="name it"):
+        write(module, tmp_path / name)

@@ -1,0 +1,60 @@
+"""One network of each family, as ONNX with dynamic sizes; what cannot be is in the room's README."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from lightning_seg.backbones import PadToStride, segmentation_model
+from lightning_seg.export import write_onnx
+from lightning_seg.losses import CrossEntropyLoss
+from lightning_seg.module import SegmentationModule
+from lightning_seg.trust import build_trusted
+from tests.readmes import ROOT
+
+
+def of_smp(architecture, encoder_name="resnet18", **options):
+    return segmentation_model(
+        architecture, encoder_name=encoder_name, encoder_weights=None, in_channels=3, classes=3, **options
+    )
+
+
+def of_conf(name):
+    node = OmegaConf.load(ROOT / "conf" / "backbone" / f"{name}.yaml")
+    whole = OmegaConf.create({"backbone": node, "module": {"num_classes": 3}})
+    return build_trusted(OmegaConf.to_container(whole.backbone, resolve=True), "network", source=name)
+
+
+def of_transformers():
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
+    return PadToStride(SegformerForSemanticSegmentation(SegformerConfig(num_labels=3, **sizes)), 32)
+
+
+def of_monai():
+    from monai.networks.nets import UNet
+
+    return PadToStride(UNet(spatial_dims=2, in_channels=3, out_channels=3, channels=(8, 16, 32), strides=(2, 2)), 4)
+
+
+FAMILIES = {
+    "smp.Unet": lambda: of_smp("Unet", decoder_channels=(16, 8, 8, 8, 8)),
+    "smp.FPN": lambda: of_smp("FPN"),
+    "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus"),
+    "smp.Segformer": lambda: of_smp("Segformer", "mit_b0"),
+    "timm": lambda: of_smp("Unet", "tu-mobilenetv3_small_100", decoder_channels=(16, 8, 8, 8, 8)),
+    "torchvision.deeplabv3": lambda: of_conf("deeplabv3_mobilenet_v3_large"),
+    "torchvision.lraspp": lambda: of_conf("lraspp_mobilenet_v3_large"),
+    "transformers.Segformer": of_transformers,
+    "monai.UNet": of_monai,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_network_of_each_family_agrees_at_sizes_that_the_export_has_not_seen(family, tmp_path):
+    torch.manual_seed(0)
+    module = SegmentationModule(FAMILIES[family](), CrossEntropyLoss(), num_classes=3).eval()
+    agreement = write_onnx(module, tmp_path / "model.onnx")
+    assert len(agreement.sizes) >= 3
+    assert agreement.equal > 0.999

@@ -2,17 +2,20 @@
 
 import os
 import stat
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lightning_seg.hub import ADDRESS, CONFIG, WEIGHTS, downloaded, read_hub_folder
 from lightning_seg.module import SegmentationModule
-from lightning_seg.trust import build_trusted, check_values
+from lightning_seg.trust import Untrusted, build_trusted, check_values, own_packages
 
 CONFIG_KEY = "lightning_seg"
 
@@ -105,6 +108,65 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
         "epoch": epoch,
         "version": version if isinstance(version, str) and len(version) < 40 else "unknown",
     }
+
+
+def check_loadable(config: Mapping[str, Any], module: nn.Module) -> None:
+    """Refuses a training whose checkpoints could not be loaded, by building its module as `load_module` will.
+
+    The random state stays as it is. Where its constructors do not look at values, no memory is taken for weights.
+
+    Args:
+        config: what the checkpoints will hold.
+        module: as the training built it, with pretrained weights if it asks for any.
+
+    Raises:
+        ValueError: the module cannot be built from it, or the weights of `module` would not fit; the message says what
+            to write instead.
+    """
+    state = module.state_dict()
+    shapes = {name: None if is_lazy(value) else value for name, value in state.items() if isinstance(value, Tensor)}
+    memory = sum(tensor.nbytes for tensor in shapes.values() if tensor is not None)
+
+    def rebuilt() -> nn.Module:
+        built: nn.Module = build_trusted(
+            module_config(config),
+            "module",
+            trusted=own_packages(config["module"]),
+            source="a checkpoint of this run",
+            tensors=len(state),
+            memory=memory,
+        )
+        return built
+
+    with isolate_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which the training said already
+        try:
+            with torch.device("meta"):
+                again = rebuilt()
+        except Untrusted as error:
+            raise ValueError(
+                f"{error.place}._target_={error.target} builds what no checkpoint can build again: it must be a class, "
+                "or a function of a module that returns the network. Write one, my_package.network for example, and "
+                f"take {error.place.removeprefix('module.')}._target_=my_package.network; for a network of "
+                "transformers, from_pretrained included, there is lightning_seg.backbones.transformers_model."
+            ) from error
+        except ValueError:  # some constructors look at values, as of torch.linspace
+            again = rebuilt()
+    missing = sorted(again.state_dict().keys() - state.keys())
+    unknown = sorted(state.keys() - again.state_dict().keys())
+    others = [
+        f"{name}: {tuple(tensor.shape)}, not {tuple(shapes[name].shape)}"  # type: ignore[union-attr]
+        for name, tensor in again.state_dict().items()
+        if shapes.get(name) is not None and not is_lazy(tensor) and tensor.shape != shapes[name].shape  # type: ignore[union-attr]
+    ]
+    differences = [_counted("missing", unknown), _counted("added", missing), _counted("of another shape", others)]
+    if any(differences):
+        raise ValueError(
+            "the checkpoints of this run could not be loaded: built again without pretrained weights, as they are, the "
+            f"network has weights {', '.join(filter(None, differences))}. Weights that change the network as they are "
+            "loaded must be asked for what they bring (backbone.aux_loss=true for backbone.weights of torchvision), or "
+            "take those of the encoder alone (backbone.weights_backbone, backbone.encoder_weights)."
+        )
 
 
 def module_config(config: Mapping[str, Any]) -> dict[str, Any]:

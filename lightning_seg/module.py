@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from lightning_seg.backbones import encoder_names, network_output
+from lightning_seg.backbones.gradients import parameters_without_gradient
 from lightning_seg.backbones.outputs import resized
 from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.image import AnyImage, Prediction, predict_image
@@ -23,6 +24,8 @@ from lightning_seg.inference.symmetric import symmetric_logits
 from lightning_seg.inference.tiling import check_tiling, tiled_logits
 from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
+from lightning_seg.losses.compound.deep_supervision import target_at_size
+from lightning_seg.losses.loss import not_negative
 from lightning_seg.metrics import segmentation_metrics
 from lightning_seg.parameter_groups import parameter_groups
 from lightning_seg.task import Task, check_classes, check_same_task
@@ -42,16 +45,19 @@ class SegmentationModule(lightning.LightningModule):
     compounds of them), if `compute_loss` is not overridden. For all others the mean over the batches is logged, each
     weighted by its valid pixels; it depends on the batch size where the loss of a batch is not a mean over pixels.
 
+    Where auxiliary logits are trained, `train/loss` includes them, and `train/loss/auxiliary` is their part.
     Of a `CompoundLoss` it also logs `train/loss/<term>`, the mean over the epoch's batches of each term before its
     weight; of one within another, `train/loss/<outer term>/<inner term>` too. Weights that follow a schedule are those
     of the epoch, in evaluation those of the epoch that was trained last.
 
     To change a part in research code, override the method that holds it: `unpack`, `forward`, `compute_loss`,
-    `set_epoch`, `build_metrics`, `predict_logits`, `probabilities`, `predict_labels`, `parameter_groups`.
+    `auxiliary_loss`, `set_epoch`, `build_metrics`, `predict_logits`, `probabilities`, `predict_labels`,
+    `parameter_groups`, `parameters_without_gradient`.
 
     Args:
         backbone: any network from images `(N, channels, *spatial)` to scores of `num_classes` channels at any
-            resolution: a tensor, a mapping with `out` or `logits`, or an object with `.logits`.
+            resolution, and perhaps those of auxiliary heads, in one of the forms of
+            `lightning_seg.backbones.network_output`.
         loss: any module called as `loss(logits, target)`; it returns a scalar.
         num_classes: channels of the logits; 1 in the binary task.
         task: `multiclass` (one label a pixel), `multilabel` (several, independent), `binary` (one class or none).
@@ -62,6 +68,8 @@ class SegmentationModule(lightning.LightningModule):
         optimizer: a factory called with parameter groups, for example `functools.partial(torch.optim.SGD, lr=0.01)`.
         scheduler: a factory called with the optimizer and the number of optimizer steps of the whole training (see
             `lightning_seg.schedulers`); it is stepped after each of them.
+        auxiliary_weight: what the loss of auxiliary logits is multiplied by, a number for all or one for each; see
+            `auxiliary_loss`. 0: they are not trained. Evaluation uses the first logits alone.
         encoder: which part of the network is pretrained, a dotted name within it, or several; `auto` finds it, see
             `lightning_seg.backbones.encoder_names`.
         encoder_learning_rate_factor: multiplies the learning rate of the pretrained part; 0.1 is usual when
@@ -97,6 +105,7 @@ class SegmentationModule(lightning.LightningModule):
         std: Sequence[float] | None = None,
         optimizer: Callable[[Any], Optimizer] = torch.optim.AdamW,
         scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+        auxiliary_weight: float | Sequence[float] = 0.4,
         encoder: str | Sequence[str] = "auto",
         encoder_learning_rate_factor: float = 1.0,
         layer_decay: float = 1.0,
@@ -125,6 +134,9 @@ class SegmentationModule(lightning.LightningModule):
         self.class_names = class_names
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
+        weights = [auxiliary_weight] if isinstance(auxiliary_weight, int | float) else auxiliary_weight
+        given = [not_negative(weight, "auxiliary_weight") for weight in weights]
+        self.auxiliary_weight = given[0] if isinstance(auxiliary_weight, int | float) else given
         self.encoder = encoder if isinstance(encoder, str) else list(encoder)
         self.encoder_learning_rate_factor = encoder_learning_rate_factor
         self.layer_decay = layer_decay
@@ -143,6 +155,7 @@ class SegmentationModule(lightning.LightningModule):
         self.val_metrics = metrics.clone("val/")
         self.test_metrics = metrics.clone("test/")
         self.loss_terms: dict[str, Tensor] = {}  # of the last training step, by name, without gradient
+        self.auxiliary_logits: tuple[Tensor, ...] | None = None  # of a training step, until they are trained
         self.evaluation = Evaluation()
 
     # ---- what research code may want to change
@@ -168,7 +181,7 @@ class SegmentationModule(lightning.LightningModule):
     def forward(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Logits `(N, num_classes, *size)` of images `(N, channels, *spatial)`. Called in every step.
 
-        In training a warning says so where the backbone returns auxiliary logits, which are not trained.
+        In training a warning says so where the backbone returns auxiliary logits that are not trained.
 
         Args:
             image: floating point, in the units of `mean` and `std`.
@@ -181,11 +194,13 @@ class SegmentationModule(lightning.LightningModule):
             per_channel = (1, -1, *[1] * (image.ndim - 2))
             image = (image - self.mean.view(per_channel)) / self.std.view(per_channel)
         output = network_output(self.backbone(image), image.ndim - 2)
-        if output.auxiliary and self.training:
+        if output.auxiliary and self.training and not self.auxiliary_weight:
             rank_zero_warn(
-                f"the backbone returns {len(output.auxiliary)} auxiliary logits, which are not trained: leave their "
-                "heads out (aux_loss=false in torchvision), or give them to the loss, see DeepSupervisionLoss."
+                f"the backbone returns {len(output.auxiliary)} auxiliary logits, which are not trained: give "
+                "module.auxiliary_weight=0.4, or leave their heads out (backbone.aux_loss=false in torchvision)."
             )
+        if self.auxiliary_logits is not None and self.auxiliary_weight:
+            self.auxiliary_logits = output.auxiliary
         logits = resized(output.logits, image.shape[2:] if size is None else size)
         if logits.shape[1] != self.num_classes:
             raise ValueError(
@@ -206,6 +221,39 @@ class SegmentationModule(lightning.LightningModule):
         """
         loss: Tensor = self.loss(logits, target)
         return loss
+
+    def auxiliary_loss(self, auxiliary: Sequence[Tensor], target: Tensor) -> Tensor:
+        """What the auxiliary logits of a training step add to its loss: the weighted sum of the loss of each.
+
+        Each is at a resolution of its own, for which the target is brought to its size by the nearest pixel.
+
+        Args:
+            auxiliary: each `(N, num_classes, *spatial)`.
+            target: the mask.
+
+        Raises:
+            ValueError: they are not as many as `auxiliary_weight` has numbers, or their channels are not `num_classes`.
+        """
+        weights = self.auxiliary_weight
+        weights = [weights] * len(auxiliary) if isinstance(weights, float) else weights
+        channels = [logits.shape[1] for logits in auxiliary]
+        if len(weights) != len(auxiliary):
+            raise ValueError(
+                f"module.auxiliary_weight has {len(weights)} numbers, and the backbone returns {len(auxiliary)} "
+                "auxiliary logits: give one number for all, or one for each."
+            )
+        if any(count != self.num_classes for count in channels):
+            raise ValueError(
+                f"the backbone gives auxiliary logits of {', '.join(map(str, channels))} channels, but "
+                f"num_classes={self.num_classes}: build their heads for {self.num_classes}, or do not train them, "
+                "module.auxiliary_weight=0."
+            )
+        losses = [
+            weight * self.compute_loss(logits, target_at_size(target, logits.shape[2:]))
+            for weight, logits in zip(weights, auxiliary, strict=True)
+        ]
+        total: Tensor = sum(losses[1:], start=losses[0])
+        return total
 
     def set_epoch(self, epoch: int) -> None:
         """Gives losses whose weights follow a schedule those of an epoch, counted from 0.
@@ -290,6 +338,16 @@ class SegmentationModule(lightning.LightningModule):
             decay_norms_and_biases=self.decay_norms_and_biases,
         )
 
+    def parameters_without_gradient(self) -> list[str] | None:
+        """The parameters of the backbone that no loss trains; None if that cannot be told. Called where processes train
+        together, which must look for such parameters.
+        """
+        own = {id(parameter) for parameter in self.backbone.parameters()}
+        if any(one.requires_grad and id(one) not in own for one in self.parameters()):
+            return None  # of parts that only the training step knows
+        channels = 3 if self.mean is None else len(self.mean)
+        return parameters_without_gradient(self.backbone, channels, auxiliary=bool(self.auxiliary_weight))
+
     # ---- what Lightning calls
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -313,7 +371,9 @@ class SegmentationModule(lightning.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         image, mask = self.unpack(batch)
+        self.auxiliary_logits = ()
         logits = self(image, mask.shape[-(image.ndim - 2) :])
+        auxiliary, self.auxiliary_logits = self.auxiliary_logits, None
         compounds = self._compound_losses()
         for _, compound in compounds:
             compound.forget_values()
@@ -323,6 +383,9 @@ class SegmentationModule(lightning.LightningModule):
             for path, compound in compounds
             for term, value in compound.named_values().items()
         }
+        if auxiliary:
+            added = self.auxiliary_loss(auxiliary, mask)
+            loss, self.loss_terms["auxiliary"] = loss + added, added.detach()
         if self._is_left_out(loss):
             return loss
         for name, value in {"train/loss": loss, **{f"train/loss/{k}": v for k, v in self.loss_terms.items()}}.items():

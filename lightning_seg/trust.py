@@ -27,6 +27,20 @@ from lightning_seg.module import SegmentationModule
 Role = Literal["module", "network", "loss", "schedule", "data", "transform", "part"]
 
 
+class Untrusted(ValueError):
+    """A configuration names something to build that is on no list.
+
+    Attributes:
+        target: the name.
+        place: where it stands, `module.backbone` for example.
+    """
+
+    def __init__(self, message: str, target: str, place: str) -> None:
+        super().__init__(message)
+        self.target = target
+        self.place = place
+
+
 @dataclass(frozen=True)
 class _Found:
     """A class or function, and the role in whose list it stands; None if the user trusts it."""
@@ -190,6 +204,21 @@ def build_trusted(
     return builder.require(built, role, role)
 
 
+def own_packages(config: Any) -> list[str]:
+    """The packages that a run's configuration builds from and that its user may trust: none that could run anything."""
+    found: set[str] = set()
+    pending = [config]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Mapping):
+            target = node.get("_target_")
+            found |= {target.split(".")[0]} if isinstance(target, str) else set()
+            pending.extend(node.values())
+        elif isinstance(node, list | tuple):
+            pending.extend(node)
+    return sorted(name for name in found if _may_be_trusted(name))
+
+
 def check_values(config: Any, source: str, most: int = MOST_VALUES) -> None:
     """Refuses a configuration that is not plain data of a bounded size, shared parts counted each time they occur.
 
@@ -292,7 +321,9 @@ class _Builder:
         known = self.found.get((target, roles)) if isinstance(target, str) else None
         found = known or (isinstance(target, str) and (self._own(target) or _listed(target, roles))) or None
         if found is None:
-            raise ValueError(f"{self.source} asks to build {target!r} as {place}, {_refusal(target)}")
+            raise Untrusted(
+                f"{self.source} asks to build {target!r} as {place}, {_refusal(target)}", str(target), place
+            )
         self.found[target, roles] = found
         return found
 
@@ -366,12 +397,16 @@ def _within(found: _Found, roles: tuple[Role, ...], name: str) -> tuple[Role, ..
 
 def _refusal(target: Any) -> str:
     root = target.split(".")[0] if isinstance(target, str) else ""
-    if not root.isidentifier() or root.startswith("_") or root in _NEVER_PROPOSED:
+    if not _may_be_trusted(root):
         return "which no trusted package defines for this place: a file that asks for it should not be loaded."
     return (
         "which no trusted package defines for this place: if you trust the file, name the package that defines it, "
         f"for example trusted=[{root}]."
     )
+
+
+def _may_be_trusted(package: str) -> bool:
+    return package.isidentifier() and not package.startswith("_") and package not in _NEVER_PROPOSED
 
 
 def _listed(target: str, roles: tuple[Role, ...]) -> _Found | None:

@@ -45,14 +45,45 @@ def test_it_trains_and_evaluates_on_mappings_and_pairs(as_pair):
 
 
 def test_auxiliary_logits_are_said_not_to_be_trained_and_are_not_scored():
-    module = build(Network(wrap=lambda logits: (logits, logits[..., :3, :4])))
+    module = build(Network(wrap=lambda logits: (logits, logits[..., :3, :4])), auxiliary_weight=0)
     image = torch.rand(2, 3, 6, 8)
-    with pytest.warns(UserWarning, match="returns 1 auxiliary logits, which are not trained: leave their heads out"):
+    with pytest.warns(UserWarning, match="returns 1 auxiliary logits, which are not trained: give module.auxil"):
         trained = module(image)
     assert torch.equal(trained, module.backbone(image)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(module.eval()(image), trained)
+
+
+@pytest.mark.parametrize(
+    ("weight", "weights"), [(0.5, (0.5, 0.5)), ([0.5, 2], (0.5, 2.0)), ([0, 1], (0.0, 1.0))], ids=str
+)
+def test_auxiliary_logits_are_trained_with_their_weights_at_their_own_resolution(weight, weights):
+    module = build(
+        Network(wrap=lambda logits: [logits, logits[..., ::2, ::2], logits[..., ::4, ::4]]), auxiliary_weight=weight
+    )
+    image, mask = torch.rand(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
+    loss = module.training_step((image, mask), 0)
+    fine, middle, coarse = module.backbone(image)
+    # The pixel that holds the center of two is the second, of four the third.
+    expected = module.loss(fine, mask) + weights[0] * module.loss(middle, mask[:, 1::2, 1::2])
+    expected = expected + weights[1] * module.loss(coarse, mask[:, 2::4, 2::4])
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(module.loss_terms["auxiliary"], expected - module.loss(fine, mask))
+    assert torch.equal(module.eval()(image), fine)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda logits: (logits, logits), "auxiliary_weight has 2 numbers, and the backbone returns 1 auxiliary"),
+        (lambda logits: (logits, logits[:, :1], logits), "auxiliary logits of 1, 3 channels, but num_classes=3"),
+    ],
+)
+def test_auxiliary_logits_that_do_not_fit_are_refused(wrap, message):
+    module = build(Network(wrap=wrap), auxiliary_weight=[1, 1])
+    with pytest.raises(ValueError, match=message):
+        module.training_step((torch.rand(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))), 0)
 
 
 @pytest.mark.parametrize(

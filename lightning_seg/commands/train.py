@@ -18,6 +18,8 @@ from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
 from lightning_seg.callbacks.monitored import MonitoredIsLogged
 from lightning_seg.callbacks.stored_config import read_again
+from lightning_seg.callbacks.untrained import UntrainedParameters
+from lightning_seg.checkpoint import check_loadable
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
@@ -36,6 +38,7 @@ from lightning_seg.launch.cluster import (
 )
 from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
 from lightning_seg.launch.processes import requested_devices, run_on_processes
+from lightning_seg.module import SegmentationModule
 from lightning_seg.runs.contents import LAST, SCORES, has_finished, read_result, write_result
 from lightning_seg.runs.folder import (
     checkpoint_to_resume,
@@ -132,15 +135,17 @@ def train(config: dict[str, Any]) -> float:
     save_where_logged(config["callbacks"])
     module = build(config["module"])
     check_direction(config, module)
+    stored = StoredConfig(read_again(config))
+    check_loadable(stored.config, module)
     resumed = checkpoint_to_resume(folder)
     loaded = initial_weights(module, config) if resumed is None else None
     finite = FiniteLoss(folder, config["on_nonfinite"], config["max_skipped_steps"])
     timer = Timer()  # its time is in the checkpoints, too
     trainer = build(
-        config["trainer"],
+        with_unused_parameters(config["trainer"], module),
         callbacks=[
             *map(build, callbacks),
-            *(StoredConfig(read_again(config)), MonitoredIsLogged(config), finite, timer),
+            *(stored, MonitoredIsLogged(config), UntrainedParameters(), finite, timer),
             *([AllSplits()] if config["test"] else []),
         ],
         logger=build(config["logger"]) if config["logger"] else False,
@@ -172,6 +177,16 @@ def train(config: dict[str, Any]) -> float:
         else:
             say(f"{kept.monitor} was {kept.value:.4f} at best; all of this run is in {folder}")
     return kept.value
+
+
+def with_unused_parameters(trainer: dict[str, Any], module: SegmentationModule) -> dict[str, Any]:
+    """The configuration of a trainer whose processes go on where a parameter gets no gradient, which else ends them.
+
+    They look for such parameters at every step, which takes time: only where there are some, or it is not known.
+    """
+    if trainer.get("strategy") != "ddp" or module.parameters_without_gradient() == []:
+        return trainer
+    return {**trainer, "strategy": "ddp_find_unused_parameters_true"}
 
 
 def test(trainer: lightning.Trainer, module: Any, datamodule: Any, checkpoint: Path | None) -> dict[str, float]:

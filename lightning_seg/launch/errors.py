@@ -95,6 +95,11 @@ _OF_LIBRARIES: tuple[tuple[str, str], ...] = (
         "the weights of the checkpoint do not fit {0}: {1}. Build the network as it was trained",
     ),
     (
+        r"Expected to have finished reduction in the prior iteration",
+        "a parameter got no gradient, for which processes that train together must look: take "
+        "trainer.strategy=ddp_find_unused_parameters_true, or build the network without it",
+    ),
+    (
         r"Expected more than 1 value per channel when training, got input size (?:torch\.Size\()?(\[[\d, ]+\])",
         "batch normalization cannot train on one value for each channel (it got {0}): take a larger data.batch_size, "
         "larger images or augment.crop_size, or a network without batch normalization at one pixel",

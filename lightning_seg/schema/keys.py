@@ -139,6 +139,7 @@ RANGES = {
     "data.scale": _ABOVE_0,
     "data.std": _ABOVE_0,
     "data.palette": Range(0, 255),
+    "module.auxiliary_weight": _FROM_0,
     "module.encoder_learning_rate_factor": _FROM_0,
     "module.layer_decay": Range(0, 1, above=True),
     "optimizer.lr": _FROM_0,

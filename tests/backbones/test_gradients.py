@@ -1,0 +1,41 @@
+"""Parameters that outputs do not depend on are found without computing anything."""
+
+import torch
+from torch import nn
+
+from lightning_seg.backbones.gradients import folded, parameters_without_gradient
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4))
+        self.head, self.auxiliary, self.frozen = (nn.Conv2d(4, 2, 1) for _ in range(3))
+        self.unused = nn.ModuleDict({"one": nn.Linear(2, 2), "two": nn.Linear(2, 2, bias=False)})
+        self.scale, self.shift = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+        self.frozen.requires_grad_(False)
+
+    def forward(self, image):
+        features = self.encoder(image)
+        return {"out": self.head(features) * self.scale, "aux": self.auxiliary(features)}
+
+
+def test_those_of_outputs_that_are_not_trained_and_of_unused_parts_are_found():
+    network = Network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    unused = ["shift", "unused.one.weight", "unused.one.bias", "unused.two.weight"]
+    assert parameters_without_gradient(network, 3, auxiliary=True) == unused
+    of_auxiliary = ["auxiliary.weight", "auxiliary.bias"]
+    assert set(parameters_without_gradient(network, 3, auxiliary=False)) == {*unused, *of_auxiliary}
+    assert folded(unused, network) == ["shift", "unused"]
+    assert folded([*of_auxiliary, "unused.one.bias"], network) == ["auxiliary", "unused.one.bias"]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(one.grad is None and one.device.type == "cpu" for one in network.parameters())
+
+
+def test_a_network_that_looks_at_values_is_not_known():
+    class Looking(Network):
+        def forward(self, image):
+            return super().forward(image) if image.mean() > 0 else image
+
+    assert parameters_without_gradient(Looking(), 3, auxiliary=True) is None

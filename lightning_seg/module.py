@@ -25,6 +25,7 @@ from lightning_seg.inference.tiling import check_tiling, tiled_logits
 from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.compound.deep_supervision import target_at_size
+from lightning_seg.losses.engine.back_ends import agree_on_back_ends
 from lightning_seg.losses.loss import not_negative
 from lightning_seg.metrics import segmentation_metrics
 from lightning_seg.parameter_groups import parameter_groups
@@ -398,6 +399,10 @@ class SegmentationModule(lightning.LightningModule):
         """Restores the loss weights of the checkpoint's epoch, for training and evaluation."""
         self.set_epoch(checkpoint.get("epoch", 0))
 
+    def on_fit_start(self) -> None:
+        """Settles with the other processes how losses are computed on their devices."""
+        agree_on_back_ends(self.device)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Advances the schedules of the loss with the first batch of an epoch."""
         # Lightning 2.6 leaves out on_train_epoch_start after a checkpoint that was written at an epoch's last step.
@@ -410,6 +415,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Resets the evaluation, which may have been interrupted."""
+        agree_on_back_ends(self.device)
         self.evaluation.reset()
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -422,6 +428,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Resets the evaluation, which may have been interrupted."""
+        agree_on_back_ends(self.device)
         self.evaluation.reset()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:

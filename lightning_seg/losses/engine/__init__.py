@@ -22,11 +22,11 @@ logits are read once forward, and read and written once backward.
 | `pixels`, `labels` | what a loss is called with, checked and brought to one layout |
 | `statistics` | the sums and maps that losses are functions of |
 | `class_sums`, `interface` | the operators of softmax and sigmoid, and the types that they share with the back ends |
-| `back_ends` | which back end computes a batch |
+| `back_ends`, `self_check` | which back end computes a batch; whether it is right on the device |
 | `torch_backend` | torch operations, for every device and dtype: the reference |
 | `numba_backend`, `numba_kernels`, `numba_cache` | kernels for the CPU |
 | `triton_backend`, `triton_kernels` | kernels for CUDA |
 | `histograms`, `error_bins`, `label_blocks`, `block_threads` | what the back ends are made of |
 | `reduction`, `distributed` | means over pixels, classes and images; sums over processes |
-| `lazy_property` | a property computed once |
+| `lazy_property`, `dtypes` | a property computed once; what is computed in which floating-point type |
 """

@@ -151,7 +151,7 @@ def _operator(
 
 
 def _back_end(logits: Tensor) -> BackEnd:
-    return back_ends.choose_back_end(logits.device.type, logits.dtype, logits.numel())
+    return back_ends.choose_back_end(logits.device, logits.dtype, logits.numel())
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.engine.dtypes import sum_dtype
+
 
 @dataclass(frozen=True)
 class ErrorBins:
@@ -55,13 +57,14 @@ class ErrorBins:
         return (positions >> self.cut(dtype)).clamp_(0, labels * self.count - 1).long()
 
     def unpack(self, packed: Tensor, dtype: torch.dtype, pixels: int) -> tuple[Tensor, Tensor]:
-        """The number of errors in each bin, int64, and their sum, float64, of what `ErrorHistogram` adds up."""
+        """The number of errors in each bin, int64, and their sum, `sum_dtype`, of what `ErrorHistogram` adds up."""
         kept = self.kept(dtype, pixels)
         shift = kept + pixels.bit_length()
         counts = packed >> shift
-        places = (packed & ((1 << shift) - 1)).double() * 2.0 ** (self.cut(dtype) - kept)
+        sums = sum_dtype(packed)
+        places = (packed & ((1 << shift) - 1)).to(sums) * 2.0 ** (self.cut(dtype) - kept)
         index = torch.arange(self.count, device=packed.device)
-        octave = (index >> self.mantissa_bits).double()
+        octave = (index >> self.mantissa_bits).to(sums)
         width = torch.exp2(octave - self.mantissa_bits)
         lower = torch.exp2(octave) - 1 + (index & ((1 << self.mantissa_bits) - 1)) * width
         # Of a place that was cut off on average half is lost.
@@ -101,5 +104,5 @@ class ErrorHistogram:
         return index, places.long().add_(1 << (self.kept + self.pixels.bit_length()))
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """The number of errors in each bin, int64, and their sum, float64."""
+        """The number of errors in each bin, int64, and their sum."""
         return self.bins.unpack(self.packed, self.dtype, self.pixels)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from lightning_seg.losses.engine.block_threads import block_size, map_blocks
+from lightning_seg.losses.engine.dtypes import wide_dtype
 from lightning_seg.losses.engine.error_bins import ErrorHistogram
-from lightning_seg.losses.engine.interface import Requirements, wide_dtype
+from lightning_seg.losses.engine.interface import Requirements
 
 
 class Histograms:

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.engine.dtypes import sum_dtype, wide_dtype
 from lightning_seg.losses.engine.error_bins import MARGIN_BINS, PROBABILITY_BINS, ErrorBins
 
 Errors = Literal["none", "probability", "margin"]
@@ -181,13 +182,3 @@ def _empty_outputs(
         logits.new_empty(groups, classes, 2, requires.bins.count, dtype=torch.int64),
         logits.new_empty(normalizer_shape, dtype=maps),
     )
-
-
-def sum_dtype(logits: Tensor) -> torch.dtype:
-    """float64, since float32 sums of ones stop at 2²⁴; float32 on a device that has no float64."""
-    return torch.float32 if logits.device.type == "mps" else torch.float64
-
-
-def wide_dtype(logits: Tensor) -> torch.dtype:
-    """What logits are computed in: half precision in float32."""
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32

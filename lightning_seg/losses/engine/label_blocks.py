@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.engine.dtypes import sum_dtype
 from lightning_seg.losses.engine.labels import valid_labels
 
 # Up to here the one-hot form is the faster one, on the CPU.
@@ -56,14 +57,15 @@ class LabelBlock:
         return self._weighted(row.gather(1, self.index))
 
     def sums(self, maps: Sequence[Tensor]) -> Tensor:
-        """The number of pixels of each label and the sums of maps (n, L) over them, float64 (n, C, 1 + maps)."""
+        """The number of pixels of each label and the sums of maps (n, L) over them, (n, C, 1 + maps), `sum_dtype`."""
+        dtype = sum_dtype(maps[0])
         if self.one_hot is not None:
             picked = (torch.bmm(self.one_hot, values.unsqueeze(2)).squeeze(2) for values in maps)
-            return torch.stack([self.one_hot.sum(2), *picked], dim=2).double()
+            return torch.stack([self.one_hot.sum(2), *picked], dim=2).to(dtype)
         ones = torch.ones_like(maps[0]) if self.weight is None else self.weight
-        sums = torch.zeros(1 + len(maps), len(ones), self.classes, dtype=torch.float64, device=ones.device)
+        sums = torch.zeros(1 + len(maps), len(ones), self.classes, dtype=dtype, device=ones.device)
         for total, values in zip(sums, (ones, *maps), strict=True):
-            total.scatter_add_(1, self.index, (values if values is ones else self._weighted(values)).double())
+            total.scatter_add_(1, self.index, (values if values is ones else self._weighted(values)).to(dtype))
         return sums.movedim(0, 2)
 
     def add(self, maps: Tensor, values: Tensor) -> None:

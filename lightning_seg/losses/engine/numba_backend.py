@@ -14,8 +14,9 @@ from torch import Tensor
 
 from lightning_seg.losses.engine import numba_kernels as kernels
 from lightning_seg.losses.engine.block_threads import map_blocks
+from lightning_seg.losses.engine.dtypes import wide_dtype
 from lightning_seg.losses.engine.histograms import Histograms
-from lightning_seg.losses.engine.interface import BackEnd, Gradients, Outputs, Requirements, wide_dtype
+from lightning_seg.losses.engine.interface import BackEnd, Gradients, Outputs, Requirements
 from lightning_seg.losses.engine.labels import valid_labels
 
 # Logits of a tile, which stay in the cache of a core, and the most pixels of one.

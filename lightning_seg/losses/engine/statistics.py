@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_seg.losses.engine.class_sums import sigmoid_sums, softmax_sums
-from lightning_seg.losses.engine.interface import ClassSums, Errors, Requirements, sum_dtype
+from lightning_seg.losses.engine.dtypes import sum_dtype
+from lightning_seg.losses.engine.interface import ClassSums, Errors, Requirements
 from lightning_seg.losses.engine.lazy_property import lazy_property
 from lightning_seg.losses.engine.pixels import Pixels
 from lightning_seg.task import Task

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from lightning_seg.losses.engine.block_threads import block_size, map_blocks
+from lightning_seg.losses.engine.dtypes import sum_dtype, wide_dtype
 from lightning_seg.losses.engine.histograms import Histograms
-from lightning_seg.losses.engine.interface import BackEnd, Gradients, Outputs, Requirements, wide_dtype
+from lightning_seg.losses.engine.interface import BackEnd, Gradients, Outputs, Requirements
 from lightning_seg.losses.engine.label_blocks import LabelBlock
 from lightning_seg.losses.engine.labels import valid_labels
 
@@ -409,20 +410,21 @@ def _sums_by_sign(t: Tensor, weight: Tensor, log_probability: Tensor, p: Tensor,
     if gammas:
         wrong = (t - p).abs_()
         maps += [wrong.pow(gamma).mul_(log_probability) for gamma in gammas]
-    ones, found = t.sum(2).double(), p.sum(2).double()
+    dtype = sum_dtype(t)
+    ones, found = t.sum(2).to(dtype), p.sum(2).to(dtype)
     of_ones = _dot(t, p)
-    zeros = weight.sum(2).double() - ones
+    zeros = weight.sum(2).to(dtype) - ones
     columns = [torch.stack([zeros, ones], dim=2), torch.stack([zeros - (found - of_ones), of_ones], dim=2)]
     for values in maps:
         own = _dot(t, values)
-        columns.append(torch.stack([values.sum(2).double() - own, own], dim=2))
+        columns.append(torch.stack([values.sum(2).to(dtype) - own, own], dim=2))
     count, probability, label, *others = columns
     return torch.stack([count, label, probability, *others], dim=3)
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
-    """Σ one·other over the last dimension, float64."""
-    return (one * other).sum(2).double()
+    """Σ one·other over the last dimension."""
+    return (one * other).sum(2).to(sum_dtype(one))
 
 
 def _add(one: Tensor | None, other: Tensor | None) -> Tensor | None:

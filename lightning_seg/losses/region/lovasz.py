@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_seg.losses.engine.block_threads import map_blocks
 from lightning_seg.losses.engine.distributed import join_processes
+from lightning_seg.losses.engine.dtypes import sum_dtype
 from lightning_seg.losses.engine.interface import Errors, Requirements
 from lightning_seg.losses.engine.reduction import mean_over_classes, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
@@ -204,7 +205,7 @@ def jaccard_gradients(foreground: Tensor, background: Tensor, total: Tensor) -> 
     Returns:
         Gradients of foreground, then of background; they have no gradient.
     """
-    gradients = foreground.new_empty(*foreground.shape[:2], 2, foreground.shape[2], dtype=torch.float64)
+    gradients = _empty_gradients(foreground)
 
     def write(group_and_class: tuple[int, slice]) -> None:
         gradients[group_and_class] = _gradients(
@@ -220,12 +221,17 @@ def jaccard_gradients(foreground: Tensor, background: Tensor, total: Tensor) -> 
 
 @jaccard_gradients.register_fake
 def _(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
-    return foreground.new_empty(*foreground.shape[:2], 2, foreground.shape[2], dtype=torch.float64)
+    return _empty_gradients(foreground)
+
+
+def _empty_gradients(foreground: Tensor) -> Tensor:
+    return foreground.new_empty(*foreground.shape[:2], 2, foreground.shape[2], dtype=sum_dtype(foreground))
 
 
 def _gradients(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
     """Of classes (C, bins) of one group, (C, 2, bins)."""
-    n_f, n_b, total = foreground.double(), background.double(), total.unsqueeze(1)
+    dtype = sum_dtype(foreground)
+    n_f, n_b, total = foreground.to(dtype), background.to(dtype), total.unsqueeze(1)
     # Numbers of larger errors: exclusive sums from the top.
     found, wrong = (n.flip(1).cumsum(1).flip(1) - n for n in (n_f, n_b))
     union = total + wrong

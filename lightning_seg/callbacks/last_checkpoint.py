@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_seg.callbacks.interruption import StopSignals, TrainingInterrupted, requeue_job
+from lightning_seg.callbacks.resumed_schedule import fit_schedule
 from lightning_seg.callbacks.training_state import (
     KEY,
     add_training_state,
@@ -21,7 +22,7 @@ from lightning_seg.callbacks.training_state import (
     updated_metrics,
 )
 from lightning_seg.files import atomic_write, remove_partials
-from lightning_seg.text import printable
+from lightning_seg.text import printable, say
 
 
 class LastCheckpoint(Checkpoint):
@@ -37,6 +38,8 @@ class LastCheckpoint(Checkpoint):
     stopped: random numbers, metrics and means of logged values are restored, of each process. On a CPU the weights are
     the same bit for bit, if the loader gives the batches that were to come, as those of `SegmentationDataModule` do.
     One that was stopped early (by `EarlyStopping`, for example) stays so.
+    With another number of steps, as of a training that is made longer, the schedule is fitted to it, see
+    `lightning_seg.callbacks.resumed_schedule`.
     With another number of processes random numbers and metrics start anew, and in the middle of an epoch the images
     that are left are those of the new division.
 
@@ -84,6 +87,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.state.fn == TrainerFn.FITTING and KEY in checkpoint:
             self._state = checkpoint[KEY]
             trainer.should_stop = self._state["should_stop"]
+            if trainer.should_stop and trainer.is_global_zero:
+                say(f"{trainer.ckpt_path}: this training was stopped early, and stays so.")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restores what Lightning has not."""
@@ -91,6 +96,8 @@ class LastCheckpoint(Checkpoint):
         self._step, self._written, self._logged = trainer.global_step, time.monotonic(), {}
         if self._state is None:
             return
+        batches_done = trainer.fit_loop.batch_idx + 1 if self._state["in_epoch"] else 0
+        fit_schedule(trainer, pl_module, self._state.get("total_steps"), batches_done=batches_done)
         if not self._state["in_epoch"]:
             trainer.fit_loop.epoch_loop.restarting = False  # With max_steps Lightning would end the epoch once more.
         elif trainer.progress_bar_callback is not None:

@@ -14,6 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
+from lightning_seg.callbacks.resumed_schedule import total_steps
+
 KEY = "training_state"
 
 
@@ -44,7 +46,12 @@ def add_training_state(
     if trainer.world_size > 1:
         processes = [None] * trainer.world_size
         torch.distributed.all_gather_object(processes, own)
-    checkpoint[KEY] = {"should_stop": trainer.should_stop, "in_epoch": not ended, "processes": processes}
+    checkpoint[KEY] = {
+        "should_stop": trainer.should_stop,
+        "in_epoch": not ended,
+        "processes": processes,
+        "total_steps": total_steps(trainer),
+    }
 
 
 def restore_training_state(state: Mapping[str, Any], trainer: Trainer, module: LightningModule) -> dict[str, Any]:

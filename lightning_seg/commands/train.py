@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache, partial
 from math import isnan
 from pathlib import Path
@@ -17,6 +18,7 @@ from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupte
 from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
 from lightning_seg.callbacks.monitored import MonitoredIsLogged
+from lightning_seg.callbacks.run_data import RunData
 from lightning_seg.callbacks.stored_config import read_again
 from lightning_seg.callbacks.untrained import UntrainedParameters
 from lightning_seg.checkpoint import check_loadable
@@ -39,8 +41,9 @@ from lightning_seg.launch.cluster import (
 from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
 from lightning_seg.launch.processes import requested_devices, run_on_processes
 from lightning_seg.module import SegmentationModule
-from lightning_seg.runs.contents import LAST, SCORES, has_finished, read_result, write_result
+from lightning_seg.runs.contents import LAST, SCORES, write_result
 from lightning_seg.runs.folder import (
+    changes,
     checkpoint_to_resume,
     discard_empty_run,
     is_restarted,
@@ -48,9 +51,11 @@ from lightning_seg.runs.folder import (
     run_id,
     run_name,
 )
+from lightning_seg.runs.lock import locked
 from lightning_seg.runs.monitor import check_direction, check_monitored, save_where_logged
 from lightning_seg.runs.scores import print_scores, write_scores
 from lightning_seg.schema import Train, check_config
+from lightning_seg.sweeps.finished import finished_before
 from lightning_seg.text import say
 
 
@@ -96,21 +101,29 @@ def train_run(composed: DictConfig) -> float:
         composed.run_id = run_id(folder)
     else:
         folder, begun = Path(config["runs"]).expanduser().absolute() / config["run"], config["resume"] == "auto"
-    result = read_result(folder) if begun else None
-    if result is not None and has_finished(result, config):
+    result = finished_before(folder, config, overrides) if begun else None
+    if result is not None:
         say(f"{folder} has finished:")
         if result["test"]:
             print_scores(result["test"], "test", result["class_names"])
         return float(result["best"])
     composed.folder = str(folder)
-    try:
-        if config["init_from"] is not None and not begun:
-            read_weights(config["init_from"])  # a file that cannot be read is said before any work
-        best: float = run_on_processes(train, resolved(composed))
-    except BaseException:
-        if process_rank() == 0:
+    best: float
+    if process_rank() != 0:
+        best = run_on_processes(train, resolved(composed))
+        return best
+    with locked(folder):
+        changed = changes(folder, config, overrides)
+        if changed:
+            texts = ", ".join(f"{key}={now} (before: {was})" for key, (was, now) in changed.items())
+            say(f"{folder} resumes with {texts}")
+        try:
+            if config["init_from"] is not None and not begun:
+                read_weights(config["init_from"])  # a file that cannot be read is said before any work
+            best = run_on_processes(train, resolved(composed))
+        except BaseException:
             discard_empty_run(folder)
-        raise
+            raise
     return best
 
 
@@ -125,6 +138,7 @@ def train(config: dict[str, Any]) -> float:
     """
     quiet_lightning()
     folder = Path(config["folder"])
+    run_data = RunData(folder, deepcopy(config))  # as composed, without what follows
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     datamodule = build(config["data"])
     check_data_module(datamodule)
@@ -147,6 +161,7 @@ def train(config: dict[str, Any]) -> float:
             *map(build, callbacks),
             *(stored, MonitoredIsLogged(config), UntrainedParameters(), finite, timer),
             *([AllSplits()] if config["test"] else []),
+            run_data,
         ],
         logger=build(config["logger"]) if config["logger"] else False,
     )

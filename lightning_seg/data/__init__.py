@@ -10,11 +10,18 @@ from lightning_seg.data.folder import FolderDataModule, FolderDataset
 from lightning_seg.data.images import image_size, load_image
 from lightning_seg.data.masks import load_mask
 from lightning_seg.data.palette import default_palette
-from lightning_seg.data.protocol import ColorsClasses, EstimatesClassWeights, NamesClasses, SegmentationData
+from lightning_seg.data.protocol import (
+    ColorsClasses,
+    DescribesData,
+    EstimatesClassWeights,
+    NamesClasses,
+    SegmentationData,
+)
 from lightning_seg.data.shapes import ShapesDataModule, ShapesDataset
 
 __all__ = [
     "ColorsClasses",
+    "DescribesData",
     "EstimatesClassWeights",
     "FolderDataModule",
     "FolderDataset",

@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Mask
 
 from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented, ready
+from lightning_seg.data.digest import digest
 from lightning_seg.data.few_labels import check_enough, check_limit
 from lightning_seg.data.image_files import MAX_PIXELS
 from lightning_seg.data.images import image_size, load_image, scaled_size
@@ -292,6 +293,7 @@ class FolderDataModule(SegmentationDataModule):
         self._found: Division | None = None
         self.pixel_counts: dict[str, Tensor] = {}
         self._training_pixels: Tensor | None = None
+        self._digests: dict[str, dict[str, Any]] = {}
         self._said: set[str] = set()
 
     def setup(self, stage: str | None = None) -> None:
@@ -312,6 +314,13 @@ class FolderDataModule(SegmentationDataModule):
             if "test" not in pairs:
                 log.info("no test images: the test is done on the validation images.")
             self.test_set = self._dataset("test" if "test" in pairs else "val", pairs)
+
+    def digests(self) -> dict[str, dict[str, Any]]:
+        """What the images of each split that is set up are, see `DescribesData`."""
+        unlabeled = self.unlabeled_set
+        if isinstance(unlabeled, ImageFiles):
+            return {**self._digests, "unlabeled": digest([path.stem for path in unlabeled.paths], None)}
+        return dict(self._digests)
 
     def count_training_pixels(self) -> Tensor:
         """See `SegmentationDataModule`; only masks are read, at their own size, and once."""
@@ -473,6 +482,8 @@ class FolderDataModule(SegmentationDataModule):
             elif not counts.any():
                 self._warn(f"no {split} mask has a pixel of a class, so there is nothing to score.")
             self.pixel_counts[split] = counts
+            self._digests[split] = digest([pair.image.stem for pair in pairs[split]], found)
+        self._digests.setdefault(split, digest([pair.image.stem for pair in pairs[split]], None))
         return dataset
 
     def _check_training(self, found: Inspection) -> None:

@@ -4,7 +4,7 @@ Any `LightningDataModule` will do. It must have the loaders of `SegmentationData
 asked for where it is needed, and may be left out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import lightning
@@ -52,6 +52,14 @@ class EstimatesClassWeights(Protocol):
 
     def class_weights(self, estimate: str) -> list[float]:
         """One number for each class; see `SegmentationDataModule.class_weights`."""
+
+
+@runtime_checkable
+class DescribesData(Protocol):
+    """A data module that says what its images are, so that a run is not resumed with others, or its scores given."""
+
+    def digests(self) -> Mapping[str, Mapping[str, Any]]:
+        """By split, after `setup("fit")`: what JSON holds and is equal for a copy of the data elsewhere."""
 
 
 def check_data_module(datamodule: Any) -> None:

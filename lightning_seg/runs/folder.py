@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from omegaconf import OmegaConf
 
 from lightning_seg.files import atomic_write
 from lightning_seg.reading import read_yaml
-from lightning_seg.runs.contents import BEST, CONFIG, LAST, has_finished, read_result
-from lightning_seg.runs.identity import changed_machine, is_place
-from lightning_seg.text import say
+from lightning_seg.runs.contents import BEST, CONFIG, DATA, LAST, LOCK, RESULT, has_finished, read_result
+from lightning_seg.runs.identity import changed_machine, is_place, key_of, raised_length
 
 
 def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
@@ -39,12 +38,15 @@ def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path,
     if config["resume"] == "auto":
         existing = _existing(runs, run_name(overrides) if name is None else str(name), numbered=name is None)
         if existing is not None:
-            _go_on(existing, config)
+            changes(existing, config, overrides)
             return existing, True
     for name in names:
         folder = runs / name
         if not folder.exists() and _make(folder, {**config, "folder": str(folder), "run_id": uuid4().hex}):
             return folder, False
+    if config["resume"] == "auto":  # another command has made it meanwhile
+        changes(folder, config, overrides)
+        return folder, True
     raise FileExistsError(f"{folder} exists: resume=auto continues it, run=ANOTHER starts another.")
 
 
@@ -58,18 +60,39 @@ def sweep_path(config: Mapping[str, Any], overrides: Sequence[str]) -> Path:
     return Path(config["runs"]).expanduser().absolute() / name
 
 
-def finished_result(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The scores of a run if it has finished; None if not.
+def changes(folder: Path, config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+    """What is new in a resumed run, by key, with the value before and now: of the machine, and a greater length.
+
+    Raises:
+        ValueError: it was made with another configuration.
+    """
+    before = begun_with(folder)
+    longer = raised_length(before, config)
+    trainer = {**(before.get("trainer") or {}), **{key.split(".")[1]: now for key, (_, now) in longer.items()}}
+    return {**longer, **changed_machine(folder, {**before, "trainer": trainer}, config, overrides)}
+
+
+def finished_result(folder: Path, config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any] | None:
+    """The scores of a run if it has finished; None if not, or if it is to be longer than it was.
 
     Raises:
         ValueError: it has finished, but was made with another configuration.
     """
     result = read_result(folder)
-    if result is not None and not has_finished(result, config):
+    if result is None or not has_finished(result, config):
         return None
-    if result is not None:
-        changed_machine(folder, _begun_with(folder), config)
-    return result
+    changes(folder, config, overrides)
+    return None if raised_length(begun_with(folder), config) else result
+
+
+def keep_changes(folder: Path, config: Mapping[str, Any]) -> None:
+    """Keeps the configuration that a run resumes with; a result that it has is that of a shorter training."""
+    before = begun_with(folder)
+    now = dict(config) | {name: before[name] for name in ("folder", "run_id") if name in before}
+    if raised_length(before, config):
+        (folder / RESULT).unlink(missing_ok=True)
+    if now != before:
+        _write_config(folder, now, overwrite=True)
 
 
 def is_restarted() -> bool:
@@ -79,7 +102,7 @@ def is_restarted() -> bool:
 
 def run_id(folder: Path) -> str | None:
     """What names a run to a logger, the same whenever it is resumed."""
-    name = _begun_with(folder).get("run_id")
+    name = begun_with(folder).get("run_id")
     return None if name is None else str(name)
 
 
@@ -114,14 +137,17 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=")[0]
+def run_name(overrides: Sequence[str], swept: Collection[str] = ()) -> str:
+    """A folder's name for the choices of a command line, without those that do not change the result.
 
-
-def run_name(overrides: Sequence[str]) -> str:
-    """A folder's name for the choices of a command line, without those that do not change the result."""
+    Args:
+        overrides: the choices.
+        swept: keys that are part of the name in any case.
+    """
     chosen = sorted(
-        override for override in overrides if _key(override) != "data.root" and not is_place(_key(override))
+        override
+        for override in overrides
+        if (key := key_of(override)) in swept or (key != "data.root" and not is_place(key))
     )
     if not chosen:
         return "default"
@@ -134,17 +160,15 @@ def run_name(overrides: Sequence[str]) -> str:
 
 def discard_empty_run(folder: Path) -> None:
     """Frees the name of a run that ended before it had anything to keep."""
-    if sorted(path.name for path in folder.iterdir()) == [CONFIG]:
-        (folder / CONFIG).unlink()
-        folder.rmdir()
+    if {path.name for path in folder.iterdir()} <= {CONFIG, DATA, LOCK}:
+        shutil.rmtree(folder)
 
 
 def _make(folder: Path, config: Mapping[str, Any]) -> bool:
     """Makes a run's folder with its configuration in it, at once; False if another job has made it."""
     partial = folder.with_name(f".{uuid4().hex}.partial")
     partial.mkdir(parents=True)
-    with atomic_write(partial / CONFIG) as temporary:
-        OmegaConf.save(OmegaConf.create(dict(config)), temporary)
+    _write_config(partial, config)
     try:
         partial.rename(folder)
     except OSError:
@@ -179,7 +203,12 @@ def _existing(runs: Path, name: str, *, numbered: bool) -> Path | None:
     return None
 
 
-def _begun_with(folder: Path) -> dict[str, Any]:
+def begun_with(folder: Path) -> dict[str, Any]:
+    """The configuration that a run was started with, or last resumed.
+
+    Raises:
+        ValueError: the folder is not a run's.
+    """
     path = folder / CONFIG
     if not path.is_file():
         raise ValueError(f"{folder} has no {CONFIG}, so it is not a run: choose another name, run=ANOTHER.")
@@ -189,14 +218,6 @@ def _begun_with(folder: Path) -> dict[str, Any]:
     return {str(name): value for name, value in before.items()}
 
 
-def _go_on(folder: Path, config: Mapping[str, Any]) -> None:
-    """Says what is new in a resumed run, and keeps it in its configuration."""
-    before = _begun_with(folder)
-    changed = changed_machine(folder, before, config)
-    if changed:
-        texts = ", ".join(f"{key}={now} (before: {was})" for key, (was, now) in changed.items())
-        say(f"{folder} resumes with {texts}")
-    now = dict(config) | {name: before[name] for name in ("folder", "run_id") if name in before}
-    if now != before:
-        with atomic_write(folder / CONFIG, overwrite=True) as temporary:
-            OmegaConf.save(OmegaConf.create(now), temporary)
+def _write_config(folder: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> None:
+    with atomic_write(folder / CONFIG, overwrite=overwrite) as temporary:
+        OmegaConf.save(OmegaConf.create(dict(config)), temporary)

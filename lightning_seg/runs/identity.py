@@ -3,7 +3,8 @@
 One table serves resuming a run, naming it, and grouping runs in the report.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 # Where a run is kept and how it is watched: whatever these are, it computes the same.
@@ -40,13 +41,18 @@ def is_machine(key: str) -> bool:
     return _is_below(key, _MACHINE) or key.split(".")[-1] == "sync_dist"
 
 
-def changed_machine(begun: object, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def changed_machine(
+    begun: object, before: Mapping[str, Any], now: Mapping[str, Any], overrides: Sequence[str]
+) -> dict[str, tuple[Any, Any]]:
     """What is new in a resumed run or search: keys of the machine, with the value before and now.
+
+    A key that the configuration has had only since then, with its default, is new too, and no other run.
 
     Args:
         begun: what is resumed, for the message.
         before: its configuration.
         now: the one to resume with.
+        overrides: the command line of the latter.
 
     Raises:
         ValueError: something differs that makes it another run.
@@ -54,12 +60,52 @@ def changed_machine(begun: object, before: Mapping[str, Any], now: Mapping[str, 
     was, has = flattened(before), flattened(now)
     differing = [key for key in sorted(was.keys() | has.keys()) if was.get(key) != has.get(key) and not is_place(key)]
     for key in differing:
-        if not is_machine(key):
+        if not is_machine(key) and not _is_younger(key, before, now, overrides):
             raise ValueError(
                 f"{begun} was started with {key}={was.get(key)}, and now {key}={has.get(key)}: "
                 "it resumes as it was started; or choose another name, run=ANOTHER."
             )
     return {key: (was.get(key), has.get(key)) for key in differing}
+
+
+def raised_length(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """How much longer a training is to be than it was started, by key; -1 has no end."""
+    found = {}
+    for name in ("max_epochs", "max_steps"):
+        was, has = ((config.get("trainer") or {}).get(name) for config in (before, now))
+        if isinstance(was, int) and isinstance(has, int) and (inf if has < 0 else has) > (inf if was < 0 else was):
+            found[f"trainer.{name}"] = (was, has)
+    return found
+
+
+def key_of(override: str) -> str:
+    """The key of an override, without the marks before it."""
+    return override.lstrip("+~").split("=")[0]
+
+
+def _typed(key: str, overrides: Sequence[str]) -> bool:
+    """Whether a value was given to a key or something in it, by itself or in a `{mapping}`, and not by a choice."""
+    for override in overrides:
+        name, value = key_of(override), override.partition("=")[2]
+        if _is_below(name, (key,)) or (value.startswith("{") and _is_below(key, (name,))):
+            return True
+    return False
+
+
+def _is_younger(key: str, before: Mapping[str, Any], now: Mapping[str, Any], overrides: Sequence[str]) -> bool:
+    """Whether a key came into `conf/` after a run was started: nobody typed it, and it adds no part of its own."""
+    was, has, path = before, now, ""
+    for name in key.split("."):
+        path = f"{path}.{name}" if path else name
+        if name not in has:
+            return False
+        if name not in was:
+            is_part = any(one.split(".")[-1] == "_target_" for one in flattened(has[name], name))
+            return not is_part and not _typed(path, overrides)
+        was, has = was[name], has[name]
+        if not isinstance(was, Mapping) or not isinstance(has, Mapping):
+            return False
+    return False
 
 
 def flattened(node: Any, key: str = "") -> dict[str, Any]:

@@ -14,7 +14,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from lightning_seg.launch.overrides import unquoted
-from lightning_seg.runs.folder import finished_result, run_name, sweep_path
+from lightning_seg.runs.folder import run_name, sweep_path
+from lightning_seg.sweeps.finished import finished_before
 from lightning_seg.sweeps.jobs import Job, SweptTask, compose_job, launch, report_failures, run_overrides
 from lightning_seg.sweeps.table import show_jobs
 
@@ -57,7 +58,7 @@ class GridSweeper(Sweeper):
         composed = [compose_job(self.hydra_context, self.config, job) for job in jobs]
         for job, config in zip(jobs, composed, strict=True):
             try:
-                if config["resume"] == "auto" and finished_result(job.folder, config) is not None:
+                if config["resume"] == "auto" and finished_before(job.folder, config, job.overrides) is not None:
                     job.status = "finished before"
             except ValueError as error:
                 job.status, job.error = "failed", str(error)
@@ -106,9 +107,9 @@ def combine(overrides: Sequence[Override], runs: Path, run: str | None) -> list[
         if "run" in swept:
             name = unquoted(chosen["run"].split("=", 1)[1])
         elif run is not None:
-            name = f"{run},{run_name(own)}" if own else run
+            name = f"{run},{run_name(own, swept)}" if own else run
         else:
-            name = run_name(combination)
+            name = run_name(combination, swept)
         choices = {key: unquoted(chosen[key].split("=", 1)[1]) for key in values if key in swept}
         jobs.append(Job(runs / name, run_overrides(combination, name), choices))
     folder, number = Counter(job.folder for job in jobs).most_common(1)[0]

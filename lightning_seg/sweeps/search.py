@@ -162,7 +162,7 @@ class SearchSweeper(Sweeper):
         if begun is None:
             study.set_user_attr("begun_with", now)
         else:
-            changed_machine(database, begun, now)
+            changed_machine(database, begun, now, self.fixed)
         return study
 
     def _next(self, left: list[int]) -> tuple[int, Job]:

@@ -4,7 +4,7 @@ import pickle
 import re
 import signal
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from lightning_seg.callbacks import EpochCurves, LastCheckpoint, TrainingInterru
 from lightning_seg.callbacks.interruption import StopSignals, requeue_job
 from lightning_seg.data import ShapesDataModule, training_augmentation
 from lightning_seg.losses import CrossEntropyDiceLoss
+from lightning_seg.schedulers import constant, one_cycle, polynomial
 from tests.callbacks.stopping import Signal
 
 BATCHES = 5
@@ -42,7 +43,7 @@ def fit(
     every_minutes: float | None = None,
     **options: Any,
 ) -> lightning.Trainer:
-    workers = options.pop("num_workers", 0)
+    workers, scheduler = options.pop("num_workers", 0), options.pop("scheduler", None)
     torch.manual_seed(0)
     data = ShapesDataModule(
         num_train=2 * BATCHES,
@@ -55,7 +56,9 @@ def fit(
         augment=augmentation(),
         num_workers=workers,
     )
-    module = SegmentationModule(network(), CrossEntropyDiceLoss(ignore_index=255), num_classes=6, ignore_index=255)
+    module = SegmentationModule(
+        network(), CrossEntropyDiceLoss(ignore_index=255), num_classes=6, ignore_index=255, scheduler=scheduler
+    )
     keep = [
         ModelCheckpoint(folder, "best", monitor="val/iou", mode="max", enable_version_counter=False),
         LastCheckpoint(folder / "last.ckpt", every_minutes),
@@ -177,6 +180,58 @@ def test_no_step_is_done_again_and_the_last_one_is_kept(tmp_path: Path) -> None:
             fit(tmp_path, Signal(*place), Steps(), resume=(tmp_path / "last.ckpt").exists())
     fit(tmp_path, Steps(), resume=True)
     assert steps == [(step // BATCHES, step + 1) for step in range(3 * BATCHES)]
+
+
+class Rates(lightning.Callback):
+    """Notes the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_train_batch_start(self, trainer: Any, *arguments: Any) -> None:
+        self.found.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        (constant, ""),
+        (
+            partial(polynomial, power=0.9, warmup=0.2),
+            "20 steps, not of 10: at step 10 the learning rate goes from 0",
+        ),
+        (partial(one_cycle, warmup=0.3), "now one of 20 steps, not of 10: at step 10"),
+    ],
+)
+def test_a_training_that_is_made_longer_has_the_schedule_of_a_longer_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scheduler: Any, said: str
+) -> None:
+    fit(tmp_path, max_epochs=2, scheduler=scheduler)
+    capsys.readouterr()
+    rates = Rates()
+    assert fit(tmp_path, rates, resume=True, max_epochs=4, scheduler=scheduler).global_step == 4 * BATCHES
+    assert [row["epoch"] for row in curves(tmp_path)] == ["0", "1", "2", "3"]
+    printed = capsys.readouterr().out
+    assert said in printed if said else "schedule" not in printed
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=1e-3)
+    whole, expected = scheduler(optimizer, 4 * BATCHES), []
+    for _ in range(4 * BATCHES):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        whole.step()
+    assert rates.found == pytest.approx(expected[2 * BATCHES :])
+
+
+def test_a_training_that_goes_on_with_fewer_steps_an_epoch_ends_where_its_schedule_does(tmp_path: Path) -> None:
+    scheduler, rates = partial(polynomial, power=1.0, warmup=0.0), Rates()
+    with pytest.raises(TrainingInterrupted):
+        fit(tmp_path, Signal("on_train_batch_start", 1, 1), max_epochs=3, scheduler=scheduler)
+    done = saved(tmp_path)["global_step"]
+    fit(tmp_path, rates, resume=True, max_epochs=3, accumulate_grad_batches=3, scheduler=scheduler)
+    steps = sorted(set(rates.found), reverse=True)
+    left = len(steps)
+    assert steps == pytest.approx([1e-3 * (left - step) / (done + left) for step in range(left)])
 
 
 def test_a_training_that_stopped_early_stays_stopped(tmp_path: Path) -> None:

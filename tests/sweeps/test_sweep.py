@@ -143,13 +143,11 @@ def test_an_interrupted_sweep_shows_what_it_has(
 
 def test_a_sweep_never_takes_runs_of_another_configuration_for_its_own(run: Run, fails: Run, folder: Path) -> None:
     run(*SWEEP, "seed=0,1")
-    fails(*SWEEP, "seed=0,1", "trainer.max_epochs=2")
+    fails(*SWEEP, "seed=0,1", "optimizer.lr=0.1")
     fails(*SWEEP, "seed=0,1", "resume=never")
     assert all("exists" in row["error"] for row in rows(folder / "runs/s.csv"))
-    fails(*SWEEP, "seed=0,1", "trainer.max_epochs=2")
-    assert all(
-        "trainer.max_epochs=1, and now trainer.max_epochs=2" in row["error"] for row in rows(folder / "runs/s.csv")
-    )
+    fails(*SWEEP, "seed=0,1", "optimizer.lr=0.1")
+    assert all("optimizer.lr=0.001, and now optimizer.lr=0.1" in row["error"] for row in rows(folder / "runs/s.csv"))
 
 
 def test_two_jobs_never_share_a_folder() -> None:
@@ -162,6 +160,8 @@ def test_two_jobs_never_share_a_folder() -> None:
     assert sorted(names("seed=range(0,2)", "loss=ce,dice")) == sorted(names("loss=ce,dice", "seed=0,1"))
     assert names("loss=ce,dice", "run=x", run="x") == ["x,loss=ce", "x,loss=dice"]
     assert names("run=a,b", "loss=ce") == ["a", "b"]
+    assert names("data.num_workers=0,2", "loss=ce") == ["data.num_workers=0,loss=ce", "data.num_workers=2,loss=ce"]
+    assert names("data.root=a,b", run="x") == ["x,data.root=a", "x,data.root=b"]
     strange = names("loss.classes=[0,1],[0,2],{a:1}", "seed=0,1")
     assert len(set(strange)) == 6
     with pytest.raises(ValueError, match="2 jobs of this sweep would be kept in"):

@@ -9,7 +9,7 @@ import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -29,6 +29,7 @@ from lightning_seg.losses.engine.back_ends import agree_on_back_ends
 from lightning_seg.losses.loss import not_negative
 from lightning_seg.metrics import segmentation_metrics
 from lightning_seg.parameter_groups import parameter_groups
+from lightning_seg.schedulers import Plateau
 from lightning_seg.task import Task, check_classes, check_same_task
 
 Stage = Literal["train", "val", "test"]
@@ -71,6 +72,7 @@ class SegmentationModule(lightning.LightningModule):
             `lightning_seg.schedulers`); it is stepped after each of them.
         auxiliary_weight: what the loss of auxiliary logits is multiplied by, a number for all or one for each; see
             `auxiliary_loss`. 0: they are not trained. Evaluation uses the first logits alone.
+            `lightning_seg.schedulers`); it is stepped after each of them, a `Plateau` after each epoch's validation.
         encoder: which part of the network is pretrained, a dotted name within it, or several; `auto` finds it, see
             `lightning_seg.backbones.encoder_names`.
         encoder_learning_rate_factor: multiplies the learning rate of the pretrained part; 0.1 is usual when
@@ -367,6 +369,12 @@ class SegmentationModule(lightning.LightningModule):
                 "give trainer.max_epochs or trainer.max_steps, or choose scheduler=constant."
             )
         scheduler = self.scheduler_factory(optimizer, int(steps))
+        if isinstance(scheduler, Plateau):
+            every = self.trainer.check_val_every_n_epoch or 1
+            by_score = LRSchedulerConfigType(
+                scheduler=scheduler, interval="epoch", frequency=every, monitor=scheduler.monitor
+            )
+            return {"optimizer": optimizer, "lr_scheduler": by_score}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

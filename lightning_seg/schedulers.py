@@ -1,9 +1,11 @@
-"""Learning-rate schedules over the whole training, by optimizer step.
+"""Learning-rate schedules, over the whole training by optimizer step, or by a score.
 
 Each is a function of the optimizer and of the number of optimizer steps that the training will take, and sets up a
 scheduler of `torch.optim`. Choose one as `scheduler=polynomial`, or pass `functools.partial(polynomial, power=0.9)` to
 `SegmentationModule`.
 """
+
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -13,6 +15,7 @@ from torch.optim.lr_scheduler import (
     LRScheduler,
     OneCycleLR,
     PolynomialLR,
+    ReduceLROnPlateau,
     SequentialLR,
 )
 
@@ -57,6 +60,48 @@ def one_cycle(optimizer: Optimizer, total_steps: int, *, warmup: float) -> LRSch
 def constant(optimizer: Optimizer, total_steps: int) -> LRScheduler:
     """The learning rate that the optimizer was made with, in all of the `total_steps`."""
     return ConstantLR(optimizer, factor=1.0, total_iters=0)
+
+
+class Plateau(ReduceLROnPlateau):
+    """PyTorch's `ReduceLROnPlateau`, with the name of the score that it follows.
+
+    Args:
+        optimizer: its learning rates are lowered.
+        monitor: the name.
+        options: see `ReduceLROnPlateau`.
+    """
+
+    def __init__(self, optimizer: Optimizer, monitor: str, **options: Any) -> None:
+        super().__init__(optimizer, **options)
+        self.monitor = monitor
+
+
+def plateau(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    monitor: str,
+    mode: Literal["min", "max"],
+    factor: float,
+    patience: int,
+    min_delta: float,
+) -> Plateau:
+    """The learning rate times `factor` whenever a score has not improved for more than `patience` epochs.
+
+    Args:
+        optimizer: its learning rates are the highest that are reached.
+        total_steps: not used.
+        monitor: the logged value, of the validation at the end of an epoch.
+        mode: whether high or low values are good.
+        factor: in (0, 1).
+        patience: epochs.
+        min_delta: a smaller change is no improvement.
+    """
+    if not 0 < factor < 1:
+        raise ValueError(f"scheduler.factor={factor} must be above 0 and less than 1.")
+    return Plateau(
+        optimizer, monitor, mode=mode, factor=factor, patience=patience, threshold=min_delta, threshold_mode="abs"
+    )
 
 
 def _warmup_steps(total_steps: int, warmup: float) -> int:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lightning_seg import schedulers
+from lightning_seg.schedulers import plateau
 
 STEPS = 40
 HIGHEST = (0.1, 0.01)
@@ -92,3 +93,21 @@ def test_the_shortest_trainings_have_a_schedule(steps, warmup):
     for schedule in (partial(schedulers.polynomial, power=0.9), schedulers.cosine):
         rates, _ = learning_rates(partial(schedule, warmup=warmup), steps)
         assert (rates > 0).all()
+
+
+def test_on_a_plateau_the_rates_of_all_groups_are_lowered_after_the_patience() -> None:
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": rate} for rate in (0.1, 0.01)]
+    optimizer = torch.optim.SGD(groups)
+    scheduler = plateau(optimizer, 0, monitor="val/iou", mode="max", factor=0.5, patience=1, min_delta=0.01)
+    rates = []
+    for score in (0.5, 0.6, 0.605, 0.6, 0.7):  # the third and fourth are no improvement
+        scheduler.step(score)
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    assert rates == [[0.1, 0.01]] * 3 + [[0.05, 0.005]] * 2
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0])
+def test_a_factor_that_does_not_lower_a_rate_is_refused(factor: float) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)])
+    with pytest.raises(ValueError, match=rf"scheduler.factor={factor} must be above 0 and less than 1"):
+        plateau(optimizer, 0, monitor="val/iou", mode="max", factor=factor, patience=1, min_delta=0.0)

@@ -4,6 +4,7 @@
 """
 
 from lightning_seg.backbones.encoder import encoder_names, find_encoder
+from lightning_seg.backbones.execution import checkpoint_activations, compile_network, use_channels_last
 from lightning_seg.backbones.mask_classification import MaskClassification, mask_classification_logits
 from lightning_seg.backbones.outputs import NetworkOutput, logits_at_size, network_output
 from lightning_seg.backbones.segmentation_models import segmentation_model
@@ -13,10 +14,13 @@ __all__ = [
     "MaskClassification",
     "NetworkOutput",
     "PadToStride",
+    "checkpoint_activations",
+    "compile_network",
     "encoder_names",
     "find_encoder",
     "logits_at_size",
     "mask_classification_logits",
     "network_output",
     "segmentation_model",
+    "use_channels_last",
 ]

@@ -13,7 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
+from lightning_seg.backbones import checkpoint_activations, compile_network, use_channels_last
 from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
 from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
@@ -153,8 +155,10 @@ def train(config: dict[str, Any]) -> float:
     check_loadable(stored.config, module)
     resumed = checkpoint_to_resume(folder)
     loaded = initial_weights(module, config) if resumed is None else None
+    set_execution(module.backbone, config)
     finite = FiniteLoss(folder, config["on_nonfinite"], config["max_skipped_steps"])
-    timer = Timer()  # its time is in the checkpoints, too
+    # Its time is in the checkpoints, too. Lightning takes no max_time of its own beside it.
+    timer = Timer(config["trainer"].get("max_time"))
     trainer = build(
         with_unused_parameters(config["trainer"], module),
         callbacks=[
@@ -165,6 +169,8 @@ def train(config: dict[str, Any]) -> float:
         ],
         logger=build(config["logger"]) if config["logger"] else False,
     )
+    for logger in trainer.loggers:
+        logger.log_hyperparams(config)
     if loaded is not None and trainer.is_global_zero:
         print_loaded(loaded, config["init_from"])
 
@@ -220,6 +226,16 @@ def initial_weights(module: Any, config: dict[str, Any]) -> LoadedWeights | None
         return None
     encoder = config["module"].get("encoder", "auto")
     return load_weights(module, read_weights(path), encoder=encoder, source=f"init_from={path}")
+
+
+def set_execution(network: nn.Module, config: dict[str, Any]) -> None:
+    """Sets how a network is executed in training, as a configuration asks for."""
+    if config["channels_last"]:
+        use_channels_last(network)
+    if config["gradient_checkpointing"]:
+        checkpoint_activations(network)
+    if config["compile"]:
+        compile_network(network)
 
 
 def insert_names(config: dict[str, Any], datamodule: Any) -> None:

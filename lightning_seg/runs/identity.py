@@ -23,6 +23,7 @@ _WATCHING = (
 _MACHINE = (
     *("data.root", "sync_dist", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("trainer.sync_batchnorm", "on_nonfinite", "max_skipped_steps"),
+    *("compile", "channels_last", "gradient_checkpointing"),
 )
 
 

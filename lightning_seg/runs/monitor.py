@@ -112,9 +112,10 @@ def save_where_logged(callbacks: Mapping[str, Any]) -> None:
 def monitored(config: Mapping[str, Any]) -> dict[str, str]:
     """What is monitored, by the key that says so; what follows `monitor` is not named again."""
     found = {"monitor": config["monitor"]}
-    for name, callback in (config.get("callbacks") or {}).items():
-        if isinstance(callback, Mapping) and callback.get("monitor") not in (None, config["monitor"]):
-            found[f"callbacks.{name}.monitor"] = callback["monitor"]
+    parts = {f"callbacks.{name}": part for name, part in (config.get("callbacks") or {}).items()}
+    for key, part in {**parts, "scheduler": config.get("scheduler")}.items():
+        if isinstance(part, Mapping) and part.get("monitor") not in (None, config["monitor"]):
+            found[f"{key}.monitor"] = part["monitor"]
     return {key: str(name) for key, name in found.items()}
 
 

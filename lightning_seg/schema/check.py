@@ -38,6 +38,8 @@ def check_config(composed: DictConfig, schema: type, may_import: Callable[[str],
     composed = composed.copy()
     with open_dict(composed):
         composed.pop("hydra", None)
+        if "folder" in composed and composed.folder is None:
+            composed.folder = "."  # the command makes it, and loggers are given it
     missing = [key for key, node in nodes(composed) if node._is_missing() and key.split(".")[0] in allowed]
     if missing:
         raise ValueError(f"{_listed(missing)} must be given: {' '.join(f'{key}=VALUE' for key in missing)}.")
@@ -211,7 +213,16 @@ def _check_together(config: Mapping[str, Any]) -> None:
             f"callbacks.{finders[0]} cannot set the learning rate of a schedule: search it with "
             "lightning-seg-train -m sweep=loss_and_learning_rate, or list values with -m optimizer.lr=1e-4,1e-3,1e-2."
         )
-    devices = (config.get("trainer") or {}).get("devices", "auto")
+    trainer, scheduler = config.get("trainer") or {}, config.get("scheduler") or {}
+    if scheduler.get("monitor") and trainer.get("limit_val_batches") == 0:
+        raise ValueError(
+            f"scheduler.monitor={scheduler['monitor']} is a score of the validation, which trainer.limit_val_batches=0 "
+            "leaves out: choose another schedule, for example scheduler=polynomial."
+        )
+    time = trainer.get("max_time")
+    if isinstance(time, int | float | str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(time)):
+        raise ValueError(f"trainer.max_time={text(time)} must be days:hours:minutes:seconds, as in 00:02:30:00.")
+    devices = trainer.get("devices", "auto")
     indices = devices if isinstance(devices, list) else [one.strip() for one in str(devices).split(",")]
     is_count = len(indices) == 1 and not isinstance(devices, list)
     if not (devices in ("auto", -1, "-1") or (indices and all(re.fullmatch(r"\d+", str(one)) for one in indices))) or (

@@ -54,6 +54,9 @@ class Train(TypedDict):
     max_skipped_steps: Annotated[int, Range(0)]
     sync_dist: bool
     init_from: str | None
+    compile: bool
+    channels_last: bool
+    gradient_checkpointing: bool
     seed: Seed
     run: str | None
     runs: str
@@ -147,6 +150,9 @@ RANGES = {
     "optimizer.momentum": _SHARE,
     "scheduler.warmup": _SHARE,
     "scheduler.power": _ABOVE_0,
+    "scheduler.factor": _SHARE,
+    "scheduler.patience": _FROM_0,
+    "scheduler.min_delta": _FROM_0,
     "trainer.max_epochs": Range(1, also=(-1,)),
     "trainer.max_steps": Range(1, also=(-1,)),
     "trainer.num_nodes": _FROM_1,

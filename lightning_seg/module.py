@@ -26,6 +26,7 @@ from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.compound.deep_supervision import target_at_size
 from lightning_seg.losses.engine.back_ends import agree_on_back_ends
+from lightning_seg.losses.engine.predictions import largest_channels
 from lightning_seg.losses.loss import not_negative
 from lightning_seg.metrics import segmentation_metrics
 from lightning_seg.parameter_groups import parameter_groups
@@ -294,7 +295,7 @@ class SegmentationModule(lightning.LightningModule):
     def predict_labels(self, logits: Tensor) -> Tensor:
         """Labels, int64: `(N, *spatial)`, or 0 and 1 in the logits' shape if multilabel. Called in prediction."""
         if self.task == "multiclass":
-            return logits.argmax(dim=1)
+            return largest_channels(logits)
         labels = (logits > 0).long()
         return labels if self.task == "multilabel" else labels.squeeze(1)
 

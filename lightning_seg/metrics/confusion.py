@@ -9,13 +9,46 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_seg.metrics.labels import hard_labels
+from lightning_seg.losses.engine.predictions import confusion_counts
+from lightning_seg.metrics.labels import check_shapes, hard_labels
 from lightning_seg.task import Task, check_task
 
 
 def confusion_shape(task: Task, num_classes: int) -> tuple[int, ...]:
     """Shape of the task's confusion matrix: (C, C) multiclass, (C, 2, 2) multilabel, (2, 2) binary."""
     return {"multiclass": (num_classes, num_classes), "multilabel": (num_classes, 2, 2), "binary": (2, 2)}[task]
+
+
+def batch_confusion(
+    logits: Tensor, target: Tensor, *, task: Task, num_classes: int, ignore_index: int | None
+) -> Tensor:
+    """The confusion matrix of a batch, int64, rows the target, columns the prediction.
+
+    On the CPU that of logits comes from one pass over them.
+
+    Args:
+        logits: as `hard_labels` takes them.
+        target: likewise.
+        task: multiclass, multilabel or binary.
+        num_classes: channels of the logits.
+        ignore_index: the label of pixels that are not counted.
+
+    Raises:
+        ValueError: as `hard_labels`.
+    """
+    if not (logits.is_floating_point() and logits.device.type == "cpu") or torch.compiler.is_compiling():
+        labels = hard_labels(logits, target, task=task, num_classes=num_classes, ignore_index=ignore_index)
+        return count_confusion(*labels, task=task, num_classes=num_classes, ignore_index=ignore_index)
+    check_shapes(logits, target, task, num_classes)
+    softmax = task == "multiclass"
+    images, size = len(target), math.prod(target.shape[1 if task != "multilabel" else 2 :])
+    counts = confusion_counts(
+        logits.detach().reshape(images, num_classes, size),
+        target.reshape((images, size) if softmax else (images, num_classes, size)),
+        ignore_index=ignore_index,
+        softmax=softmax,
+    )
+    return counts.view(confusion_shape(task, num_classes))
 
 
 def count_confusion(
@@ -100,11 +133,8 @@ class ConfusionMatrixMetric(Metric):
         Raises:
             ValueError: the shapes do not fit the task, the target is floating, or a label is out of range.
         """
-        prediction, labels = hard_labels(
+        self.confusion_matrix = self.confusion_matrix + batch_confusion(
             logits, target, task=self.task, num_classes=self.num_classes, ignore_index=self.ignore_index
-        )
-        self.confusion_matrix = self.confusion_matrix + count_confusion(
-            prediction, labels, task=self.task, num_classes=self.num_classes, ignore_index=self.ignore_index
         )
 
 

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_seg.metrics.confusion import count_confusion
-from lightning_seg.metrics.labels import hard_labels
+from lightning_seg.metrics.confusion import batch_confusion
+from lightning_seg.metrics.labels import check_shapes
 from lightning_seg.metrics.ratios import iou_ratio
 from lightning_seg.task import Task, check_task
 
@@ -80,10 +80,11 @@ def _scores(
 ) -> Tensor:
     """IoU (images, C), or (1, C) of all images as one."""
     check_task(task, num_classes, ignore_index)
-    labels = hard_labels(prediction, target, task=task, num_classes=num_classes, ignore_index=ignore_index)
-    images = zip(*labels, strict=True) if per_image else [labels]
+    check_shapes(prediction, target, task, num_classes)
+    images = [slice(index, index + 1) for index in range(len(target))] if per_image else [slice(None)]
     matrices = [
-        count_confusion(*image, task=task, num_classes=num_classes, ignore_index=ignore_index) for image in images
+        batch_confusion(prediction[image], target[image], task=task, num_classes=num_classes, ignore_index=ignore_index)
+        for image in images
     ]
     if not matrices:
         raise ValueError("prediction holds no image; a mean over images needs at least one.")

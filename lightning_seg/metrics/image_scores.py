@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_seg.metrics.confusion import count_confusion
-from lightning_seg.metrics.labels import hard_labels
+from lightning_seg.metrics.confusion import batch_confusion
+from lightning_seg.metrics.labels import check_shapes
 from lightning_seg.metrics.ratios import Ratio, average_ratio, check_average, dice_ratio, iou_ratio
 from lightning_seg.task import Task, check_task
 
@@ -50,17 +50,18 @@ class _ImageScore(Metric):
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Score each image of a batch; inputs and errors as in `ConfusionMatrixMetric.update`."""
-        prediction, labels = hard_labels(
-            logits, target, task=self.task, num_classes=self.num_classes, ignore_index=self.ignore_index
-        )
-        for index in range(len(labels)):
-            matrix = count_confusion(
-                prediction[index : index + 1],
-                labels[index : index + 1],
+        check_shapes(logits, target, self.task, self.num_classes)
+        matrices = [
+            batch_confusion(
+                logits[index : index + 1],
+                target[index : index + 1],
                 task=self.task,
                 num_classes=self.num_classes,
                 ignore_index=self.ignore_index,
             )
+            for index in range(len(target))
+        ]
+        for matrix in matrices:  # of all images, or of none if a label is out of range
             score = average_ratio(*self._ratio(matrix, self.task, self.ignore_index), self.average)
             self.score_sum = self.score_sum + (score.nan_to_num(0.0) / _UNIT).round().long()
             self.image_count = self.image_count + ~score.isnan()

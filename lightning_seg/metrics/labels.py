@@ -23,14 +23,7 @@ def hard_labels(
         ValueError: the shapes do not fit the task, the target is floating, or a label of a valid pixel is out of range;
             see `check_labels`.
     """
-    if target.is_floating_point() or target.is_complex():
-        raise ValueError(f"target is {target.dtype}, but scores count hard labels; give integers or booleans.")
-    if not _shapes_fit(logits, target, task, num_classes):
-        expected = _EXPECTED_SHAPES[task].format(num_classes=num_classes)
-        raise ValueError(
-            f"{logits.dtype} logits {tuple(logits.shape)} and target {tuple(target.shape)} do not fit task={task!r}; "
-            f"expected {expected}, or integer labels of the target's shape in place of the logits."
-        )
+    check_shapes(logits, target, task, num_classes)
     if not logits.is_floating_point():
         prediction = logits.long()
     elif task == "multiclass":
@@ -44,6 +37,22 @@ def hard_labels(
     if not logits.is_floating_point():
         check_labels(prediction, label_count, ignore_index, valid=valid, name="prediction")
     return prediction, labels
+
+
+def check_shapes(logits: Tensor, target: Tensor, task: Task, num_classes: int) -> None:
+    """Checks that logits, or labels in their place, and target fit the task.
+
+    Raises:
+        ValueError: their shapes do not, or the target is floating.
+    """
+    if target.is_floating_point() or target.is_complex():
+        raise ValueError(f"target is {target.dtype}, but scores count hard labels; give integers or booleans.")
+    if not _shapes_fit(logits, target, task, num_classes):
+        expected = _EXPECTED_SHAPES[task].format(num_classes=num_classes)
+        raise ValueError(
+            f"{logits.dtype} logits {tuple(logits.shape)} and target {tuple(target.shape)} do not fit task={task!r}; "
+            f"expected {expected}, or integer labels of the target's shape in place of the logits."
+        )
 
 
 def _shapes_fit(logits: Tensor, target: Tensor, task: Task, num_classes: int) -> bool:

@@ -19,13 +19,13 @@ def draw_batch(seed=0):
 @pytest.fixture
 def counted(monkeypatch):
     """The number of confusion matrices counted so far, in a list of one."""
-    calls, count_confusion = [0], confusion.count_confusion
+    calls, batch_confusion = [0], confusion.batch_confusion
 
     def counting(*args, **kwargs):
         calls[0] += 1
-        return count_confusion(*args, **kwargs)
+        return batch_confusion(*args, **kwargs)
 
-    monkeypatch.setattr(confusion, "count_confusion", counting)
+    monkeypatch.setattr(confusion, "batch_confusion", counting)
     return calls
 
 

@@ -6,6 +6,7 @@ has does not depend on the number of threads, and the sums of blocks are added i
 Half precision is widened block by block.
 """
 
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,6 +158,39 @@ def _backward(
 
     map_blocks(write_block, blocks, logits.device, at_once=None)
     return result
+
+
+def write_largest_channels(logits: Tensor, result: Tensor) -> None:
+    """Writes the channel with the largest logit of each pixel to (N, S), int64 and contiguous."""
+    _, classes, pixels = logits.shape
+    blocks, _, tile = _blocks(logits, 1)
+    flat = result.flatten().numpy()
+
+    def write_block(block: _Block) -> None:
+        of_block = block.images.stop - block.images.start, block.pixels.stop - block.pixels.start
+        of_result = _place(block.images.start, block.pixels.start, 1, pixels)
+        kernels.largest_channels(*_source(logits, block), *of_block, classes, tile, flat, of_result)
+
+    map_blocks(write_block, blocks, logits.device, at_once=None)
+
+
+def add_confusion(logits: Tensor, target: Tensor, ignore_index: int | None, softmax: bool, counts: Tensor) -> bool:
+    """Adds to `counts` as `confusion_counts` describes them; returns whether all labels are known."""
+    blocks, _, tile = _blocks(logits, 1)
+    lock = Lock()
+    total = counts.numpy()
+
+    def add_block(block: _Block) -> bool:
+        rows = target.unsqueeze(1) if softmax else target
+        labels, known = _labels(rows, block, ignore_index, counts.shape[-1])
+        of_block = np.zeros_like(total)
+        kernel = kernels.count_softmax if softmax else kernels.count_sigmoid
+        kernel(*_source(logits, block), labels, tile, of_block)
+        with lock:
+            np.add(total, of_block, out=total)
+        return known
+
+    return all(map_blocks(add_block, blocks, logits.device, at_once=None))
 
 
 def _blocks(logits: Tensor, channels: int) -> tuple[list[_Block], int, int]:

@@ -763,3 +763,106 @@ def sigmoid_backward(
                     for i in range(length):
                         factor = (one if errors[i] > 0 else zero) if margins else own[i] * wrong[i]
                         row[i] += power[i] * factor if label[i] >= 0 else zero
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@_part
+def _copy(logits, start, stride, row):
+    if stride == 1:
+        source = logits[start : start + row.size]
+        for i in range(row.size):
+            row[i] = source[i]
+    else:
+        for i in range(row.size):
+            row[i] = logits[start + i * stride]
+
+
+@_part
+def _raise_index(row, channel, best, index, higher, its_index):
+    """The greater number and its channel; the first of equal ones, and the first NaN before all numbers."""
+    for i in range(best.size):
+        better = (row[i] > best[i]) | ((row[i] != row[i]) & (best[i] == best[i]))
+        higher[i] = _choose(better, row[i], best[i])
+        its_index[i] = _choose(better, channel, index[i])
+
+
+@_part
+def _largest(logits, begin, channel, pixel, classes, length, rows, indices):
+    """Which of the rows of `indices` holds the channels with the largest logits of some pixels, int32."""
+    _copy(logits, begin, pixel, rows[0, :length])
+    _fill(indices[0, :length], np.int32(0))
+    last = 0
+    for c in range(1, classes):
+        row, best, higher = rows[2, :length], rows[last, :length], rows[1 - last, :length]
+        _copy(logits, begin + c * channel, pixel, row)
+        _raise_index(row, np.int32(c), best, indices[last, :length], higher, indices[1 - last, :length])
+        last = 1 - last
+    return last
+
+
+@_kernel
+def largest_channels(logits, place, images, pixels, classes, tile, result, of_result):
+    """Writes the channel with the largest logit of a block's pixels."""
+    first, image, channel, pixel = place
+    first_of_result, image_of_result, _ = of_result
+    rows, indices = np.empty((3, tile), logits.dtype), np.empty((2, tile), np.int32)
+    for n in range(images):
+        for start in range(0, pixels, tile):
+            length = min(tile, pixels - start)
+            begin = first + n * image + start * pixel
+            index = indices[_largest(logits, begin, channel, pixel, classes, length, rows, indices), :length]
+            in_result = first_of_result + n * image_of_result + start
+            for i in range(length):
+                result[in_result + i] = index[i]
+
+
+@_kernel
+def count_softmax(logits, place, labels, tile, counts):
+    """Adds the pixels of a block to their number by label and by channel with the largest logit, int64 (C, C)."""
+    first, image, channel, pixel = place
+    images, _, pixels = labels.shape
+    classes = counts.shape[0]
+    rows, indices = np.empty((3, tile), logits.dtype), np.empty((2, tile), np.int32)
+    for n in range(images):
+        for start in range(0, pixels, tile):
+            length = min(tile, pixels - start)
+            begin = first + n * image + start * pixel
+            index = indices[_largest(logits, begin, channel, pixel, classes, length, rows, indices), :length]
+            label = labels[n, 0, start : start + length]
+            for i in range(length):
+                if label[i] >= 0:
+                    counts[label[i], index[i]] += 1
+
+
+@_of_sums
+def _count_signs(row, labels):
+    """How many pixels have the label 0 and a positive logit, label 1, and both."""
+    positive, ones, both = np.int32(0), np.int32(0), np.int32(0)
+    for i in range(row.size):
+        is_one, is_positive = np.int32(labels[i] == 1), np.int32(row[i] > 0)
+        positive += is_positive & np.int32(labels[i] == 0)
+        ones += is_one
+        both += is_one & is_positive
+    return positive, ones, both
+
+
+@_kernel
+def count_sigmoid(logits, place, labels, tile, counts):
+    """Adds the pixels of a block to their number by channel, label and whether the logit is positive, (C, 2, 2)."""
+    first, image, channel, pixel = place
+    images, classes, pixels = labels.shape
+    row = np.empty(tile, logits.dtype)
+    for n in range(images):
+        for c in range(classes):
+            for start in range(0, pixels, tile):
+                length = min(tile, pixels - start)
+                begin = first + n * image + c * channel + start * pixel
+                label = labels[n, c, start : start + length]
+                _copy(logits, begin, pixel, row[:length])
+                positive, ones, both = _count_signs(row[:length], label)
+                counts[c, 0, 0] += _count(label, np.int32(0)) - positive
+                counts[c, 0, 1] += positive
+                counts[c, 1, 0] += ones - both
+                counts[c, 1, 1] += both

@@ -65,7 +65,7 @@ def _add_blocks(
     """Writes the sums by label, by channel and by bin of all blocks."""
     outputs.by_label.zero_()
     outputs.by_channel.zero_()
-    blocks = _blocks(logits)
+    blocks = blocks_of(logits)
     for (images, _), (labels, channels) in zip(blocks, map_blocks(sums_of, blocks, logits.device), strict=True):
         outputs.by_label[images] += labels.to(outputs.by_label.dtype)
         outputs.by_channel[images] += channels.to(outputs.by_channel.dtype)
@@ -158,7 +158,7 @@ def softmax_backward(
         if part is not out:
             out.copy_(part)
 
-    map_blocks(write_block, _blocks(logits), logits.device)
+    map_blocks(write_block, blocks_of(logits), logits.device)
     return result
 
 
@@ -179,7 +179,7 @@ def sigmoid_backward(
         z = _widened(logits[images, :, pixels])
         result[images, :, pixels] = _sigmoid_gradient(tables, z, target, block, ignore_index, requires)
 
-    map_blocks(write_block, _blocks(logits), logits.device)
+    map_blocks(write_block, blocks_of(logits), logits.device)
     return result
 
 
@@ -340,7 +340,7 @@ def _error_gradient(table: Tensor, images: slice, errors: Tensor, own: Tensor, r
     return rows.gather(2, index)
 
 
-def _blocks(logits: Tensor) -> list[Block]:
+def blocks_of(logits: Tensor) -> list[Block]:
     """Slices of images and pixels: many pixels of one image, or many small images."""
     images, classes, pixels = logits.shape
     length = max(1, block_size(logits) // classes)

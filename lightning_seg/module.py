@@ -20,7 +20,7 @@ from lightning_seg.backbones.gradients import parameters_without_gradient
 from lightning_seg.backbones.outputs import resized
 from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.image import AnyImage, Prediction, predict_image
-from lightning_seg.inference.symmetric import symmetric_logits
+from lightning_seg.inference.symmetric import Augmentation, symmetric_logits, views
 from lightning_seg.inference.tiling import check_tiling, tiled_logits
 from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
@@ -70,10 +70,9 @@ class SegmentationModule(lightning.LightningModule):
         std: per channel, the image is divided by it.
         optimizer: a factory called with parameter groups, for example `functools.partial(torch.optim.SGD, lr=0.01)`.
         scheduler: a factory called with the optimizer and the number of optimizer steps of the whole training (see
-            `lightning_seg.schedulers`); it is stepped after each of them.
+            `lightning_seg.schedulers`); it is stepped after each of them, a `Plateau` after each epoch's validation.
         auxiliary_weight: what the loss of auxiliary logits is multiplied by, a number for all or one for each; see
             `auxiliary_loss`. 0: they are not trained. Evaluation uses the first logits alone.
-            `lightning_seg.schedulers`); it is stepped after each of them, a `Plateau` after each epoch's validation.
         encoder: which part of the network is pretrained, a dotted name within it, or several; `auto` finds it, see
             `lightning_seg.backbones.encoder_names`.
         encoder_learning_rate_factor: multiplies the learning rate of the pretrained part; 0.1 is usual when
@@ -81,9 +80,9 @@ class SegmentationModule(lightning.LightningModule):
         layer_decay: multiplies it once more for each layer between that one and the head, see
             `lightning_seg.parameter_groups`; 0.65 to 0.9 are usual for transformers.
         decay_norms_and_biases: False: parameters of norms, biases and what a network of timm lists get no weight decay.
-        test_time_augmentation: whether test and prediction, and a validation outside of a training, average the
-            probabilities over the image's eight orientations, at eight times the cost; see
-            `lightning_seg.inference.symmetric_logits`.
+        test_time_augmentation: what test and prediction, and a validation outside of a training, average the
+            probabilities over: False, `flip`, `flips`, `d4`, or a mapping with `scales` and `flips`; True is `d4`. See
+            `lightning_seg.inference.views`, also for the cost.
         tile: evaluation and prediction cut images with a longer side into tiles of this one, in pixels of the image;
             see `lightning_seg.inference.predict_tiled`. Default: images go through whole. Where the network is sharded
             over processes (FSDP) these need the same number of tiles, so images of one size.
@@ -114,7 +113,7 @@ class SegmentationModule(lightning.LightningModule):
         encoder_learning_rate_factor: float = 1.0,
         layer_decay: float = 1.0,
         decay_norms_and_biases: bool = True,
-        test_time_augmentation: bool = False,
+        test_time_augmentation: Augmentation = False,
         tile: int | None = None,
         margin: int | None = None,
     ) -> None:
@@ -127,6 +126,7 @@ class SegmentationModule(lightning.LightningModule):
         if std is not None and not all(0 < value < math.inf for value in std):
             raise ValueError(f"std={list(std)}: images are divided by it, so each number must be above 0 (data.std).")
         check_tiling(tile, margin)
+        views(test_time_augmentation)
         if encoder != "auto":
             encoder_names(backbone, encoder)
 
@@ -284,9 +284,13 @@ class SegmentationModule(lightning.LightningModule):
             size: likewise.
         """
         size = image.shape[2:] if size is None else size
-        averaged = partial(symmetric_logits, self, softmax=self.task == "multiclass")
-        forward = averaged if self.test_time_augmentation else self
-        return tiled_logits(forward, image, size, tile=self.tile, margin=self.margin)
+        by_tiles = partial(tiled_logits, self, tile=self.tile, margin=self.margin)  # of an enlarged tile, too
+        if not self.test_time_augmentation:
+            return by_tiles(image, size)
+        averaged = partial(
+            symmetric_logits, by_tiles, softmax=self.task == "multiclass", views=views(self.test_time_augmentation)
+        )
+        return tiled_logits(averaged, image, size, tile=self.tile, margin=self.margin)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities `(N, num_classes, *spatial)` of the classes. Called in prediction, when they are asked for."""

@@ -12,7 +12,7 @@ from lightning_seg.inference.image import Prediction, predict_image
 from lightning_seg.inference.masks import overlay, probabilities_file, write_mask
 from lightning_seg.inference.pictures import prediction_picture
 from lightning_seg.inference.predictor import Predictor
-from lightning_seg.inference.symmetric import symmetric_logits
+from lightning_seg.inference.symmetric import View, symmetric_logits, views
 from lightning_seg.inference.tiling import Patch, predict_tiled
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "PredictedFiles",
     "Prediction",
     "Predictor",
+    "View",
     "atomic_write",
     "overlay",
     "predict_files",
@@ -28,6 +29,7 @@ __all__ = [
     "prediction_picture",
     "probabilities_file",
     "symmetric_logits",
+    "views",
     "write_mask",
 ]
 

@@ -82,7 +82,7 @@ class Evaluate(TypedDict):
     output: str | None
     tile: Count | None
     margin: Annotated[int, Range(0)] | None
-    test_time_augmentation: bool | None
+    test_time_augmentation: bool | Literal["flip", "flips", "d4"] | Part | None
     trusted: Sequence[str]
 
 
@@ -115,7 +115,7 @@ class Predict(TypedDict):
     tile: Count | None
     margin: Annotated[int, Range(0)] | None
     max_pixels: Count
-    test_time_augmentation: bool | None
+    test_time_augmentation: bool | Literal["flip", "flips", "d4"] | Part | None
     trusted: Sequence[str]
 
 

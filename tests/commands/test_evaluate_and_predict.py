@@ -44,21 +44,22 @@ def test_two_processes_give_the_scores_of_one_on_an_odd_number_of_images(run: Ru
 def test_test_time_augmentation_is_a_switch_of_training_evaluation_and_prediction(
     run: Run, folder: Path, trained: Path
 ) -> None:
-    run(*TRAIN, "run=turned", "module.test_time_augmentation=true")
+    views = "{scales:[0.75,1.0],flips:flip}"
+    run(*TRAIN, "run=turned", f"module.test_time_augmentation={views}")
     turned = "checkpoint=runs/turned/checkpoints/best.ckpt"
     tests = {name: (folder / f"runs/{name}/test.csv").read_text() for name in ("mine", "turned")}
     assert tests["mine"] != tests["turned"]  # The training is the same, with the same validations.
-    run("lightning-seg-evaluate", CHECKPOINT, "test_time_augmentation=true", "output=on.csv", "trainer=ddp_sim")
+    run("lightning-seg-evaluate", CHECKPOINT, f"test_time_augmentation={views}", "output=on.csv", "trainer=ddp_sim")
     run("lightning-seg-evaluate", turned, "test_time_augmentation=false", "output=off.csv")
     run("lightning-seg-evaluate", turned, "output=kept.csv")
     assert (folder / "on.csv").read_text() == (folder / "kept.csv").read_text() == tests["turned"]
     assert (folder / "off.csv").read_text() == tests["mine"]
 
     shot = "input=my_images/test/images"
-    for output, arguments in (("asked", [CHECKPOINT, "test_time_augmentation=true"]), ("kept", [turned])):
+    for output, arguments in (("asked", [CHECKPOINT, f"test_time_augmentation={views}"]), ("kept", [turned])):
         run("lightning-seg-predict", *arguments, shot, f"output={output}", "probabilities=true")
     module = load_module("runs/mine/checkpoints/best.ckpt")
-    module.test_time_augmentation = True
+    module.test_time_augmentation = {"scales": [0.75, 1.0], "flips": "flip"}
     image = torch.from_numpy(np.asarray(Image.open("my_images/test/images/0.jpg")).copy()).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         expected = module.probabilities(module.predict_logits(image))[0].half().numpy()

@@ -70,7 +70,10 @@ VALUES = [
     ("backbone._target_=mine.Net", "backbone._target_=mine.Net cannot be imported: No module named 'mine'"),
     ("backbone._target_=torch.nn.Conv2d", "Conv2d takes no architecture; it takes bias, device, dilation"),
     ("loss._target_=torch.nn.CrossEntropyLoss", "CrossEntropyLoss takes no task; it takes ignore_index, "),
-    ("module.test_time_augmentation=maybe", "module.test_time_augmentation=maybe must be true or false."),
+    (
+        "module.test_time_augmentation=maybe",
+        "module.test_time_augmentation=maybe must be true, false, flip, flips, d4 or a group",
+    ),
     ("callbacks.pictures.count=0", "callbacks.pictures.count=0, but it must be 1 or more."),
     (f"+callbacks.lr_find._target_={FINDER}", "callbacks.lr_find cannot set the learning rate of a schedule: "),
     ("+lr=0.1", f"lr is not a key of lightning-seg-train, so {NOTHING}: did you mean optimizer.lr?"),

@@ -67,7 +67,13 @@ class Confusion(lightning.Callback):
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 @pytest.mark.parametrize(
-    "options", [{}, {"tile": 32, "margin": 4}, {"tile": 32, "margin": 4, "test_time_augmentation": True}]
+    "options",
+    [
+        {},
+        {"tile": 32, "margin": 4},
+        {"tile": 32, "margin": 4, "test_time_augmentation": True},
+        {"tile": 32, "margin": 4, "test_time_augmentation": {"scales": [0.75, 1.5], "flips": "flip"}},
+    ],
 )
 def test_the_confusion_of_a_test_is_the_one_counted_from_the_predicted_masks(
     tmp_path: Path, scale: float, options: dict[str, object]

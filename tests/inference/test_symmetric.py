@@ -9,7 +9,7 @@ from torch import nn
 from lightning_seg import SegmentationModule
 from lightning_seg.backbones import logits_at_size
 from lightning_seg.d4 import SYMMETRIES
-from lightning_seg.inference import symmetric_logits
+from lightning_seg.inference import symmetric_logits, views
 from lightning_seg.losses import CrossEntropyLoss
 
 
@@ -97,3 +97,81 @@ def test_the_module_averages_in_prediction_where_it_is_told_to(task, classes):
     torch.testing.assert_close(symmetric.predict_logits(image), expected)
     assert torch.equal(symmetric.predict_step(image, 0), symmetric.predict_labels(expected))
     assert torch.equal(symmetric(image), plain(image))
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "changes"),
+    [
+        (False, [lambda x: x]),
+        ("flip", [lambda x: x, lambda x: x.flip(-1)]),
+        ("flips", [lambda x: x, lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.flip(-1, -2)]),
+        ({"flips": "flip"}, [lambda x: x, lambda x: x.flip(-1)]),
+    ],
+)
+def test_the_views_are_those_of_their_name(augmentation, changes):
+    image = torch.rand(1, 3, 6, 8).double()
+    layers = network()
+    result = symmetric_logits(forward_of(layers), image, (6, 8), softmax=True, views=views(augmentation))
+    expected = sum(change(layers(change(image)).softmax(1)) for change in changes) / len(changes)
+    torch.testing.assert_close(result.softmax(1), expected)
+
+
+def test_true_is_d4_and_scales_multiply_the_flips():
+    assert views(True) == views("d4")
+    assert [view.symmetry for view in views(True)] == list(SYMMETRIES)
+    found = views({"scales": [0.5, 2], "flips": True})
+    assert [(view.scale, view.symmetry) for view in found] == [
+        (scale, view.symmetry) for scale in (0.5, 2.0) for view in views("flips")
+    ]
+
+
+def test_a_scaled_view_is_seen_at_its_size_and_brought_back():
+    seen, image = [], torch.rand(1, 3, 6, 8).double()
+    layers = network()
+
+    def forward(part, size):
+        seen.append(tuple(part.shape[2:]))
+        return logits_at_size(layers(part), size)
+
+    result = symmetric_logits(forward, image, (6, 8), softmax=True, views=views({"scales": [0.5, 1, 1.5]}))
+    assert seen == [(3, 4), (6, 8), (9, 12)]
+    parts = [
+        logits_at_size(
+            layers(nn.functional.interpolate(image, size=size, mode="bilinear", antialias=True)), (6, 8)
+        ).softmax(1)
+        for size in seen
+    ]
+    torch.testing.assert_close(result.softmax(1), sum(parts) / 3)
+
+
+def test_an_enlarged_tile_is_cut_into_tiles_itself():
+    sides = []
+
+    class Watched(nn.Conv2d):
+        def forward(self, image):
+            sides.append(max(image.shape[2:]))
+            return super().forward(image)
+
+    module = SegmentationModule(
+        Watched(3, 3, 1), CrossEntropyLoss(), num_classes=3, tile=16, margin=2, test_time_augmentation={"scales": [2.0]}
+    )
+    assert module.predict_logits(torch.rand(1, 3, 20, 24)).shape == (1, 3, 20, 24)
+    assert max(sides) == 16
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "message"),
+    [
+        ("all", r"test_time_augmentation=all is not false, flip, flips or d4, nor \{scales"),
+        (2, "test_time_augmentation=2 is not false"),
+        ({"flips": "both"}, "is not false, flip, flips or d4"),
+        ({"scale": [1]}, "has the key scale; it takes scales and flips"),
+        ({"scales": []}, r"scales=\[\] must be a list of numbers above 0 and 4 at most"),
+        ({"scales": [0.5, -1]}, r"scales=\[0.5, -1\] must be"),
+        ({"scales": 2}, "scales=2 must be a list"),
+        ({"scales": [100]}, r"scales=\[100\] must be"),
+    ],
+)
+def test_what_is_no_augmentation_is_refused_as_the_module_is_built(augmentation, message):
+    with pytest.raises(ValueError, match=message):
+        SegmentationModule(network(), CrossEntropyLoss(), num_classes=3, test_time_augmentation=augmentation)

@@ -1,8 +1,8 @@
-"""Before torch is imported: processes of tests that share the cores take a thread each."""
+"""Before torch is imported: what tests compute is small, and processes that share the cores take a thread each."""
 
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Copies of a process whose library of threads has started others wait for these forever.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["tests.console"]

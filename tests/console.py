@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forkserver import launch_copies
+
 SMALL = ["data.num_train=8", "data.num_val=2", "data.num_test=3", "data.image_size=32", "data.batch_size=4"]
 SHORT = ["trainer.max_epochs=1", "trainer.accelerator=cpu"]
 
@@ -16,10 +18,17 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Calls a command in the current folder; what it printed, or the exit status and what it printed to stderr."""
+    """Calls a command in the current folder; what it printed.
+
+    Several processes of a training are copies of this one, and the default network is a small one.
+    """
+    import_module("tests.small_encoder").replace(
+        monkeypatch, "resnet18"
+    )  # imports for seconds, which not all tests need
 
     def call(command: str, *arguments: str) -> str:
         monkeypatch.setattr("sys.argv", [command, *arguments])
+        monkeypatch.setattr("lightning_seg.launch.processes.elastic_launch", launch_copies)
         capfd.readouterr()
         import_module(f"lightning_seg.commands.{command.removeprefix('lightning-seg-')}").main()
         return capfd.readouterr().out

@@ -3,8 +3,16 @@
 Importing takes seconds, and is done once for all processes that the caller starts in this way.
 """
 
+import pickle
+import signal
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
 
 PRELOADED = ["lightning_seg.commands.train", "lightning_seg.commands.evaluate", "lightning_seg.metrics"]
 
@@ -14,3 +22,23 @@ def forkserver() -> ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
+
+
+def launch_copies(config: "LaunchConfig", entrypoint: Callable[..., Any]) -> Callable[..., Any]:
+    """`elastic_launch`, whose processes are copies of this one instead of new ones.
+
+    What new ones are given must be picklable, which is asked of it here too, and their signals are those of a new one.
+    """
+    from torch.distributed.launcher.api import elastic_launch  # a second, which not every test needs
+
+    def as_new(*arguments: Any) -> Any:
+        for number in config.signals_to_handle.split(","):
+            signal.signal(signal.Signals[number], signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return entrypoint(*arguments)
+
+    def launch(*arguments: Any) -> Any:
+        assert pickle.dumps((entrypoint, arguments))
+        return elastic_launch(replace(config, start_method="fork"), as_new)(*arguments)
+
+    return launch

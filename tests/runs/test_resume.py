@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from lightning_seg.commands import train
+from lightning_seg.launch import processes
 from lightning_seg.runs.contents import read_result
 from lightning_seg.runs.folder import checkpoint_to_resume
 from tests.callbacks.test_last_checkpoint import check_equal
 from tests.console import Run
-from tests.forkserver import forkserver
+from tests.forkserver import forkserver, launch_copies
 
 CONVOLUTION = "_target_:torch.nn.Conv2d,kernel_size:3,padding:1"
 NETWORK = (
@@ -42,6 +43,7 @@ def call(folder: Path, arguments: list[str]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["lightning-seg-train", *arguments]
+    processes.elastic_launch = launch_copies
     train.main()
 
 
@@ -149,11 +151,11 @@ def test_a_run_survives_the_end_of_each_of_its_processes(start: Start, tmp_path:
         while process.is_alive() and not written_since(begun, checkpoints):
             time.sleep(0.01)
         assert process.pid is not None
-        processes = [process.pid, *ranks(process.pid)]
-        assert len(processes) == 3
-        os.kill(processes[victim], signal.SIGKILL)
+        members = [process.pid, *ranks(process.pid)]
+        assert len(members) == 3
+        os.kill(members[victim], signal.SIGKILL)
         assert wait(process) not in (0, None)
-        while any(is_running(pid) for pid in processes):
+        while any(is_running(pid) for pid in members):
             time.sleep(0.05)
         for path in checkpoints.glob("[!.]*.ckpt"):  # a name with a dot is a file that was being written
             assert torch.load(path, weights_only=True)["state_dict"]
@@ -163,8 +165,7 @@ def test_a_run_survives_the_end_of_each_of_its_processes(start: Start, tmp_path:
 
 def ranks(pid: int) -> list[int]:
     """The processes that a process has started to train in."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def is_running(pid: int) -> bool:

@@ -118,7 +118,7 @@ def test_one_pixel_absent_classes_and_all_void_are_finite(case, task, label):
 @pytest.mark.parametrize("label", [0, 1])
 def test_probabilities_that_barely_are_a_number_have_a_finite_gradient(case, smooth, label):
     loss = build(case, "binary", smooth=smooth, classes="all")
-    for height in range(-110, -20, 2):
+    for height in range(-110, -20, 5):
         logits = torch.tensor([[-float(height), float(height), -300.0]])
         target = torch.tensor([[1, label, 0]])
         for pixels in (slice(0, 3), slice(1, 3)):

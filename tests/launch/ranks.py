@@ -1,4 +1,4 @@
-"""What the processes of a launch do in its tests."""
+"""What the processes of a launch do in its tests. They import no Lightning, which takes seconds."""
 
 import os
 import signal
@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
 from lightning_seg.launch.processes import run_on_processes
@@ -45,27 +43,6 @@ def wait_forever(config: dict[str, Any]) -> None:
     if distributed.get_rank() == 1:
         time.sleep(1000)
     distributed.barrier()  # deaf to signals
-
-
-class FailOnRank(Callback):
-    """Fails on one rank only, when training starts."""
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_rank == self.rank:
-            raise LookupError(f"rank {self.rank} has no such thing")
-
-
-class NoteThreads(Callback):
-    """Writes how many threads the training may use."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        Path(self.path).write_text(f"{os.getpid()} {torch.get_num_threads()}")
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def test_a_file_of_another_origin_is_not_written_over(run: Run, folder: Path) ->
 def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the_table(
     run: Run, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    fail = "+callbacks.fail={_target_:tests.launch.ranks.FailOnRank,rank:-1}"
+    fail = "+callbacks.fail={_target_:tests.launch.callbacks.FailOnRank,rank:-1}"
     two = ("trainer=ddp_sim", "trainer.devices=2", "data.batch_size=2", "callbacks.fail.rank=1,-1")
     with pytest.raises(SystemExit, match="1"):
         run(*SWEEP, fail, *two)
@@ -205,7 +205,7 @@ def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the
 
 @pytest.mark.slow
 def test_joblib_runs_jobs_in_processes_that_share_the_cores(run: Run, folder: Path) -> None:
-    note = "+callbacks.note={_target_:tests.launch.ranks.NoteThreads,path:'${folder}/threads.txt'}"
+    note = "+callbacks.note={_target_:tests.launch.callbacks.NoteThreads,path:'${folder}/threads.txt'}"
     run(*SWEEP, "seed=0,1", "launcher=joblib", "hydra.launcher.n_jobs=2", note)
     assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 2
     notes = [path.read_text().split() for path in folder.glob("runs/*/threads.txt")]

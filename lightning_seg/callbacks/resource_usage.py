@@ -54,7 +54,7 @@ class ResourceUsage(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock, and the peak of memory anew."""
         self._is_first = True
-        _reset_peak_memory(trainer.strategy.root_device)
+        reset_peak_memory(trainer.strategy.root_device)
         self._mark = perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,7 +81,7 @@ class ResourceUsage(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file."""
         device = trainer.strategy.root_device
-        own = torch.tensor(max(self._peak, _peak_memory(device)), dtype=torch.int64, device=device)
+        own = torch.tensor(max(self._peak, peak_memory(device)), dtype=torch.int64, device=device)
         self._peak = int(trainer.strategy.reduce(own, reduce_op="max"))
         if not trainer.is_global_zero:
             return
@@ -97,7 +97,7 @@ class ResourceUsage(Callback):
         write_json(self.path, content)
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
     """Bytes; 0 where the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -115,7 +115,7 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _reset_peak_memory(device: torch.device) -> bool:
+def reset_peak_memory(device: torch.device) -> bool:
     """Lets each of several trainings in one process have its own peak; false where the system does not permit it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -131,7 +131,7 @@ class OpenedImage:
             pixels = pixels[::-1]
         if self.orientation in (2, 3, 6, 7):
             pixels = pixels[:, ::-1]
-        return np.ascontiguousarray(pixels)
+        return np.array(pixels, order="C")  # Pillow's own is read-only, of which torch warns
 
 
 @contextmanager

@@ -16,7 +16,7 @@ _ERROR = (230, 30, 40)
 
 def image_uri(sample: Sample) -> str:
     """The image, as WebP."""
-    return _uri(Image.fromarray(sample.image), "WEBP", quality=88)
+    return data_uri(Image.fromarray(sample.image), "WEBP", quality=88)
 
 
 def target_uri(sample: Sample) -> str:
@@ -35,7 +35,14 @@ def errors_uri(sample: Sample) -> str:
     kinds[sample.target == sample.void] = 2
     picture = Image.fromarray(kinds)
     picture.putpalette([0, 0, 0, *_ERROR, *_VOID])
-    return _uri(picture, "PNG", transparency=0, bits=2)
+    return data_uri(picture, "PNG", transparency=0, bits=2)
+
+
+def data_uri(picture: Image.Image, kind: str, **options: object) -> str:
+    """A picture as text, in the format `kind` of Pillow with its options for saving."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _labels_uri(labels: npt.NDArray[np.integer[Any]], colors: list[list[int]]) -> str:
@@ -45,10 +52,4 @@ def _labels_uri(labels: npt.NDArray[np.integer[Any]], colors: list[list[int]]) -
         picture.putpalette(table.flatten().tolist())
     else:
         picture = Image.fromarray(table[labels])
-    return _uri(picture, "PNG")
-
-
-def _uri(picture: Image.Image, kind: str, **options: object) -> str:
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(picture, "PNG")

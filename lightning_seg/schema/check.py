@@ -28,7 +28,7 @@ def check_config(composed: DictConfig, schema: type, may_import: Callable[[str],
 
     Args:
         composed: as Hydra composes it.
-        schema: `Train`, `Evaluate` or `Predict`.
+        schema: `Train`, `Inspect`, `Evaluate` or `Predict`.
         may_import: whether the arguments of a `_target_` are looked up, which imports it.
 
     Raises:

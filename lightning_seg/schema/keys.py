@@ -68,6 +68,16 @@ class Train(TypedDict):
     run_id: str | None
 
 
+class Inspect(Train):
+    """The keys of `lightning-seg-inspect`."""
+
+    output: str
+    overwrite: bool
+    samples: Annotated[int, Range(0)]
+    checkpoint: str | None
+    trusted: Sequence[str]
+
+
 class Evaluate(TypedDict):
     """The keys of `lightning-seg-evaluate`."""
 

@@ -112,7 +112,7 @@ def test_parameters_are_counted(tmp_path, clock):
     assert (written["processes"], written["device"], written["memory"]) == (1, "cpu", "resident")
 
 
-@pytest.mark.skipif(not resource_usage._reset_peak_memory(torch.device("cpu")), reason="the peak cannot be reset here")
+@pytest.mark.skipif(not resource_usage.reset_peak_memory(torch.device("cpu")), reason="the peak cannot be reset here")
 def test_each_training_of_a_process_has_its_own_peak_of_memory(tmp_path, clock):
     small, large = Slow(clock), Slow(clock)
     large.ballast = 50_000_000

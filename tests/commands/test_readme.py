@@ -33,7 +33,7 @@ def test_every_command_of_the_readmes_runs_and_then_the_python_that_needs_their_
     for line in COMMANDS:
         command, *arguments = shlex.split(line)
         if command == "lightning-seg-train":
-            arguments += SHORT + ([] if {"data=folder", "data=custom"} & set(arguments) else SMALL)
+            arguments += SHORT + ([] if {"data=folder", "data=custom", "experiment=plan"} & set(arguments) else SMALL)
         run(command, *arguments)
     assert {path.name for path in (folder / "masks").glob("*.png")} >= {"0.png", "1.png", "2.png", "0_overlay.png"}
 

@@ -1,0 +1,71 @@
+"""`lightning-seg-inspect`: looks at a data set before training, and plans the training."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_seg.commands.arguments import as_typed
+from lightning_seg.commands.own_packages import find_own_packages
+from lightning_seg.commands.plugins import register_plugins
+from lightning_seg.commands.train import check_classes_known, resolved
+from lightning_seg.inspection.inspect import PAGE, PLAN, inspect_data
+from lightning_seg.launch.errors import errors_in_one_line, quiet_lightning, run_command
+from lightning_seg.schema import Inspect, check_config
+
+# Of which a plan keeps what was given; the others are of the command itself.
+_OF_TRAINING = ("data", "augment", "backbone", "loss", "task", "module", "class_weights", "optimizer", "scheduler")
+
+
+def main() -> None:
+    """The console command."""
+    with errors_in_one_line():
+        sys.argv[1:] = as_typed(sys.argv[1:])
+        if {"-m", "--multirun"} & set(sys.argv):
+            raise ValueError("an inspection is of one data set: leave -m out.")
+    find_own_packages()
+    register_plugins()
+    run_command(inspect_composed, "inspect")
+
+
+def inspect_composed(composed: DictConfig) -> None:
+    """Inspects the data as composed by Hydra.
+
+    Raises:
+        FileExistsError: there is an inspection already.
+    """
+    check_classes_known(composed)
+    check_config(composed, Inspect)
+    config = resolved(composed)
+    folder = Path(config["output"]).expanduser()
+    for file in (folder / PAGE, folder / PLAN):
+        if file.exists() and not config["overwrite"]:
+            raise FileExistsError(f"{file} exists: choose another output=FOLDER, or overwrite=true.")
+    quiet_lightning()
+    groups, values = given_choices(composed)
+    inspect_data(config, folder, groups, values)
+
+
+def given_choices(composed: DictConfig) -> tuple[dict[str, str], dict[str, Any]]:
+    """The groups and the values that were given on the command line, of what a training reads."""
+    hydra = HydraConfig.get()
+    groups: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for override in OmegaConf.to_container(hydra.overrides.task):  # type: ignore[union-attr]
+        key = str(override).lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] not in _OF_TRAINING:
+            continue
+        if key in hydra.runtime.choices:
+            groups[key] = str(hydra.runtime.choices[key])
+        elif not str(override).startswith("~"):
+            value = OmegaConf.select(composed, key)
+            values[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    if values.get("data.root") is not None:
+        values["data.root"] = str(Path(values["data.root"]).expanduser().absolute())
+    return groups, values
+
+
+if __name__ == "__main__":
+    main()

@@ -79,6 +79,22 @@ def test_the_skeleton_is_that_of_monai(spatial):
     torch.testing.assert_close(soft_skeleton(image, torch.ones_like(image, dtype=torch.bool), 3), theirs)
 
 
+@pytest.mark.parametrize("iterations", [1, 3, 8])
+@pytest.mark.parametrize("spatial", [(30,), (9, 11), (5, 6, 7)])
+def test_the_gradient_of_the_skeleton_is_that_of_keeping_all_maps(spatial, iterations, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, *spatial, generator=generator, dtype=torch.float64)
+    valid = torch.rand(image.shape, generator=generator) > 0.1
+    image, weights = image.where(valid, 0), torch.rand(image.shape, generator=generator, dtype=torch.float64)
+    gradients = []
+    for keeps_all in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda keeps_all=keeps_all: keeps_all)
+        leaf = image.clone().requires_grad_()
+        (weights * soft_skeleton(leaf, valid, iterations)).sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def test_the_skeleton_of_a_bar_is_its_centerline():
     image = torch.zeros(1, 1, 9, 20)
     image[..., 2:7, 3:17] = 1  # five rows, so that two erosions leave one

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from lightning_seg.backbones import checkpoint_activations, compile_network, use_channels_last
+from lightning_seg.backbones.normalization import IMAGENET, Normalization, declared_normalization
 from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
 from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
@@ -151,6 +153,7 @@ def train(config: dict[str, Any]) -> float:
     save_where_logged(config["callbacks"])
     module = build(config["module"])
     check_direction(config, module)
+    normalized = follow_normalization(module, config)
     stored = StoredConfig(read_again(config))
     check_loadable(stored.config, module)
     resumed = checkpoint_to_resume(folder)
@@ -171,6 +174,8 @@ def train(config: dict[str, Any]) -> float:
     )
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
+    if normalized and trainer.is_global_zero:
+        say(normalized)
     if loaded is not None and trainer.is_global_zero:
         print_loaded(loaded, config["init_from"])
 
@@ -226,6 +231,35 @@ def initial_weights(module: Any, config: dict[str, Any]) -> LoadedWeights | None
         return None
     encoder = config["module"].get("encoder", "auto")
     return load_weights(module, read_weights(path), encoder=encoder, source=f"init_from={path}")
+
+
+def follow_normalization(module: Any, config: dict[str, Any]) -> str:
+    """Lets a module normalize images as the pretrained weights of its network were trained.
+
+    Only in the place of the default; other numbers stay, such as those of a data set.
+
+    Returns:
+        One line where the two differ; "" where they do not, or the weights declare nothing.
+    """
+    given = config["module"].get("mean"), config["module"].get("std")
+    now = None if None in given else Normalization(*map(tuple, given))
+    try:
+        declared = declared_normalization(module.backbone, config["module"].get("backbone") or {})
+    except OSError as error:
+        return f"what mean and std the pretrained weights were trained with cannot be looked up ({error})."
+    if declared is None or (now is not None and declared.agrees(now)):
+        return ""
+    if config["normalization"] == "data" or now is None or not now.agrees(IMAGENET):
+        return f"the pretrained weights were trained with {declared}, and images are normalized by {now or 'nothing'}."
+    for name, values in declared._asdict().items():
+        setattr(module, name, torch.tensor(values))
+        for part in ("module", "data"):
+            if name in config[part]:
+                config[part][name] = list(values)
+    return (
+        f"images are normalized by {declared}, as for the pretrained weights, and not by {now}; normalization=data "
+        "keeps data.mean and data.std."
+    )
 
 
 def set_execution(network: nn.Module, config: dict[str, Any]) -> None:

@@ -53,6 +53,7 @@ class Train(TypedDict):
     on_nonfinite: Literal["stop", "skip"]
     max_skipped_steps: Annotated[int, Range(0)]
     sync_dist: bool
+    normalization: Literal["encoder", "data"]
     init_from: str | None
     compile: bool
     channels_last: bool

@@ -72,6 +72,7 @@ def load_module(
     except RuntimeError as error:
         raise ValueError(f"{path}: {_misfit(module, state)}; {_written_by(checkpoint)}.") from error
     module.set_epoch(checkpoint["epoch"])
+    module.found_threshold = checkpoint["threshold"]
     config, data = checkpoint["config"], checkpoint["config"].get("data") or {}
     module.scale = float(config.get("scale") or data.get("scale") or 1)
     palette = config.get("palette") or data.get("palette")
@@ -80,7 +81,8 @@ def load_module(
 
 
 def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu") -> dict[str, Any]:
-    """What a checkpoint holds: `config` (resolved, plain containers), `state_dict`, `epoch` (from 0) and `version`.
+    """What a checkpoint holds: `config` (resolved, plain containers), `state_dict`, `epoch` (from 0), `threshold` and
+    `version`.
 
     All of it is checked to be what a checkpoint of ours has: data of these types, of a bounded size.
 
@@ -97,6 +99,9 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
     wrong = _wrong_config(config) or _wrong_weights(state, (path / WEIGHTS if path.is_dir() else path).stat().st_size)
     if not wrong and (type(epoch) is not int or not 0 <= epoch < 2**31):
         wrong = f"epoch is {_shown(epoch)}, expected a whole number of 0 or more"
+    threshold = content.get("threshold")
+    if not wrong and threshold is not None and not (type(threshold) is float and 0 <= threshold < 1):
+        wrong = f"threshold is {_shown(threshold)}, expected a number between 0 and 1"
     if wrong:
         raise ValueError(f"{path} is not a checkpoint of lightning-seg-train: {wrong}.")
     assert isinstance(config, dict)
@@ -106,6 +111,7 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
         "config": config,
         "state_dict": {name: tensor.to(map_location) for name, tensor in state.items()},
         "epoch": epoch,
+        "threshold": content.get("threshold"),
         "version": version if isinstance(version, str) and len(version) < 40 else "unknown",
     }
 

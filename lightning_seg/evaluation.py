@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_seg.data.evaluation_order import UnpaddedImages
 from lightning_seg.losses.engine.interface import ClassSums
 from lightning_seg.metrics import PixelMean
+from lightning_seg.metrics.calibration import LEVELS, best_threshold, level_counts
 
 
 class Evaluation(nn.Module):
@@ -25,12 +26,14 @@ class Evaluation(nn.Module):
         self.mean = PixelMean()
         self._sums: ClassSums | None = None
         self._undefined: list[tuple[list[Any], Tensor]] = []
+        self._levels = torch.zeros(2, LEVELS, dtype=torch.int64)
 
     def reset(self) -> None:
         """Starts an evaluation; one before may have been interrupted."""
         self.images.reset()
         self.mean.reset()
         self._sums, self._undefined = None, []
+        self._levels = torch.zeros(2, LEVELS, dtype=torch.int64)
 
     def add(
         self,
@@ -62,6 +65,15 @@ class Evaluation(nn.Module):
         if sums is None:
             valid = target.numel() if ignore_index is None else (target != ignore_index).sum()
             self.mean.update(compute_loss(logits, target), valid)
+
+    def add_levels(self, probabilities: Tensor, target: Tensor, ignore_index: int | None) -> None:
+        """Adds the images of a batch of the binary task to what the best threshold is found from."""
+        valid = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
+        self._levels = self._levels + level_counts(probabilities.float(), target, valid)
+
+    def best_threshold(self, strategy: Strategy) -> float:
+        """The threshold of the highest Dice, of the images of all processes."""
+        return best_threshold(strategy.reduce(self._levels.to(strategy.root_device), reduce_op="sum").cpu())
 
     def loss(self, from_summed: Callable[[ClassSums], Tensor] | None, strategy: Strategy) -> Tensor:
         """The loss of the evaluation, of all processes.

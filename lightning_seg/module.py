@@ -87,6 +87,11 @@ class SegmentationModule(lightning.LightningModule):
             see `lightning_seg.inference.predict_tiled`. Default: images go through whole. Where the network is sharded
             over processes (FSDP) these need the same number of tiles, so images of one size.
         margin: context around a tile's center, in pixels; given with `tile`.
+        background: the class that `<stage>/iou_without_background` and `<stage>/dice_without_background` leave out.
+            Default: these are not logged.
+        threshold: of the binary task, above which a probability is the object: a number, or `best`, that of the highest
+            Dice of the validation images, which each validation of a training finds and checkpoints keep. The scores of
+            a training's validations are then those at 0.5.
 
     Raises:
         ValueError: arguments that contradict each other.
@@ -116,6 +121,8 @@ class SegmentationModule(lightning.LightningModule):
         test_time_augmentation: Augmentation = False,
         tile: int | None = None,
         margin: int | None = None,
+        background: int | None = None,
+        threshold: float | Literal["best"] = 0.5,
     ) -> None:
         super().__init__()
         class_names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
@@ -149,6 +156,10 @@ class SegmentationModule(lightning.LightningModule):
         self.tile = tile
         self.margin = margin
         self.scale = 1.0
+        self.background = background
+        self.threshold: float | Literal["best"] = threshold
+        self.found_threshold: float | None = None  # on validation images
+        self.check_threshold()
         self.palette: Sequence[Sequence[int]] | None = None
         # Not persistent: they are arguments, and a checkpoint's weights must fit whatever normalization is asked for.
         self.register_buffer("mean", None if mean is None else torch.tensor(list(mean)), persistent=False)
@@ -272,7 +283,7 @@ class SegmentationModule(lightning.LightningModule):
 
         What their `compute` returns is logged at the end of an epoch under `<stage>/<name>`.
         """
-        return segmentation_metrics(self.task, self.num_classes, self.ignore_index, self.class_names)
+        return segmentation_metrics(self.task, self.num_classes, self.ignore_index, self.class_names, self.background)
 
     def predict_logits(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Logits as of `forward`, in tiles where `tile` asks for them, averaged if `test_time_augmentation`.
@@ -300,8 +311,20 @@ class SegmentationModule(lightning.LightningModule):
         """Labels, int64: `(N, *spatial)`, or 0 and 1 in the logits' shape if multilabel. Called in prediction."""
         if self.task == "multiclass":
             return largest_channels(logits)
-        labels = (logits > 0).long()
+        labels = (self.scored_logits(logits) > 0).long()
         return labels if self.task == "multilabel" else labels.squeeze(1)
+
+    def scored_logits(self, logits: Tensor) -> Tensor:
+        """Logits of which those above 0 are the object: shifted by the `threshold` of the binary task."""
+        threshold = self.decision_threshold
+        return logits if threshold == 0.5 else logits - math.log(threshold / (1 - threshold))
+
+    @property
+    def decision_threshold(self) -> float:
+        """The number that `threshold` stands for, 0.5 while it has not been found."""
+        if self.threshold == "best":
+            return 0.5 if self.found_threshold is None else self.found_threshold
+        return self.threshold
 
     @overload
     def predict(self, image: AnyImage, *, probabilities: Literal[False] = False) -> Tensor: ...
@@ -411,6 +434,12 @@ class SegmentationModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the loss weights of the checkpoint's epoch, for training and evaluation."""
         self.set_epoch(checkpoint.get("epoch", 0))
+        self.found_threshold = checkpoint.get("threshold")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the threshold that was found on the validation images."""
+        if self.found_threshold is not None:
+            checkpoint["threshold"] = self.found_threshold
 
     def on_fit_start(self) -> None:
         """Settles with the other processes how losses are computed on their devices."""
@@ -436,7 +465,9 @@ class SegmentationModule(lightning.LightningModule):
         self._evaluate("val", batch, dataloader_idx, self.trainer.val_dataloaders)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the validation scores."""
+        """Logs the validation scores, and finds the threshold if that is asked for."""
+        if self.threshold == "best" and self.trainer.state.fn == TrainerFn.FITTING:
+            self.found_threshold = self.evaluation.best_threshold(self.trainer.strategy)
         self._log_scores("val")
 
     def on_test_epoch_start(self) -> None:
@@ -499,8 +530,30 @@ class SegmentationModule(lightning.LightningModule):
             compute_loss=self.compute_loss,
             ignore_index=self.ignore_index,
         )
-        if new > 0:
-            self._metrics(stage).update(logits, mask)
+        if new == 0:
+            return
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            is_best = self.threshold == "best"
+            self._metrics(stage).update(logits if is_best else self.scored_logits(logits), mask)
+            if is_best:
+                self.evaluation.add_levels(self.probabilities(logits), mask, self.ignore_index)
+            return
+        self._metrics(stage).update(self.scored_logits(logits), mask)
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if hasattr(callback, "add_images"):
+                callback.add_images(self.trainer, self, logits, mask, names[:new])
+
+    def check_threshold(self) -> None:
+        """Refuses a `threshold` that cannot be.
+
+        Raises:
+            ValueError: it is not between 0 and 1, or the task is not binary.
+        """
+        if self.threshold != 0.5 and self.task != "binary":
+            raise ValueError(f"threshold={self.threshold} is that of the binary task, and task={self.task}.")
+        if self.threshold != "best" and not 0 < self.threshold < 1:
+            raise ValueError(f"threshold={self.threshold} is not between 0 and 1, nor best.")
 
     def _log_scores(self, stage: Stage) -> None:
         if stage != "train":

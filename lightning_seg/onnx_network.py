@@ -13,7 +13,7 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import open_regular
 
 _LONGEST = 2**20  # characters of what a file says of itself
-_KEYS = ("task", "class_names", "palette", "ignore_index", "scale", "tile", "margin", "channels", "gives")
+_KEYS = ("task", "class_names", "palette", "ignore_index", "scale", "tile", "margin", "threshold", "channels", "gives")
 
 
 class OnnxNetwork(nn.Module):
@@ -88,6 +88,7 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
             class_names=names,
             tile=tile,
             margin=margin,
+            threshold=0.5 if found["gives"] == "labels" else found["threshold"],
         )
         module.palette = found["palette"] and [tuple(map(int, color)) for color in found["palette"]]
     except (KeyError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 from lightning_seg.callbacks.best_checkpoint import BestCheckpoint
 from lightning_seg.callbacks.confusion import ConfusionCounts
 from lightning_seg.callbacks.curves import EpochCurves
+from lightning_seg.callbacks.evaluation_details import EvaluationDetails
 from lightning_seg.callbacks.finite_loss import FiniteLoss, TrainingDiverged
 from lightning_seg.callbacks.freeze import FreezeEncoder
 from lightning_seg.callbacks.interruption import TrainingInterrupted
@@ -22,6 +23,7 @@ __all__ = [
     "BestCheckpoint",
     "ConfusionCounts",
     "EpochCurves",
+    "EvaluationDetails",
     "FiniteLoss",
     "FreezeEncoder",
     "LastCheckpoint",

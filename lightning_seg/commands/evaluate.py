@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from lightning_seg.callbacks.evaluation_details import EvaluationDetails
 from lightning_seg.callbacks.stored_config import SCORED_WITH
 from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.arguments import as_typed
@@ -48,6 +49,8 @@ def evaluate_composed(composed: DictConfig) -> float:
     output = config["output"] and Path(config["output"]).expanduser()
     if output and output.exists():
         raise FileExistsError(f"output={output} exists: choose another name.")
+    if config["details"] and Path(config["details"]).expanduser().exists():
+        raise FileExistsError(f"details={config['details']} exists: choose another name.")
     hydra = HydraConfig.get()
     given = [override.lstrip("+~").partition("=")[0] for override in hydra.overrides.task]
     added = [word[6:].partition("=")[0] for word in hydra.overrides.task if word.startswith("+data.")]
@@ -143,6 +146,9 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
         )
     changed = {"default_root_dir": None, "num_sanity_val_steps": 0, "logger": False, "enable_checkpointing": False}
     trainer = build({**config["trainer"], **changed})
+    if config["details"]:
+        folder = Path(config["details"]).expanduser()
+        trainer.callbacks.append(EvaluationDetails(folder, boundaries=True, background=module.background or 0))
     run = trainer.test if split == "test" else trainer.validate
     scores = run(module, datamodule, verbose=False)[0]
     if trainer.is_global_zero:

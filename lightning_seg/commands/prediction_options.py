@@ -9,13 +9,19 @@ from lightning_seg.module import SegmentationModule
 
 
 def set_prediction_options(module: SegmentationModule, config: Mapping[str, Any]) -> None:
-    """Sets `tile`, `margin` and `test_time_augmentation` where a command was given them.
+    """Sets `tile`, `margin`, `test_time_augmentation` and `threshold` where a command was given them.
 
     Raises:
-        ValueError: the tile leaves no center between its margins, or there is no such augmentation.
+        ValueError: the tile leaves no center between its margins, or there is no such augmentation or threshold.
     """
-    for name in ("tile", "margin", "test_time_augmentation"):
+    for name in ("tile", "margin", "test_time_augmentation", "threshold"):
         if config[name] is not None:
             setattr(module, name, config[name])
+    module.check_threshold()
+    if module.threshold == "best" and module.found_threshold is None:
+        raise ValueError(
+            "threshold=best is that which a training found, and this checkpoint has none: train with "
+            "module.threshold=best, or give a number (lightning-seg-evaluate details=FOLDER split=val names the best)."
+        )
     check_tiling(module.tile, module.margin)
     views(module.test_time_augmentation)

@@ -57,6 +57,7 @@ def write_hub_folder(
         "library_name": "lightning_seg",
         "model_type": "semantic-segmentation",
         "epoch": stored["epoch"],
+        "threshold": stored["threshold"],
         CONFIG_KEY: {"config": kept, "version": stored["version"]},
     }
     output.parent.mkdir(parents=True, exist_ok=True)

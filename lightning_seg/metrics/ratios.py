@@ -24,13 +24,13 @@ def check_average(average: str, allowed: tuple[str, ...] = ("macro", "micro", "n
 
 def iou_ratio(matrix: Tensor, task: Task, ignore_index: int | None) -> tuple[Tensor, Tensor]:
     """Intersection and union of each class, two int64 tensors `(..., C)`: TP and P + T - TP."""
-    overlap, predicted, actual = _class_counts(matrix, task, ignore_index)
+    overlap, predicted, actual = class_counts(matrix, task, ignore_index)
     return overlap, predicted + actual - overlap
 
 
 def dice_ratio(matrix: Tensor, task: Task, ignore_index: int | None) -> tuple[Tensor, Tensor]:
     """Twice the intersection and the two sizes of each class, two int64 tensors `(..., C)`: 2·TP and P + T."""
-    overlap, predicted, actual = _class_counts(matrix, task, ignore_index)
+    overlap, predicted, actual = class_counts(matrix, task, ignore_index)
     return 2 * overlap, predicted + actual
 
 
@@ -40,7 +40,7 @@ def accuracy_ratio(matrix: Tensor, task: Task, ignore_index: int | None) -> tupl
     Multiclass: of the pixels that are truly the class. Binary and multilabel: of all valid pixels of the channel.
     """
     if task == "multiclass":
-        overlap, _, actual = _class_counts(matrix, task, ignore_index)
+        overlap, _, actual = class_counts(matrix, task, ignore_index)
         return overlap, actual
     channels = _with_channels(matrix, task)
     return channels.diagonal(dim1=-2, dim2=-1).sum(-1), channels.sum((-2, -1))
@@ -57,7 +57,7 @@ def average_ratio(numerator: Tensor, denominator: Tensor, average: Average) -> T
     return scores.nanmean(-1) if average == "macro" else scores
 
 
-def _class_counts(matrix: Tensor, task: Task, ignore_index: int | None) -> tuple[Tensor, Tensor, Tensor]:
+def class_counts(matrix: Tensor, task: Task, ignore_index: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """TP, P and T of each class; rows of the matrix are the target, columns the prediction."""
     if task != "multiclass":
         channels = _with_channels(matrix, task)

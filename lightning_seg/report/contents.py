@@ -160,6 +160,7 @@ def _run(run: Run, name: str, group: int, scores: Sequence[str]) -> dict[str, An
         "best": _rounded(run.best),
         "usage": {name: run.usage.get(name) for name in _USAGE},
         "device": run.usage.get("device"),
+        "details": run.details,
         "curves": _curves(run),
     }
 

@@ -174,6 +174,39 @@ function confusionTable({ task, classes, matrix, runs }, share) {
       row.map((pixels, column) => cell(pixels, share === "prediction" ? columnSums[column] : sum(row)))))));
 }
 
+function details() {
+  const rows = () => DATA.runs.filter((run) => run.details);
+  if (!rows().length) return;
+  const interval = (name) => (row) => {
+    const one = row.details.intervals[name];
+    return one ? `${percent(one.value)} (${percent(one.low)} to ${percent(one.high)})` : "–";
+  };
+  const of = (name) => (row) => row.details.intervals[name]?.value;
+  const plain = (title, name, help, text = percent) => (DATA.runs.some((run) => run.details?.[name] != null)
+    ? [{ title, kind: "number", help, value: (row) => row.details[name], cell: (row) => text(row.details[name]) }] : []);
+  const reliability = (row) => {
+    const at = ([x, y]) => `${(4 + 72 * x).toFixed(1)},${(76 - 72 * y).toFixed(1)}`;
+    return svg("svg", { width: 80, height: 80, viewBox: "0 0 80 80", role: "img", "aria-label": "accuracy by confidence, from 0 to 1" },
+      svg("polyline", { points: `${at([0, 0])} ${at([1, 1])}`, fill: "none", stroke: "currentColor", opacity: 0.3 }),
+      svg("polyline", { points: row.details.calibration.map(at).join(" "), fill: "none", stroke: "currentColor", "stroke-width": 2 }));
+  };
+  const without = DATA.runs.some((run) => run.details?.intervals.iou_without_background);
+  const columns = () => [
+    { title: "Run", kind: "text", value: (row) => row.name, cell: (row) => el("th", { scope: "row", class: "text", title: row.folder }, row.name) },
+    { title: "IoU, %", kind: "number", help: "With its 95 % interval", value: of("iou"), cell: interval("iou") },
+    { title: "Dice, %", kind: "number", help: "With its 95 % interval", value: of("dice"), cell: interval("dice") },
+    ...(without ? [{ title: "IoU without background, %", kind: "number", value: of("iou_without_background"), cell: interval("iou_without_background") }] : []),
+    ...plain("Calibration error, %", "expected_calibration_error", "Expected calibration error, 15 bins"),
+    ...plain("Boundary IoU, %", "boundary_iou", "Mean over classes"),
+    ...plain("Surface Dice, %", "surface_dice", "Mean over classes"),
+    ...plain("Best threshold", "best_threshold", "Of the highest Dice on these images", (value) => short(value)),
+    { title: "Reliability", value: (row) => row.details.expected_calibration_error, cell: reliability },
+    { title: "Worst images, IoU in %", kind: "text", value: (row) => row.details.worst.map(({ image, iou }) => `${image} ${percent(iou, 1)}`).join(", ") },
+  ];
+  section("details", "Test images one by one", "Intervals are by bootstrap over the test images, each run's alone; they do not hold what another seed would change.",
+    sortableTable({ caption: "Evaluation of every run", columns, rows, sort: 1, descending: true }));
+}
+
 function pictures() {
   if (!DATA.samples.length) return;
   const seeds = [...new Set(DATA.runs.filter((_, run) => DATA.samples.some((sample) => sample.runs[run])).map((run) => run.seed))].sort(byNumber);
@@ -236,5 +269,5 @@ function allRuns() {
 }
 
 const applyFilters = filters();
-for (const build of [leaderboard, curves, classHeat, usage, confusion, pictures, allRuns]) build();
+for (const build of [leaderboard, curves, classHeat, usage, confusion, details, pictures, allRuns]) build();
 applyFilters();

@@ -15,11 +15,14 @@ import numpy.typing as npt
 
 from lightning_seg.csv_files import read_csv
 from lightning_seg.reading import in_words, open_regular, read_json, read_yaml
-from lightning_seg.runs.contents import CONFIG, CONFUSION, CURVES, DIVERGED, RESOURCES, RESULT, SAMPLES
+from lightning_seg.runs.contents import CONFIG, CONFUSION, CURVES, DIVERGED, INTERVALS, RESOURCES, RESULT, SAMPLES
+from lightning_seg.text import is_number
 
 # Of the samples of one run, unpacked, and the sides of one; a run has six images of 320 pixels.
 _MOST_BYTES = 2**27
 _MOST_PIXELS = 4096
+_WORST = 5  # images that the page names
+_MOST_BINS = 100  # of the reliability diagram
 _SCORES = ("train/", "val/", "test/")
 
 
@@ -55,6 +58,7 @@ class Run:
         curves: each column of the curves over the rows of the file, NaN where a row has no value.
         usage: see `lightning_seg.callbacks.ResourceUsage`.
         confusion: see `lightning_seg.callbacks.ConfusionCounts`.
+        details: the summary of the test image by image, see `lightning_seg.callbacks.EvaluationDetails`.
         samples: see `lightning_seg.callbacks.ValidationSamples`.
     """
 
@@ -70,6 +74,7 @@ class Run:
     usage: dict[str, Any] = field(default_factory=dict)
     confusion: dict[str, Any] | None = None
     samples: list[Sample] = field(default_factory=list)
+    details: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,7 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
         usage=_usage(folder / RESOURCES) or _usage(folder / "costs.json"),  # the latter of 0.1.0
         confusion=_confusion(folder / CONFUSION),
         samples=_samples(folder / SAMPLES),
+        details=_details(folder),
     )
 
 
@@ -271,6 +277,43 @@ def _confusion(path: Path) -> dict[str, Any] | None:
     )
     _expect(path, good, f"pixel counts of {len(names)} classes as `matrix`")
     return content
+
+
+def _details(folder: Path) -> dict[str, Any] | None:
+    """The summary of an evaluation, its worst images and its reliability diagram."""
+    path = folder / INTERVALS
+    content = _json(path)
+    if content is None:
+        return None
+    intervals = content.pop("intervals", None)
+    good = isinstance(intervals, dict) and all(
+        isinstance(one, dict) and all(_is_share(one.get(key)) for key in ("value", "low", "high"))
+        for one in intervals.values()
+    )
+    _expect(path, good and all(_is_share(value) for value in content.values()), "numbers, and `intervals` of them")
+    assert isinstance(intervals, dict)
+    worst = [
+        {"image": row["image"], "iou": float(row["iou"]) if is_number(row["iou"]) else None}
+        for row in _table(path.parent / "images.csv", ("image", "iou"))[:_WORST]
+    ]
+    calibration = [
+        [float(row["confidence"]), float(row["accuracy"])]
+        for row in _table(path.parent / "calibration.csv", ("confidence", "accuracy"))[:_MOST_BINS]
+        if is_number(row["confidence"]) and is_number(row["accuracy"])
+    ]
+    return {**content, "intervals": intervals, "worst": worst, "calibration": calibration}
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    if not os.path.lexists(path):
+        return []
+    found, rows = read_csv(path)
+    _expect(path, set(columns) <= set(found), f"the columns {', '.join(columns)}")
+    return rows
+
+
+def _is_share(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value))
 
 
 def _json(path: Path, most: int = 2**24) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ _PLACES = (
 )
 # Callbacks that only watch; any other one, such as early stopping, is part of what a run is.
 _WATCHING = (
-    *("pictures", "validation", "progress", "curves", "confusion", "resource_usage", "last"),
+    *("pictures", "validation", "progress", "curves", "confusion", "details", "resource_usage", "last"),
     *("model_summary", "lr_monitor"),
 )
 # What it computes on, which may change when it is resumed, as on another machine.

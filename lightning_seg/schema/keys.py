@@ -91,9 +91,11 @@ class Evaluate(TypedDict):
     split: Literal["test", "val"]
     folder: str | None
     output: str | None
+    details: str | None
     tile: Count | None
     margin: Annotated[int, Range(0)] | None
     test_time_augmentation: bool | Literal["flip", "flips", "d4"] | Part | None
+    threshold: float | Literal["best"] | None
     trusted: Sequence[str]
 
 
@@ -127,6 +129,7 @@ class Predict(TypedDict):
     margin: Annotated[int, Range(0)] | None
     max_pixels: Count
     test_time_augmentation: bool | Literal["flip", "flips", "d4"] | Part | None
+    threshold: float | Literal["best"] | None
     trusted: Sequence[str]
 
 
@@ -156,6 +159,7 @@ RANGES = {
     "module.auxiliary_weight": _FROM_0,
     "module.encoder_learning_rate_factor": _FROM_0,
     "module.layer_decay": Range(0, 1, above=True),
+    "module.threshold": _SHARE,
     "optimizer.lr": _FROM_0,
     "optimizer.weight_decay": _FROM_0,
     "optimizer.momentum": _SHARE,

@@ -17,7 +17,7 @@ from lightning_seg.losses import CrossEntropyLoss
 CALLBACKS = Path(__file__).parents[2] / "conf" / "callbacks"
 LISTS = ("custom", "default", "no_pictures", "none")
 NAMES = sorted(path.stem for path in CALLBACKS.glob("*.yaml") if path.stem not in LISTS)
-PLAIN = {"checkpoint", "last", "progress", "curves", "confusion", "resource_usage"}
+PLAIN = {"checkpoint", "last", "progress", "curves", "confusion", "details", "resource_usage"}
 ALL = PLAIN | {"pictures", "validation"}
 
 

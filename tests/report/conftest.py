@@ -64,6 +64,12 @@ def write_run(tmp_path: Path) -> WriteRun:
         matrix = {"task": "multiclass", "class_names": CLASSES, "matrix": [[90, 10], [30, 70]]}
         (folder / "confusion.json").write_text(json.dumps(matrix))
         write_samples(folder / "validation.npz", labels)
+        (folder / "evaluation").mkdir()
+        interval = {"value": iou, "low": iou - 0.02, "high": iou + 0.02}
+        summary = {"images": 3, "intervals": {"iou": interval, "dice": interval}, "expected_calibration_error": 0.07}
+        (folder / "evaluation/summary.json").write_text(json.dumps(summary))
+        (folder / "evaluation/images.csv").write_text("image,iou\r\nworst,0.1\r\nempty,\r\n")
+        (folder / "evaluation/calibration.csv").write_text("confidence,accuracy,pixels\r\n0.5,0.4,9\r\n0.9,0.8,7\r\n")
         return folder
 
     return write

@@ -85,7 +85,7 @@ def test_the_page_is_drawn_from_its_file_alone(
 ) -> None:
     opened = Opened(browser, report, scheme, width)
     assert opened.page.title() == "6 runs compared"
-    for section in ("leaderboard", "curves", "classes", "usage", "confusion", "images", "runs"):
+    for section in ("leaderboard", "curves", "classes", "usage", "confusion", "details", "images", "runs"):
         part = opened.page.locator(f"#{section}")
         part.scroll_into_view_if_needed()
         picture = np.asarray(Image.open(io.BytesIO(part.screenshot())).convert("RGB")).reshape(-1, 3)

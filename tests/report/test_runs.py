@@ -46,6 +46,9 @@ def test_a_run_is_read_as_it_was_written(write_run: WriteRun) -> None:
     assert run.scores["test/iou"] == 0.6
     assert run.curves["val/iou"] == [0.25, 0.5]
     assert run.curves["step"] == [10, 20]
+    assert run.details is not None
+    assert run.details["worst"] == [{"image": "worst", "iou": 0.1}, {"image": "empty", "iou": None}]
+    assert run.details["calibration"] == [[0.5, 0.4], [0.9, 0.8]]
     assert run.confusion is not None
     assert run.confusion["matrix"] == [[90, 10], [30, 70]]
     assert [sample.name for sample in run.samples] == ["first", "second"]
@@ -231,7 +234,8 @@ def test_whatever_befalls_the_files_of_a_run_the_others_are_shown(
     whole, bad = tmp_path / "runs" / "whole", tmp_path / "runs" / "bad"
     shutil.rmtree(bad, ignore_errors=True)
     shutil.copytree(whole, bad)
-    path = bad / data.draw(st.sampled_from(sorted(path.name for path in whole.iterdir())))
+    files = sorted(path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file())
+    path = bad / data.draw(st.sampled_from(files))
     content = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, len(content)))

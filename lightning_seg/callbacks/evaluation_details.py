@@ -1,0 +1,240 @@
+"""What an evaluation can say besides its table of scores."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from PIL import Image
+from torch import Tensor
+
+from lightning_seg.callbacks.classes import class_names_for
+from lightning_seg.csv_files import write_csv
+from lightning_seg.files import atomic_write, write_json
+from lightning_seg.metrics.bootstrap import bootstrap_intervals
+from lightning_seg.metrics.boundaries import boundary_counts
+from lightning_seg.metrics.calibration import (
+    average_precision,
+    best_threshold,
+    confidence_counts,
+    expected_calibration_error,
+    level_counts,
+    precision_recall,
+)
+from lightning_seg.metrics.confusion import count_confusion
+from lightning_seg.metrics.labels import hard_labels
+from lightning_seg.metrics.ratios import class_counts
+from lightning_seg.plots import confusion_picture, curve_picture
+
+Array = npt.NDArray[Any]
+
+
+class EvaluationDetails(Callback):
+    """Writes what the test's images say one by one, and how far its scores and probabilities can be trusted.
+
+    Into a folder, of the images of all processes, each counted once:
+
+    - `images.csv`: the scores of each image, the worst first, by the mean IoU of the classes that occur in it.
+    - `confusion.csv` and `.png`: the confusion matrix, in pixels, and in percent of each target (not if multilabel).
+    - `calibration.csv` and `.png`: accuracy by confidence, the reliability diagram.
+    - `precision_recall.csv` and `.png`, in the binary task: by threshold, of which the one of the best Dice is named.
+    - `boundaries.csv`, if asked for: boundary IoU (Cheng et al. 2021) and surface Dice of each class.
+    - `summary.json`: 95 % intervals of the scores by bootstrap over images, the mean without the background, the
+      expected calibration error, and the means of all the above.
+
+    Args:
+        folder: where they are written; files of an earlier evaluation there are replaced.
+        boundaries: whether outlines are scored, which takes a second or so for an image of two megapixels.
+        tolerance: of the surface Dice, in pixels of the mask.
+        background: the class that the mean without background leaves out; None: no such mean.
+        draws: of the bootstrap.
+        class_names: one for each class. Default: the module's, or the data module's.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        boundaries: bool = False,
+        tolerance: float = 2.0,
+        background: int | None = 0,
+        draws: int = 1000,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        if not tolerance >= 0:
+            raise ValueError(f"tolerance={tolerance} is a distance in pixels, 0 or more.")
+        self.folder = Path(folder)
+        self.boundaries = boundaries
+        self.tolerance = tolerance
+        self.background = background
+        self.draws = draws
+        self.class_names = class_names
+        self._reset()
+
+    def _reset(self) -> None:
+        self._images: list[tuple[str, Array, Array | None]] = []
+        self._confusion: Array | int = 0
+        self._confidence: Tensor | float = 0.0
+        self._levels: Tensor | int = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses classes without a name before anything is trained."""
+        class_names_for(trainer, pl_module, self.class_names)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets what an interrupted evaluation has gathered."""
+        self._reset()
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Likewise."""
+        self._reset()
+
+    def add_images(self, trainer: Trainer, module: Any, logits: Tensor, target: Tensor, names: Sequence[Any]) -> None:
+        """Adds the images of a batch that count; called by `SegmentationModule`, never within a training."""
+        spec = {"task": module.task, "num_classes": module.num_classes, "ignore_index": module.ignore_index}
+        scored, target = module.scored_logits(logits), torch.as_tensor(target)
+        prediction, labels = hard_labels(scored, target, **spec)
+        valid = torch.ones_like(labels, dtype=torch.bool)
+        if module.ignore_index is not None:
+            valid = labels != module.ignore_index
+        probabilities = module.probabilities(logits).float()
+        self._confidence = self._confidence + confidence_counts(probabilities, labels, valid, module.task)
+        if module.task == "binary":
+            self._levels = self._levels + level_counts(probabilities, labels, valid)
+        for index in range(len(labels)):
+            part = slice(index, index + 1)
+            matrix = count_confusion(prediction[part], labels[part], **spec)
+            counts = torch.stack(class_counts(matrix, module.task, module.ignore_index), -1).cpu().numpy()
+            right = matrix.diagonal(dim1=-2, dim2=-1).sum().item(), matrix.sum().item()
+            number = len(self._images) * trainer.world_size + trainer.global_rank
+            name = str(names[index]) if index < len(names) else str(number)
+            outlines = None
+            if self.boundaries:
+                outlines = self._outlines(
+                    module, logits.shape[2:], *(one[index].cpu().numpy() for one in (prediction, labels, valid))
+                )
+            self._images.append((name, np.concatenate([counts.ravel(), right]), outlines))
+            self._confusion = self._confusion + matrix.cpu().numpy()
+
+    def _outlines(self, module: Any, spatial: Sequence[int], *parts: Array) -> Array:
+        prediction, target, valid = parts
+        if module.task != "multiclass":
+            prediction, target, valid = (part.astype(bool).reshape(-1, *spatial) for part in parts)
+        return boundary_counts(prediction, target, valid, module.num_classes, self.tolerance)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the files."""
+        self._write(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes them, where validation is what was asked for."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, module: Any) -> None:
+        parts = [(self._images, self._confusion, self._confidence, self._levels)]
+        if trainer.world_size > 1:
+            parts = [parts[0]] * trainer.world_size
+            torch.distributed.all_gather_object(parts, (self._images, self._confusion, self._confidence, self._levels))
+        self._reset()
+        images = sorted((image for part in parts for image in part[0]), key=lambda image: image[0])
+        if not trainer.is_global_zero or not images:
+            return
+        names = class_names_for(trainer, module, self.class_names)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        classes = module.num_classes
+        counts = np.stack([image[1] for image in images])
+        scores = _Scores(classes, names, self._left_out(module))
+        intervals = bootstrap_intervals(counts, scores, draws=self.draws)
+        summary: dict[str, Any] = {
+            "images": len(images),
+            "intervals": {name: dict(one._asdict()) for name, one in intervals.items()},
+        }
+        self._write_images(images, counts, scores, names)
+        if module.task != "multilabel":
+            self._write_confusion(sum(part[1] for part in parts), names)
+        summary["expected_calibration_error"] = self._write_calibration(sum(part[2] for part in parts))
+        if module.task == "binary":
+            summary |= self._write_thresholds(sum(part[3] for part in parts))
+        if self.boundaries:
+            outlines = np.stack([image[2] for image in images if image[2] is not None]).sum(0)
+            summary |= self._write_boundaries(outlines, names)
+        write_json(self.folder / "summary.json", summary)
+
+    def _left_out(self, module: Any) -> int | None:
+        is_class = self.background is not None and 0 <= self.background < module.num_classes
+        return self.background if module.task == "multiclass" and is_class else None
+
+    def _write_images(self, images: Sequence[Any], counts: Array, scores: "_Scores", names: Sequence[str]) -> None:
+        of_each = scores(counts)
+        order = np.argsort(np.nan_to_num(of_each["iou"], nan=2.0), kind="stable")  # without a score last
+        rows = [("image", *of_each)]
+        for index in order:
+            values = [None if np.isnan(value[index]) else float(value[index]) for value in of_each.values()]
+            rows.append((images[index][0], *values))  # type: ignore[arg-type]
+        write_csv(self.folder / "images.csv", rows)
+
+    def _write_confusion(self, matrix: Any, names: Sequence[str]) -> None:
+        names = names if len(matrix) == len(names) else ["background", *names]
+        rows = [("target", *names), *((name, *row) for name, row in zip(names, matrix.tolist(), strict=True))]
+        write_csv(self.folder / "confusion.csv", rows)
+        self._save("confusion.png", confusion_picture(matrix, names))
+
+    def _write_calibration(self, counts: Any) -> float:
+        n, right, confidence = counts.unbind(1)
+        rows = zip((confidence / n).tolist(), (right / n).tolist(), n.long().tolist(), strict=True)
+        kept = [row for row in rows if row[2]]
+        write_csv(self.folder / "calibration.csv", [("confidence", "accuracy", "pixels"), *kept])
+        x, y = ([row[index] for row in kept] for index in (0, 1))
+        self._save("calibration.png", curve_picture(x, y, ("confidence", "accuracy"), diagonal=True))
+        return expected_calibration_error(counts)
+
+    def _write_thresholds(self, counts: Any) -> dict[str, float]:
+        curve = precision_recall(counts)
+        columns = [[None if np.isnan(value) else value for value in part.tolist()] for part in curve]
+        write_csv(self.folder / "precision_recall.csv", [curve._fields, *zip(*columns, strict=True)])
+        picture = curve_picture(curve.recall.tolist(), curve.precision.tolist(), ("recall", "precision"))
+        self._save("precision_recall.png", picture)
+        return {"best_threshold": best_threshold(counts), "average_precision": average_precision(counts)}
+
+    def _write_boundaries(self, counts: Array, names: Sequence[str]) -> dict[str, float]:
+        with np.errstate(invalid="ignore"):
+            values = np.stack([counts[:, 0] / counts[:, 1], counts[:, 2] / counts[:, 3]], 1)
+        means = [float(np.nanmean(column)) if np.isfinite(column).any() else np.nan for column in values.T]
+        rows = [(name, *row) for name, row in zip([*names, "mean"], [*values.tolist(), means], strict=True)]
+        write_csv(self.folder / "boundaries.csv", [("class", "boundary_iou", "surface_dice"), *rows])
+        return {"boundary_iou": means[0], "surface_dice": means[1], "surface_tolerance": self.tolerance}
+
+    def _save(self, name: str, picture: Image.Image) -> None:
+        with atomic_write(self.folder / name, overwrite=True) as temporary:
+            picture.save(temporary)
+
+
+class _Scores:
+    """Scores by name of summed counts `(n, 3 C + 2)`: overlap, predicted and actual of each class, right and all."""
+
+    def __init__(self, classes: int, names: Sequence[str], left_out: int | None) -> None:
+        self.classes, self.names, self.left_out = classes, names, left_out
+
+    def __call__(self, counts: Array) -> Mapping[str, npt.NDArray[np.float64]]:
+        """Each `(n,)`."""
+        overlap, predicted, actual = np.moveaxis(counts[:, :-2].reshape(-1, self.classes, 3).astype(float), -1, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            iou, dice = overlap / (predicted + actual - overlap), 2 * overlap / (predicted + actual)
+            found = {"iou": _mean(iou), "dice": _mean(dice), "accuracy": counts[:, -2] / counts[:, -1]}
+        if self.left_out is not None:
+            kept = [index for index in range(self.classes) if index != self.left_out]
+            found |= {"iou_without_background": _mean(iou[:, kept]), "dice_without_background": _mean(dice[:, kept])}
+        return found | {f"iou/{name}": iou[:, index] for index, name in enumerate(self.names)}
+
+
+def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(1)
+    with np.errstate(invalid="ignore"):
+        mean: npt.NDArray[np.float64] = total / known.sum(1)
+    return mean

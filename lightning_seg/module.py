@@ -180,11 +180,18 @@ class SegmentationModule(lightning.LightningModule):
         """Whether training batches need unlabeled images, as `unlabeled`. Read when the data loader is made."""
         return False
 
+    @property
+    def takes_small_masks(self) -> bool:
+        """Whether masks of training batches may be uint8, an eighth of int64, which `unpack` makes of them."""
+        return type(self).unpack is SegmentationModule.unpack
+
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Image and mask of a batch. Called first in every training, validation and test step."""
         if isinstance(batch, Mapping) and "image" in batch and "mask" in batch:
-            mask = with_distances(batch["mask"], batch["distances"]) if "distances" in batch else batch["mask"]
-            return batch["image"], mask
+            mask = batch["mask"]
+            if isinstance(mask, Tensor) and mask.dtype == torch.uint8:
+                mask = mask.long()
+            return batch["image"], with_distances(mask, batch["distances"]) if "distances" in batch else mask
         if isinstance(batch, Sequence) and len(batch) == 2:
             return batch[0], batch[1]
         found = f"the keys {sorted(batch)}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"

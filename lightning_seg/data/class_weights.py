@@ -50,6 +50,20 @@ def effective_number(pixels: Tensor, beta: float | None = None) -> Tensor:
     return _normalized(1 / -torch.expm1(counts * log_beta))
 
 
+def image_rarity(pixels: Tensor) -> Tensor:
+    """How often each image is to be drawn, float64 `(images,)` of mean 1: in proportion to max_c 1 / n_c.
+
+    n_c is the number of images that have class c, and the maximum is over the classes of the image, so that of each
+    class as many images are drawn as of the others, as far as classes occur apart. An image of void alone counts as
+    the most usual one.
+    """
+    present = pixels > 0
+    images_of = present.sum(0).double()
+    rarity = torch.where(present, 1 / images_of, 0.0).amax(1)
+    rarity = torch.where(rarity > 0, rarity, 1 / images_of.max())
+    return rarity / rarity.mean()
+
+
 ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {
     estimate.__name__: estimate for estimate in (inverse_frequency, median_frequency, effective_number)
 }

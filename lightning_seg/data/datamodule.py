@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import partial
 from typing import Any, NotRequired, TypedDict
 
 import lightning
@@ -10,9 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
-from lightning_seg.data.class_weights import ESTIMATES
+from lightning_seg.data.albumentations import is_albumentations, with_albumentations
+from lightning_seg.data.class_weights import ESTIMATES, image_rarity
 from lightning_seg.data.distances import with_distances_for
 from lightning_seg.data.few_labels import FewImages
+from lightning_seg.data.images import in_unit_range
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
 from lightning_seg.data.training_order import SeededSamples, TrainingLoader, TrainingOrder
@@ -25,7 +28,9 @@ log = text_logger(__name__)
 class Sample(TypedDict):
     """An image, its mask and its name.
 
-    `image`: float32 `(3, H, W)` in [0, 1]; `mask`: int64 `(H, W)`; in a batch both begin with N and `name` is a list.
+    `image`: float32 `(3, H, W)` in [0, 1]; `mask`: int64 `(H, W)`, or `(num_classes, H, W)` of 0 and 1 in the
+    multilabel task; in a batch both begin with N and `name` is a list. On their way to a batch both may be uint8, and
+    the mask of a batch for a module that has `takes_small_masks`.
     `unlabeled`: of a training sample, other images, where `unlabeled_per_image` asks for them. `distances`: where
     `distances` asks for them, float32 `(num_classes, H, W)`.
     """
@@ -61,12 +66,14 @@ class SegmentationDataModule(lightning.LightningDataModule):
         distances: whether these processes compute the distances that boundary and Hausdorff losses read, and a batch
             has them as `distances`, so that training does not wait for them: float32 `(N, num_classes, H, W)`. The loss
             of the trainer's module says which; for one that reads none there are none.
+        sampler: `shuffle`, each training image once an epoch, or `balanced`, as many draws, with images of rare classes
+            more often; see `lightning_seg.data.class_weights.image_rarity`.
         train_repeats: how often each training image occurs in an epoch, augmented anew each time.
         unlabeled_per_image: how many images without labels a training batch has for each of its own, drawn from
             `unlabeled_set`, or from the training images if there is none, and changed by `augment` too: `unlabeled`,
             float32 `(N * unlabeled_per_image, 3, H, W)`. A `SegmentationModule` that reads none gets none.
         augment: applied to training samples, a mapping whose image and mask are `torchvision.tv_tensors`; see
-            `training_augmentation`.
+            `training_augmentation`. Or a `Compose` of albumentations, whose random numbers follow the same seed.
         mean: per channel, what `SegmentationModule` subtracts from an image; kept as an attribute for it.
         std: per channel, what it divides by.
         palette: one (red, green, blue) for each mask value. Default: PASCAL VOC's colors.
@@ -86,6 +93,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         eval_batch_size: int = 1,
         num_workers: int = 0,
         distances: bool = False,
+        sampler: str = "shuffle",
         train_repeats: int = 1,
         unlabeled_per_image: int = 0,
         augment: Augment | None = None,
@@ -105,6 +113,9 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.distances = distances
+        if sampler not in ("shuffle", "balanced"):
+            raise ValueError(f"data.sampler={sampler} is neither shuffle nor balanced.")
+        self.sampler = sampler
         self.train_repeats = train_repeats
         self.unlabeled_per_image = unlabeled_per_image
         self.augment = augment
@@ -131,19 +142,19 @@ class SegmentationDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled and augmented batches; a last, smaller one is left out unless it is the only one."""
-        labeled = ready(self.train_set, "fit")
+        labeled = _compact(ready(self.train_set, "fit"))
         trainer = self.trainer
         dataset: Dataset[Any] = FewImages(
             labeled,
             repeats=self.train_repeats,
-            unlabeled=labeled if self.unlabeled_set is None else self.unlabeled_set,
+            unlabeled=ready(self.train_set, "fit") if self.unlabeled_set is None else self.unlabeled_set,
             per_image=self.unlabeled_per_image if self._requires_unlabeled() else 0,
         )
         dataset = self._with_distances(dataset)
         processes, rank, seed = 1, 0, torch.initial_seed()
         if trainer is not None:
             processes, rank, seed = trainer.world_size, trainer.global_rank, trainer.strategy.broadcast(seed)
-        order = TrainingOrder(dataset, num_replicas=processes, rank=rank, seed=seed)
+        order = TrainingOrder(dataset, num_replicas=processes, rank=rank, seed=seed, weights=self._image_weights())
         order.skip = lambda: self._batches_done(order) * self.batch_size
         images = len(dataset) // processes  # type: ignore[arg-type]
         return TrainingLoader(
@@ -211,7 +222,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         return weights
 
     def _evaluation_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
-        return DataLoader(self._with_distances(dataset), self.eval_batch_size, **self._loading())
+        return DataLoader(self._with_distances(_compact(dataset)), self.eval_batch_size, **self._loading())
 
     def _with_distances(self, dataset: Dataset[Any]) -> Dataset[Any]:
         module = self.trainer.lightning_module if self.trainer is not None else None
@@ -220,14 +231,21 @@ class SegmentationDataModule(lightning.LightningDataModule):
 
     def _loading(self) -> dict[str, Any]:
         """The arguments that all loaders share."""
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        takes_small = bool(getattr(module, "takes_small_masks", False))
         return {
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            "collate_fn": collate,
+            "collate_fn": partial(collate, small_masks=takes_small),
             # Its own, so that an iteration draws nothing from the random numbers of the training.
             "generator": torch.Generator(),
         }
+
+    def _image_weights(self) -> Tensor | None:
+        if self.sampler == "shuffle":
+            return None
+        return image_rarity(self.count_training_pixels()).repeat(self.train_repeats)
 
     def _requires_unlabeled(self) -> bool:
         module = self.trainer.lightning_module if self.trainer is not None else None
@@ -269,8 +287,12 @@ class SegmentationDataModule(lightning.LightningDataModule):
             )
 
 
-def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+def collate(samples: Sequence[Sample], small_masks: bool = False) -> dict[str, Any]:
     """A batch of samples, and of their `unlabeled` images.
+
+    Args:
+        samples: of one size.
+        small_masks: leaves masks of uint8 as they are.
 
     Raises:
         ValueError: images or masks differ in size.
@@ -288,9 +310,10 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
                 f"the {part}s of a batch differ in size: {its_name} is {_by(one)} and {other_name} is {_by(other)} "
                 "(height by width); set augment.crop_size for training, and data.eval_batch_size=1 for evaluation."
             )
+    masks = torch.stack([sample["mask"] for sample in samples])
     batch: dict[str, Any] = {
-        "image": torch.stack([sample["image"] for sample in samples]),
-        "mask": torch.stack([sample["mask"] for sample in samples]),
+        "image": in_unit_range(torch.stack([sample["image"] for sample in samples])),
+        "mask": masks if small_masks else masks.long(),
         "name": [sample["name"] for sample in samples],
     }
     if "distances" in samples[0]:
@@ -302,6 +325,8 @@ def augmented(sample: Sample, augment: Augment | None) -> Sample:
     """The sample after `augment`, with plain tensors."""
     if augment is None:
         return sample
+    if is_albumentations(augment):
+        return with_albumentations(sample, augment)
     changed = augment(
         {"image": tv_tensors.Image(sample["image"]), "mask": tv_tensors.Mask(sample["mask"]), "name": sample["name"]}
     )
@@ -311,6 +336,20 @@ def augmented(sample: Sample, augment: Augment | None) -> Sample:
         "mask": changed["mask"].as_subclass(Tensor),
         "name": sample["name"],
     }
+
+
+def plain(sample: Sample) -> Sample:
+    """A sample, whose image may be of integers and whose mask of uint8, with float32 and int64."""
+    return {**sample, "image": in_unit_range(sample["image"]), "mask": sample["mask"].long()}
+
+
+def _compact(dataset: Dataset[Sample]) -> Dataset[Sample]:
+    """The data set, with samples of uint8 if it can give these."""
+    if not hasattr(dataset, "is_compact"):
+        return dataset
+    compact: Any = copy(dataset)
+    compact.is_compact = True
+    return compact  # type: ignore[no-any-return]
 
 
 def ready(dataset: Dataset[Sample] | None, stage: str) -> Dataset[Sample]:

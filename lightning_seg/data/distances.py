@@ -29,7 +29,7 @@ class WithDistances(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         sample = self.dataset[index]
-        return {**sample, "distances": self.loss.target_distances(sample["mask"][None], self.num_classes)[0]}
+        return {**sample, "distances": self.loss.target_distances(sample["mask"][None].long(), self.num_classes)[0]}
 
 
 def with_distances_for(dataset: Dataset[Any], loss: Any, num_classes: int) -> Dataset[Any]:

@@ -11,11 +11,12 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Mask
 
-from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented, ready
+from lightning_seg.data.cache import PLACES, SampleCache
+from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented, plain, ready
 from lightning_seg.data.digest import digest
 from lightning_seg.data.few_labels import check_enough, check_limit
 from lightning_seg.data.image_files import MAX_PIXELS
-from lightning_seg.data.images import image_size, load_image, scaled_size
+from lightning_seg.data.images import image_size, in_unit_range, load_image, read_image, scaled_image, scaled_size
 from lightning_seg.data.inspection import (
     Inspection,
     check_sizes,
@@ -97,22 +98,46 @@ class FolderDataset(Dataset[Sample]):
             max_pixels=max_pixels,
             multilabel=multilabel,
         )
+        labels = (0, num_values - 1, *([] if ignore_index is None else [ignore_index]))
+        self.is_small = min(labels) >= 0 and max(labels) <= 255
         self.is_checked = False
+        self.is_compact = False  # images and masks as uint8, of which `collate` makes what they are else
+        self.cache: SampleCache | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
-        mask = self.load_mask(pair)
-        if not self.is_checked:
-            self.count(mask, pair)
-            check_sizes(pair, self.image_size(pair.image), mask)
-        image = load_image(pair.image, self.scale, max_pixels=self.max_pixels, page=self.page)
+        kept = None if self.cache is None else self.cache.get(index)
+        image, mask = self._read(index, pair) if kept is None else kept
+        if not self.scale_mask or image.dtype != torch.uint8:
+            image = in_unit_range(image)  # evaluation sees what prediction does
+        image = scaled_image(image, self.scale)
         if self.scale_mask and self.scale != 1.0:
             size = list(scaled_size(mask.shape[-2:], self.scale))
             mask = resize(Mask(mask), size, interpolation=InterpolationMode.NEAREST_EXACT).as_subclass(Tensor)
-        return augmented({"image": image, "mask": mask, "name": pair.name or pair.image.stem}, self.augment)
+        sample = augmented({"image": image, "mask": mask, "name": pair.name or pair.image.stem}, self.augment)
+        return sample if self.is_compact else plain(sample)
+
+    def _read(self, index: int, pair: Pair) -> tuple[Tensor, Tensor]:
+        """An image as it lies in its file, and its mask, both at their own size."""
+        mask = self.load_mask(pair)
+        image = read_image(pair.image, max_pixels=self.max_pixels, page=self.page)
+        if not self.is_checked:
+            self.count(mask, pair)
+            check_sizes(pair, (image.shape[-2], image.shape[-1]), mask)
+        if self.is_small:
+            mask = mask.to(torch.uint8)
+        if self.cache is not None:
+            self.cache.put(index, image, mask, pair.image)
+        return image, mask
+
+    def keep(self, place: str, what: str) -> None:
+        """Keeps decoded images and masks in `memory` or on `disk`; see `SampleCache`."""
+        sizes = [self.image_size(pair.image) for pair in self.pairs]
+        channels = (self.num_values,) if self.read_mask.multilabel else ()
+        self.cache = SampleCache(place, [(3, *size) for size in sizes], [(*channels, *size) for size in sizes], what)
 
     def load_mask(self, pair: Pair) -> Tensor:
         """The mask of an image, int64 `(H, W)` or `(C, H, W)` at its own size, its values not checked."""
@@ -204,6 +229,7 @@ class FolderDataModule(SegmentationDataModule):
         threshold: mask pixels of this value or more are 1, others 0: for soft masks, and JPEG.
         page: which page of images of several pages, from 0.
         mask_page: which page of masks of several pages, from 0.
+        cache: `memory` or `disk`, where decoded images and masks are kept once they have been read. Default: nowhere.
         task: `multilabel` if a pixel may have several labels. Default: as `num_classes` tells.
         options: see `SegmentationDataModule`.
 
@@ -240,6 +266,7 @@ class FolderDataModule(SegmentationDataModule):
         threshold: float | None = None,
         page: int | None = None,
         mask_page: int | None = None,
+        cache: str | None = None,
         task: Task | None = None,
         **options: Any,
     ) -> None:
@@ -286,6 +313,9 @@ class FolderDataModule(SegmentationDataModule):
             class_names=self.mask_names,
         )
         _check_fold(fold, folds)
+        if cache not in (None, *PLACES):
+            raise ValueError(f"data.cache={cache} is neither memory nor disk, nor null for none.")
+        self.cache = cache
         self.fold, self.folds = fold, folds
         self.threshold, self.page, self.mask_page = threshold, page, mask_page
         self.values = None if values is None else Values(values, self.num_values, self.mask_names, self.ignore_index)
@@ -482,8 +512,10 @@ class FolderDataModule(SegmentationDataModule):
             elif not counts.any():
                 self._warn(f"no {split} mask has a pixel of a class, so there is nothing to score.")
             self.pixel_counts[split] = counts
-            self._digests[split] = digest([pair.image.stem for pair in pairs[split]], found)
-        self._digests.setdefault(split, digest([pair.image.stem for pair in pairs[split]], None))
+            self._digests[split] = digest([pair.name or pair.image.stem for pair in pairs[split]], found)
+        self._digests.setdefault(split, digest([pair.name or pair.image.stem for pair in pairs[split]], None))
+        if self.cache is not None:
+            dataset.keep(self.cache, split)
         return dataset
 
     def _check_training(self, found: Inspection) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.io import decode_png
+from torchvision.io import decode_jpeg, decode_png
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
@@ -38,17 +38,39 @@ def load_image(
         ValueError: the file cannot be read as an image.
         MemoryError: it does not fit into memory.
     """
+    return scaled_image(in_unit_range(read_image(path, max_pixels=max_pixels, page=page)), scale)
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, page: int | None = None) -> Tensor:
+    """An image as it lies in the file, uint8 or uint16 `(3, H, W)`, upright; else as `load_image`, which see.
+
+    Of a file of fewer bits than its type has, values are those of all bits.
+    """
     with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL, page=page) as source:
+        if source.kind == "JPEG" and source.orientation == 1 and source.image.mode in ("L", "RGB"):
+            return _decoded_jpeg(path).expand(3, -1, -1)
         values, top = _values(source)
-        upright = torch.from_numpy(source.upright(values))
-        pixels = upright.movedim(-1, 0).contiguous().float() / top
-        pixels = pixels.expand(3, -1, -1).contiguous()
-        if scale == 1.0:
-            return pixels
-        size = list(scaled_size(pixels.shape[-2:], scale))
-        # Interpolation weights do not sum to exactly one.
-        resized: Tensor = resize(pixels, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
-        return resized.clamp(0, 1)
+        upright = source.upright(values)
+        if top not in (255, 65535):
+            upright = np.rint(upright * (65535 / top)).astype(np.uint16)
+        return torch.from_numpy(np.array(np.moveaxis(upright, -1, 0), order="C")).expand(3, -1, -1)
+
+
+def in_unit_range(image: Tensor) -> Tensor:
+    """Pixels of uint8 or uint16 as float32 in [0, 1]; floats as they are."""
+    if image.is_floating_point():
+        return image
+    return image.float().div_(255 if image.dtype == torch.uint8 else 65535).contiguous()
+
+
+def scaled_image(image: Tensor, scale: float) -> Tensor:
+    """An image of uint8, or of floats in [0, 1], with height and width multiplied by `scale`, in its own type."""
+    if scale == 1.0:
+        return image
+    size = list(scaled_size(image.shape[-2:], scale))
+    resized: Tensor = resize(image, size, interpolation=InterpolationMode.BILINEAR, antialias=True)
+    # Interpolation weights do not sum to exactly one.
+    return resized.clamp(0, 1) if image.is_floating_point() else resized
 
 
 def image_size(path: str | Path, *, max_pixels: int = MAX_PIXELS, page: int | None = None) -> tuple[int, int]:
@@ -97,6 +119,14 @@ def _check_range(source: OpenedImage) -> None:
         raise ImageFileError(
             f"{path} has channels that are neither colors nor alpha: save the three, or the one, that are meant."
         )
+
+
+def _decoded_jpeg(path: str | Path) -> Tensor:
+    """The pixels of a JPEG, in half the time that Pillow takes."""
+    with open_regular(path) as file:
+        content = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
+    decoded: Tensor = decode_jpeg(content)
+    return decoded
 
 
 def _wide_color(source: OpenedImage) -> npt.NDArray[np.uint16]:

@@ -12,6 +12,7 @@ from rich.progress import track
 from torch import Tensor
 from torchvision.transforms import v2
 
+from lightning_seg.data.augment import RandomZoomedCrop
 from lightning_seg.data.pairs import Pair
 
 # Fewer are read in a moment.
@@ -99,7 +100,7 @@ def void_share(augment: object, sizes: Sequence[tuple[int, int]]) -> tuple[tuple
         sizes: height and width of each image.
     """
     for step in getattr(augment, "transforms", ()):
-        if isinstance(step, v2.RandomCrop):
+        if isinstance(step, v2.RandomCrop | RandomZoomedCrop):
             height, width = step.size
             inside = [min(height, rows) * min(width, columns) for rows, columns in sizes]
             return (height, width), 1 - sum(inside) / (len(inside) * height * width)

@@ -26,13 +26,17 @@ class TrainingOrder(DistributedSampler[Any]):
         num_replicas: processes.
         rank: this process among them.
         seed: of the order, the same in each process.
+        weights: how often each image is drawn, on average, `(len(dataset),)`. Default: each comes once.
 
     `skip` is called as an iteration begins to be read, and says how many of this process's images to leave out; it may
     be replaced.
     """
 
-    def __init__(self, dataset: Dataset[Any], *, num_replicas: int, rank: int, seed: int) -> None:
+    def __init__(
+        self, dataset: Dataset[Any], *, num_replicas: int, rank: int, seed: int, weights: torch.Tensor | None = None
+    ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
+        self.weights = weights
         self.skip: Callable[[], int] = lambda: 0
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -40,7 +44,11 @@ class TrainingOrder(DistributedSampler[Any]):
         self.epoch += 1
         generator = torch.Generator()
         generator.manual_seed(int(_words(self.seed, epoch).view(np.uint64)[0]))
-        order = torch.randperm(len(self.dataset), generator=generator).tolist()  # type: ignore[arg-type]
+        count = len(self.dataset)  # type: ignore[arg-type]
+        if self.weights is None:
+            order = torch.randperm(count, generator=generator).tolist()
+        else:
+            order = torch.multinomial(self.weights, count, replacement=True, generator=generator).tolist()
         own = islice(cycle(order), self.rank, self.total_size, self.num_replicas)
         return ((epoch, index) for index in islice(own, self.skip(), None))
 

@@ -1,1 +1,1 @@
-"""Measurements, run by hand: `python -m tests.benchmarks.NAME` with `losses`, `module` or `few_labels`."""
+"""Measurements, run by hand: `python -m tests.benchmarks.NAME` with `losses`, `data`, `module` or `few_labels`."""

@@ -6,6 +6,7 @@ built, and what was built is checked for its kind. Hydra has no part in it: a st
 
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torchvision.transforms import v2
 
+from lightning_seg.backbones.monai_models import FROM_VALUES
+from lightning_seg.backbones.transformers_models import SEGMENTS
 from lightning_seg.losses import LinearWeight
 from lightning_seg.module import SegmentationModule
 
@@ -68,13 +71,6 @@ class Source:
     without: tuple[str, ...] = ()
 
 
-_MONAI_NETWORKS = frozenset(
-    {
-        *("AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "BasicUnet", "BasicUnetPlusPlus", "DynUNet"),
-        *("DynUnet", "FlexibleUNet", "SegResNet", "SegResNetDS", "SegResNetVAE", "SwinUNETR", "UNETR", "UNet"),
-        *("Unet", "VNet"),
-    }
-)
 _MONAI_LOSSES = frozenset(
     {
         *("AsymmetricUnifiedFocalLoss", "Dice", "DiceCELoss", "DiceFocalLoss", "DiceLoss", "FocalLoss"),
@@ -82,10 +78,18 @@ _MONAI_LOSSES = frozenset(
         *("SSIMLoss", "SoftDiceclDiceLoss", "SoftclDiceLoss", "TverskyLoss"),
     }
 )
-_TRANSFORMERS = ("Beit", "Data2VecVision", "MobileNetV2", "MobileViT", "MobileViTV2", "Segformer")
+# Of the networks of transformers that segment, and of those that may be within them.
+_CONFIGURATIONS = frozenset(
+    {
+        *(f"{re.split('For(?:Sem|Univ|Inst)', name)[0]}Config" for name in SEGMENTS),
+        *("BitConfig", "ConvNextConfig", "ConvNextV2Config", "DetrConfig", "Dinov2Config", "DINOv3ConvNextConfig"),
+        *("DINOv3ViTConfig", "FocalNetConfig", "HieraConfig", "PvtV2Config", "ResNetConfig", "SwinConfig"),
+        *("Swinv2Config", "TimmBackboneConfig"),
+    }
+)
 
 # MONAI has losses that run code from torch.hub, and networks that load weights as they are made: hence by name.
-# The configurations of most of transformers' networks can name a repository: hence those that cannot.
+# Configurations of transformers can name a repository, which is refused below.
 # Of torch.nn, an encoder or decoder of transformers copies what it is given as often as it is told; of torchvision,
 # feature_extraction makes modules of code.
 CLASSES: dict[Role, tuple[Source, ...]] = {
@@ -100,11 +104,9 @@ CLASSES: dict[Role, tuple[Source, ...]] = {
             "torchvision.models", "torchvision.models", nn.Module, without=("torchvision.models.feature_extraction",)
         ),
         Source("segmentation_models_pytorch", "segmentation_models_pytorch.decoders", nn.Module),
-        Source("monai.networks.nets", "monai.networks.nets", nn.Module, _MONAI_NETWORKS),
-        *(
-            Source("transformers", "transformers.models", kind, frozenset(f"{name}{suffix}" for name in _TRANSFORMERS))
-            for kind, suffix in ((nn.Module, "ForSemanticSegmentation"), (object, "Config"))
-        ),
+        Source("monai.networks.nets", "monai.networks.nets", nn.Module, FROM_VALUES),
+        Source("transformers", "transformers.models", nn.Module, SEGMENTS),
+        Source("transformers", "transformers.models", object, _CONFIGURATIONS),
     ),
     "loss": (
         Source("lightning_seg.losses", "lightning_seg.losses", nn.Module),
@@ -123,6 +125,11 @@ FUNCTIONS: dict[Role, frozenset[str]] = {
         {
             "lightning_seg.backbones.segmentation_model",
             "lightning_seg.backbones.segmentation_models.segmentation_model",
+            *(
+                f"lightning_seg.backbones.{module}{name}"
+                for name in ("timm_model", "torchvision_model", "transformers_model", "monai_model")
+                for module in ("", f"{name}s.")
+            ),
             *(f"{_SEGMENTATION}.fcn_{body}" for body in ("resnet50", "resnet101")),
             *(f"{_SEGMENTATION}.deeplabv3_{body}" for body in ("resnet50", "resnet101", "mobilenet_v3_large")),
             f"{_SEGMENTATION}.lraspp_mobilenet_v3_large",
@@ -347,14 +354,28 @@ class _Builder:
                 )
             if name.startswith("_"):
                 raise ValueError(f"{self.source} holds {place}.{name}: names that begin with _ are not arguments.")
+            if role == "network" and node["_target_"].startswith("transformers."):
+                self._check_repository(node, place)
             if role == "network" and not _fetches(name):
                 self._check_network_value(value, f"{place}.{name}")
+
+    def _check_repository(self, config: Mapping[str, Any], place: str) -> None:
+        """Refuses a configuration of transformers that names a repository, or code in one."""
+        is_named = str(config.get("_target_")).endswith(".TimmBackboneConfig")
+        of_timm = is_named or config.get("model_type") == "timm_backbone"
+        for name in ("backbone", "auto_map"):
+            if (isinstance(config.get(name), str) and not of_timm) or (name == "auto_map" and name in config):
+                raise ValueError(
+                    f"{self.source} holds {place}.{name}={config[name]!r}, which would be downloaded: describe the "
+                    "network by backbone_config."
+                )
 
     def _check_network_value(self, value: Any, place: str) -> None:
         if isinstance(value, list | tuple):
             for item in value:
                 self._check_network_value(item, place)
         elif isinstance(value, Mapping) and "_target_" not in value:
+            self._check_repository(value, place)
             for name, item in value.items():
                 if _fetches(name) and item:
                     raise ValueError(f"{self.source} holds {place}.{name}, weights to open or to download.")

@@ -18,6 +18,7 @@ from torch import nn
 
 from lightning_seg.backbones import checkpoint_activations, compile_network, use_channels_last
 from lightning_seg.backbones.normalization import IMAGENET, Normalization, declared_normalization
+from lightning_seg.backbones.transformers_models import config_to_store
 from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
 from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
@@ -61,6 +62,8 @@ from lightning_seg.runs.scores import print_scores, write_scores
 from lightning_seg.schema import Train, check_config
 from lightning_seg.sweeps.finished import finished_before
 from lightning_seg.text import say
+
+_OF_A_HUB = ".transformers_model"
 
 
 def main() -> None:
@@ -151,6 +154,7 @@ def train(config: dict[str, Any]) -> float:
     insert_names(config, datamodule)
     callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
     save_where_logged(config["callbacks"])
+    insert_network_configs(config["module"])
     module = build(config["module"])
     check_direction(config, module)
     normalized = follow_normalization(module, config)
@@ -282,6 +286,15 @@ def insert_names(config: dict[str, Any], datamodule: Any) -> None:
             if name in part and part[name] is None:
                 part[name] = getattr(datamodule, name, None)
     config["palette"] = getattr(datamodule, "palette", None)
+
+
+def insert_network_configs(node: Any) -> None:
+    """Stores the whole configuration of a network from a hub, so that a checkpoint builds it without a download."""
+    for value in node.values() if isinstance(node, dict) else node:
+        if isinstance(value, dict) and value.get("pretrained") and str(value.get("_target_")).endswith(_OF_A_HUB):
+            value["config"] = config_to_store(value["architecture"], value.get("config"), value["pretrained"])
+        elif isinstance(value, dict | list):
+            insert_network_configs(value)
 
 
 def check_classes_known(composed: DictConfig) -> None:

@@ -1,0 +1,33 @@
+"""The segmentation networks of torchvision."""
+
+from typing import Any
+
+from torch import nn
+from torchvision.models import get_model_builder, list_models, segmentation
+
+
+def torchvision_model(
+    architecture: str, *, weights_backbone: str | None = None, aux_loss: bool = False, classes: int, **options: Any
+) -> nn.Module:
+    """A segmentation network of torchvision, for images of any size.
+
+    Args:
+        architecture: for example `deeplabv3_resnet50`, `fcn_resnet50`, `lraspp_mobilenet_v3_large`.
+        weights_backbone: the name of pretrained weights of its encoder, for example `IMAGENET1K_V1`, or None.
+        aux_loss: whether it has an auxiliary head.
+        classes: channels of the logits.
+        **options: passed to the network.
+
+    Raises:
+        ValueError: there is no such network, or it has no auxiliary head.
+    """
+    architectures = list_models(module=segmentation)
+    if architecture not in architectures:
+        raise ValueError(f"architecture={architecture!r} does not exist; there are {', '.join(architectures)}.")
+    if aux_loss and architecture.startswith("lraspp"):
+        raise ValueError(f"aux_loss=true, but {architecture} has no auxiliary head: take aux_loss=false.")
+    given = {} if architecture.startswith("lraspp") else {"aux_loss": aux_loss}
+    network: nn.Module = get_model_builder(architecture)(
+        weights=None, weights_backbone=weights_backbone, num_classes=classes, **given, **options
+    )
+    return network

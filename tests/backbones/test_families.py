@@ -1,5 +1,6 @@
 """Each family of networks trains, offline, on images of any size, and is loaded from a checkpoint."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg import SegmentationModule, load_module
+from lightning_seg.backbones.extras import required
 from lightning_seg.backbones.gradients import folded
 from lightning_seg.checkpoint import check_loadable
 from lightning_seg.launch.building import build
@@ -218,6 +220,15 @@ def test_it_trains_with_a_gradient_in_every_parameter_and_is_loaded_from_a_check
 def test_what_does_not_exist_is_said(target: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=message):  # as Hydra wraps it
         build({"_target_": f"lightning_seg.backbones.{target}", **options})
+
+
+@pytest.mark.parametrize(("module", "extra"), [("monai.networks.nets", "monai"), ("transformers", "transformers")])
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'this backbone needs {extra}: pip install "lightning-seg\[{extra}\]"'):
+        required(module)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

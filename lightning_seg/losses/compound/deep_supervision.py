@@ -19,8 +19,8 @@ class DeepSupervisionLoss(nn.Module):
     weights are divided by their sum keeps the values of both comparable. An output of weight 0 is computed all the
     same, and stays in the graph.
 
-    `SegmentationModule` scores one tensor of logits, so that a network that returns several returns the finest and
-    keeps the others for the loss:
+    `SegmentationModule` trains several outputs by itself, each with any loss (`auxiliary_weight`). To do it by this
+    loss, whose weights sum to one, the network returns the finest and keeps the others:
 
         class FinestOutput(nn.Module):
             def __init__(self, network):

@@ -17,7 +17,7 @@ class Evaluation(nn.Module):
     """Gathers batches of an evaluation, in this process, for all processes.
 
     The loss is that of all valid pixels as one batch where it is a function of sums over pixels, and else the mean over
-    the batches, each weighted by its valid pixels.
+    the batches, each weighted by its valid pixels. `counts` holds, after an evaluation, its images and valid pixels.
     """
 
     def __init__(self) -> None:
@@ -27,13 +27,15 @@ class Evaluation(nn.Module):
         self._sums: ClassSums | None = None
         self._undefined: list[tuple[list[Any], Tensor]] = []
         self._levels = torch.zeros(2, LEVELS, dtype=torch.int64)
+        self._counts: list[tuple[int, Tensor]] = []
+        self.counts = (0, 0)
 
     def reset(self) -> None:
         """Starts an evaluation; one before may have been interrupted."""
         self.images.reset()
         self.mean.reset()
-        self._sums, self._undefined = None, []
         self._levels = torch.zeros(2, LEVELS, dtype=torch.int64)
+        self._sums, self._undefined, self._counts = None, [], []
 
     def add(
         self,
@@ -62,8 +64,9 @@ class Evaluation(nn.Module):
         if len(logits) == 0:
             return
         self._undefined.append((list(names), logits.amax().isnan()))
+        valid = torch.as_tensor(target.numel()) if ignore_index is None else (target != ignore_index).sum()
+        self._counts.append((len(logits), valid))
         if sums is None:
-            valid = target.numel() if ignore_index is None else (target != ignore_index).sum()
             self.mean.update(compute_loss(logits, target), valid)
 
     def add_levels(self, probabilities: Tensor, target: Tensor, ignore_index: int | None) -> None:
@@ -89,6 +92,12 @@ class Evaluation(nn.Module):
         sums = self._sums.map(lambda part: strategy.reduce(part, reduce_op="sum"))
         self._sums = None
         return from_summed(sums).float()
+
+    def count(self, strategy: Strategy) -> None:
+        """Sets `counts`: how many images, and valid pixels of their masks, were scored, by all processes."""
+        images, pixels = sum(number for number, _ in self._counts), sum(int(valid) for _, valid in self._counts)
+        total = strategy.reduce(torch.tensor([images, pixels], device=strategy.root_device), reduce_op="sum")
+        self.counts, self._counts = (int(total[0]), int(total[1])), []
 
     def check_defined(self, stage: str, strategy: Strategy) -> None:
         """Refuses scores of NaN, whose largest logit would be that of class 0.

@@ -571,5 +571,6 @@ class SegmentationModule(lightning.LightningModule):
         for name, score in scores.items():
             self.log(name, score, prog_bar=name == "val/iou")
         if stage != "train":
+            self.evaluation.count(self.trainer.strategy)
             from_summed = getattr(self.loss, "from_summed", None)
             self.log(f"{stage}/loss", self.evaluation.loss(from_summed, self.trainer.strategy))

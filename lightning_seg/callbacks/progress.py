@@ -18,7 +18,53 @@ def progress(monitor: str) -> ProgressBar:
     Args:
         monitor: the logged value that a line shows.
     """
-    return RichProgressBar() if sys.stdout.isatty() else EpochLines(monitor)
+    return SpeedBar() if sys.stdout.isatty() else EpochLines(monitor)
+
+
+class _Speed:
+    """Images per second since a moment."""
+
+    def __init__(self) -> None:
+        self._started, self._images = time.monotonic(), 0
+
+    def add(self, trainer: Trainer, batch: Any) -> None:
+        images = batch.get("image", ()) if isinstance(batch, Mapping) else batch[0]
+        self._images += len(images) * trainer.world_size
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def images_per_second(self) -> float:
+        return self._images / max(self.seconds, 1e-9)
+
+
+class SpeedBar(RichProgressBar):
+    """Lightning's bar, which also shows how many images a second are trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._speed: _Speed | None = None
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins to count."""
+        self._speed = _Speed()
+        super().on_train_epoch_start(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
+        """Counts the images of a batch."""
+        if self._speed is not None:
+            self._speed.add(trainer, arguments[1])
+        super().on_train_batch_end(trainer, pl_module, *arguments)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What is shown beside the bar: the logged values, and the speed."""
+        shown: dict[str, Any] = {**super().get_metrics(trainer, pl_module)}
+        shown.pop("v_num", None)
+        if self._speed is not None:
+            shown["images/s"] = f"{self._speed.images_per_second:.1f}"
+        return shown
 
 
 class EpochLines(ProgressBar):
@@ -40,13 +86,11 @@ class EpochLines(ProgressBar):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to count."""
-        self._started, self._images = time.monotonic(), 0
+        self._speed = _Speed()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *arguments: Any) -> None:
         """Counts the images of a batch."""
-        batch = arguments[1]
-        images = batch.get("image", ()) if isinstance(batch, Mapping) else batch[0]
-        self._images += len(images) * trainer.world_size
+        self._speed.add(trainer, arguments[1])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the line; the validation of the epoch is over by now."""
@@ -54,8 +98,8 @@ class EpochLines(ProgressBar):
         values = [f"{name} {float(metrics[name]):.4f}" for name in ("loss", self.monitor) if name in metrics]
         if not trainer.is_global_zero:
             return
-        seconds = time.monotonic() - self._started
-        parts = [*values, f"{self._images / seconds:.1f} images/s"]
+        seconds = self._speed.seconds
+        parts = [*values, f"{self._speed.images_per_second:.1f} images/s"]
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or -1
         if last > 0:
             parts.append(f"{timedelta(seconds=round((last - epoch) * seconds))} left")

@@ -8,7 +8,9 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from lightning_seg.callbacks.evaluation_details import EvaluationDetails
 from lightning_seg.callbacks.stored_config import SCORED_WITH
@@ -17,13 +19,16 @@ from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
+from lightning_seg.data import FolderDataModule
 from lightning_seg.ensemble import load_modules
 from lightning_seg.launch.building import build
 from lightning_seg.launch.cluster import check_processes
 from lightning_seg.launch.errors import errors_in_one_line, quiet_lightning, run_command
 from lightning_seg.launch.processes import available_cores, requested_devices, run_on_processes
-from lightning_seg.runs.scores import print_scores, write_scores
-from lightning_seg.schema import Evaluate, check_config
+from lightning_seg.module import SegmentationModule
+from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
+from lightning_seg.schema import Evaluate, check_config, check_part
+from lightning_seg.text import say
 from lightning_seg.trust import build_trusted
 
 _PRECISIONS = (
@@ -42,6 +47,13 @@ def main() -> None:
 
 def evaluate_composed(composed: DictConfig) -> float:
     """Scores as composed by Hydra; the mean IoU, NaN if the module logs none."""
+    hydra = HydraConfig.get()
+    given = [override.lstrip("+~").partition("=")[0] for override in hydra.overrides.task]
+    stored: dict[str, Any] = {}
+    if not OmegaConf.is_missing(composed, "checkpoint") and composed.checkpoint:
+        first = composed.checkpoint if isinstance(composed.checkpoint, str) else str(composed.checkpoint[0])
+        stored = {} if first.endswith(".onnx") else read_checkpoint(first)["config"]
+        take_classes(composed.data, stored.get("module") or {}, given)
     check_config(composed, Evaluate)
     config = resolved(composed)
     if config["trusted"]:
@@ -51,20 +63,33 @@ def evaluate_composed(composed: DictConfig) -> float:
         raise FileExistsError(f"output={output} exists: choose another name.")
     if config["details"] and Path(config["details"]).expanduser().exists():
         raise FileExistsError(f"details={config['details']} exists: choose another name.")
-    hydra = HydraConfig.get()
-    given = [override.lstrip("+~").partition("=")[0] for override in hydra.overrides.task]
     added = [word[6:].partition("=")[0] for word in hydra.overrides.task if word.startswith("+data.")]
-    first = config["checkpoint"] if isinstance(config["checkpoint"], str) else config["checkpoint"][0]
-    stored = {} if first.endswith(".onnx") else read_checkpoint(first)["config"]
-    if hydra.runtime.choices["data"] == "checkpoint":
+    own = hydra.runtime.choices["data"] == "checkpoint"
+    config["own_data"] = own and not {"data.root", "data.images", "data.table"}.intersection(given)
+    if own:
         config["data"] = data_config(stored.get("data"), config["data"], added, first)
+        check_part("data", config["data"], lambda target: target.startswith("lightning_seg.data."))
     trainer = {name: value for name, value in scored_with(stored).items() if f"trainer.{name}" not in given}
     config["trainer"] = {**config["trainer"], **trainer}
     check_processes(config["trainer"], requested_devices(config["trainer"]))
     scores: dict[str, Any] = run_on_processes(evaluate, config)
     if output:
-        write_scores(output, scores["scores"], config["split"], scores["class_names"])
-    return float(scores["scores"].get(f"{config['split']}/iou", nan))
+        write_scores(output, scores["scores"], scores["stage"], scores["class_names"])
+    return float(scores["scores"].get(f"{scores['stage']}/iou", nan))
+
+
+def take_classes(data: DictConfig, module: Mapping[str, Any], given: Collection[str]) -> None:
+    """Gives data that the command line chooses the classes of the checkpoint, where it does not say what they are.
+
+    Args:
+        data: as composed.
+        module: the stored configuration of the module.
+        given: keys of the command line.
+    """
+    for name in ("num_classes", "class_names", "ignore_index", "task"):
+        is_open = OmegaConf.is_missing(data, name) or (name in data and data[name] is None)
+        if is_open and f"data.{name}" not in given and module.get(name) is not None:
+            data[name] = module[name]
 
 
 def data_config(
@@ -131,12 +156,9 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
         config: what `conf/evaluate.yaml` composes to, resolved.
 
     Returns:
-        The `scores` by logged name, and the `class_names`.
+        The `scores` by logged name, the `stage` that these names begin with, and the `class_names`.
     """
     quiet_lightning()
-    split = config["split"]
-    if split not in ("val", "test"):
-        raise ValueError(f"split={split} is not one of val, test.")
     module = load_modules(config["checkpoint"], trusted=config["trusted"], one_in_memory=config["one_in_memory"])
     set_prediction_options(module, config)
     datamodule = build_trusted(config["data"], "data", trusted=config["trusted"], source="the data configuration")
@@ -144,13 +166,58 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"the data has {datamodule.num_classes} classes, but the checkpoint was trained for {module.num_classes}."
         )
+    use_classes(module, datamodule, config["data"])
+    split = chosen_split(config, datamodule)
+    stage = "val" if split == "val" else "test"
     changed = {"default_root_dir": None, "num_sanity_val_steps": 0, "logger": False, "enable_checkpointing": False}
     trainer = build({**config["trainer"], **changed})
     if config["details"]:
         folder = Path(config["details"]).expanduser()
         trainer.callbacks.append(EvaluationDetails(folder, boundaries=True, background=module.background or 0))
-    run = trainer.test if split == "test" else trainer.validate
+    run = trainer.validate if split == "val" else trainer.test
     scores = run(module, datamodule, verbose=False)[0]
     if trainer.is_global_zero:
-        print_scores(scores, split, module.class_names)
-    return {"scores": scores, "class_names": module.class_names}
+        print_scores(scores, stage, module.class_names, split=split, counts=scored_counts(module))
+    return {"scores": scores, "stage": stage, "class_names": module.class_names}
+
+
+def use_classes(module: SegmentationModule, datamodule: Any, config: Mapping[str, Any]) -> None:
+    """Lets a module be scored with the void pixels and the class names of the data, where these say so.
+
+    Args:
+        module: of the checkpoint, changed in place.
+        datamodule: the data.
+        config: of the data.
+    """
+    before = module.ignore_index, list(module.class_names)
+    if "ignore_index" in config:
+        module.ignore_index = datamodule.ignore_index
+    if config.get("class_names") is not None:
+        module.class_names = list(datamodule.class_names)
+    if (module.ignore_index, module.class_names) == before:
+        return
+    for part in module.loss.modules() if isinstance(module.loss, nn.Module) else ():
+        if hasattr(part, "ignore_index") and part.ignore_index == before[0]:
+            part.ignore_index = module.ignore_index  # type: ignore[assignment]
+    metrics = module.build_metrics()
+    module.val_metrics, module.test_metrics = metrics.clone("val/"), metrics.clone("test/")
+
+
+def chosen_split(config: Mapping[str, Any], datamodule: Any) -> str:
+    """What is scored: what was asked for, or the test split, or all images of other data that have no splits.
+
+    Raises:
+        ValueError: `split=all` of data that cannot be tested as a whole.
+    """
+    split = config["split"]
+    as_whole = isinstance(datamodule, FolderDataModule)
+    if split is None and as_whole and not config["own_data"] and not datamodule.has_splits:
+        split = "all"
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            say(f"{datamodule.root} has no splits: all its images are scored; split=test takes a random part of them.")
+    if split == "all":
+        if not as_whole:
+            kind = type(datamodule).__name__
+            raise ValueError(f"split=all is for folders of images, not for {kind}: take split=test or split=val.")
+        datamodule.test_on_all()
+    return split or "test"

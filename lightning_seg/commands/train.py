@@ -58,7 +58,7 @@ from lightning_seg.runs.folder import (
 )
 from lightning_seg.runs.lock import locked
 from lightning_seg.runs.monitor import check_direction, check_monitored, save_where_logged
-from lightning_seg.runs.scores import print_scores, write_scores
+from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
 from lightning_seg.schema import Train, check_config
 from lightning_seg.sweeps.finished import finished_before
 from lightning_seg.text import say
@@ -112,7 +112,7 @@ def train_run(composed: DictConfig) -> float:
     if result is not None:
         say(f"{folder} has finished:")
         if result["test"]:
-            print_scores(result["test"], "test", result["class_names"])
+            print_scores(result["test"], "test", result["class_names"], counts=result.get("tested"))
         return float(result["best"])
     composed.folder = str(folder)
     best: float
@@ -195,13 +195,14 @@ def train(config: dict[str, Any]) -> float:
 
     if trainer.is_global_zero:
         names = module.class_names
+        counts = scored_counts(module) if scores else None
         result = {"best": kept.value, "monitor": kept.monitor, "class_names": names, "skipped_steps": finite.skipped}
         if scores:
             write_scores(folder / SCORES, scores, "test", names)
-            print_scores(scores, "test", names)
+            print_scores(scores, "test", names, counts=counts)
         elif config["test"]:
             say("nothing was tested: there are no test images, or trainer.limit_test_batches=0.")
-        write_result(folder, {**result, "seconds": timer.time_elapsed(), "test": scores})
+        write_result(folder, {**result, "seconds": timer.time_elapsed(), "test": scores, "tested": counts})
         if unscored:
             say(f"no epoch was scored: {unscored}. The last weights are kept; all of this run is in {folder}")
         else:

@@ -18,6 +18,7 @@ from lightning_seg.data.few_labels import FewImages
 from lightning_seg.data.images import in_unit_range
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
+from lightning_seg.data.shared_memory import check_shared_memory
 from lightning_seg.data.training_order import SeededSamples, TrainingLoader, TrainingOrder
 from lightning_seg.renamed import renamed_arguments, warn_renamed
 from lightning_seg.text import text_logger
@@ -157,8 +158,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
         order = TrainingOrder(dataset, num_replicas=processes, rank=rank, seed=seed, weights=self._image_weights())
         order.skip = lambda: self._batches_done(order) * self.batch_size
         images = len(dataset) // processes  # type: ignore[arg-type]
+        samples = SeededSamples(dataset, seed)
+        self._check_shared_memory(samples, self.batch_size)
         return TrainingLoader(
-            SeededSamples(dataset, seed),
+            samples,
             self.batch_size,
             sampler=order,
             drop_last=images >= self.batch_size,
@@ -222,7 +225,14 @@ class SegmentationDataModule(lightning.LightningDataModule):
         return weights
 
     def _evaluation_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
-        return DataLoader(self._with_distances(_compact(dataset)), self.eval_batch_size, **self._loading())
+        samples = self._with_distances(_compact(dataset))
+        self._check_shared_memory(samples, self.eval_batch_size)
+        return DataLoader(samples, self.eval_batch_size, **self._loading())
+
+    def _check_shared_memory(self, dataset: Dataset[Any], batch_size: int) -> None:
+        trainer = self.trainer
+        processes = 1 if trainer is None else trainer.world_size // trainer.num_nodes
+        check_shared_memory(dataset, batch_size, self.num_workers, processes)
 
     def _with_distances(self, dataset: Dataset[Any]) -> Dataset[Any]:
         module = self.trainer.lightning_module if self.trainer is not None else None

@@ -345,6 +345,16 @@ class FolderDataModule(SegmentationDataModule):
                 log.info("no test images: the test is done on the validation images.")
             self.test_set = self._dataset("test" if "test" in pairs else "val", pairs)
 
+    @property
+    def has_splits(self) -> bool:
+        """Whether the folder says which images are to be tested on, and it is not a random choice."""
+        self._splits()
+        return self._found is not None and None not in self._found.splits
+
+    def test_on_all(self) -> None:
+        """Lets the test be one of all images, whatever their split."""
+        self.test_set = self._dataset("all", {"all": [pair for pairs in self._splits().values() for pair in pairs]})
+
     def digests(self) -> dict[str, dict[str, Any]]:
         """What the images of each split that is set up are, see `DescribesData`."""
         unlabeled = self.unlabeled_set

@@ -9,6 +9,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -35,15 +36,23 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 _INTERRUPTED = tuple(128 + number for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT))
 
 
-class ProcessError(RuntimeError):
-    """One of the processes of a run failed: its rank, and the traceback of what it raised ("" if it was killed)."""
+# What a process says when another one is gone.
+_LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|remote process|peer|recvValue", re.IGNORECASE)
+_KILLED = "the system kills what takes too much memory."
 
-    def __init__(self, rank: int, callstack: str, message: str) -> None:
-        super().__init__(rank, callstack, message)  # all three, so that it can be pickled
-        self.rank, self.callstack, self.message = rank, callstack, message
+
+class ProcessError(RuntimeError):
+    """One of the processes of a run failed: its rank, and the traceback of what it raised ("" if it was killed).
+
+    `which` names the process where it is not known for certain.
+    """
+
+    def __init__(self, rank: int, callstack: str, message: str, which: str = "") -> None:
+        super().__init__(rank, callstack, message, which)  # all of them, so that it can be pickled
+        self.rank, self.callstack, self.message, self.which = rank, callstack, message, which or str(rank)
 
     def __str__(self) -> str:
-        return f"process {self.rank} {self.message}\n{self.callstack}".strip()
+        return f"process {self.which} {self.message}\n{self.callstack}".strip()
 
 
 def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str, Any]) -> Any:
@@ -82,7 +91,7 @@ def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str
                 code = error.get_first_failure()[1].exitcode
                 if code in _INTERRUPTED:
                     raise SystemExit(code) from None
-                raise _first_error(Path(folder), error) from None
+                raise _first_error(Path(folder), error, processes) from None
             except SignalException as received:
                 ended_by = received.sigval
     os.kill(os.getpid(), ended_by)  # what was to happen before the launcher took the signal
@@ -212,12 +221,18 @@ def _threads_shared_by(processes: int) -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _first_error(folder: Path, error: ChildFailedError) -> ProcessError:
-    """The error that was raised first; the others lose their connection to that process and fail too."""
+def _first_error(folder: Path, error: ChildFailedError, processes: int) -> ProcessError:
+    """The error of the process that failed first; the others lose their connection to it and fail too."""
+    rank, failure = error.get_first_failure()
+    if failure.exitcode < 0:
+        return ProcessError(rank, "", f"was ended by {failure.signal_name()} and raised no error; {_KILLED}")
     written = sorted(folder.rglob("error.json"), key=lambda path: path.stat().st_mtime_ns)
+    silent = sorted(set(range(processes)) - {int(path.parent.name) for path in written})
     for path in written:
         message = json.loads(path.read_text(encoding="utf-8"))["message"]
-        return ProcessError(int(path.parent.name), message["extraInfo"]["py_callstack"], "failed:")
-    rank, failure = error.get_first_failure()
-    ended = f"was ended by {failure.signal_name()}" if failure.exitcode < 0 else f"ended with {failure.exitcode}"
-    return ProcessError(rank, "", f"{ended} and raised no error; the system kills what takes too much memory.")
+        callstack = message["extraInfo"]["py_callstack"]
+        if silent and _LOST.search(callstack.strip().splitlines()[-1]):
+            which = str(silent[0]) if len(silent) == 1 else f"one of {', '.join(map(str, silent))}"
+            return ProcessError(silent[0], "", f"was ended and raised no error; {_KILLED}", which)
+        return ProcessError(int(path.parent.name), callstack, "failed:")
+    return ProcessError(rank, "", f"ended with {failure.exitcode} and raised no error; {_KILLED}")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -24,7 +25,14 @@ def overall_names(scores: Mapping[str, float], stage: str) -> list[str]:
     return sorted((name for name in names if "/" not in name), key=lambda name: name == "loss")
 
 
-def print_scores(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> None:
+def print_scores(
+    scores: Mapping[str, float],
+    stage: str,
+    class_names: Sequence[str],
+    *,
+    split: str | None = None,
+    counts: Sequence[int] | None = None,
+) -> None:
     """Prints the scores of each class and their means, and what else was logged of the stage.
 
     What was not logged, or is not defined since a class does not occur, has a dash.
@@ -33,11 +41,13 @@ def print_scores(scores: Mapping[str, float], stage: str, class_names: Sequence[
         scores: by logged name: `<stage>/iou`, `<stage>/iou/<class>` and so on.
         stage: `val` or `test`.
         class_names: rows of the table.
+        split: what was scored, for the title. Default: the stage.
+        counts: how many images and valid pixels were.
     """
     kinds = class_kinds(scores, stage, class_names)
     console = plain_console()
     if kinds:
-        table = Table(title=f"{stage} scores")
+        table = Table(title=f"{split or stage} scores")
         table.add_column("class")
         for kind in kinds:
             table.add_column(_TITLES.get(kind, printable(kind)), justify="right")
@@ -48,7 +58,16 @@ def print_scores(scores: Mapping[str, float], stage: str, class_names: Sequence[
         console.print(table)
     others = [name for name in overall_names(scores, stage) if name not in kinds]
     texts = [f"{_TITLES.get(name, printable(name))} {_text(name, scores[f'{stage}/{name}'])}" for name in others]
-    console.print(", ".join(texts) or f"no scores of {stage} were logged")
+    if counts is not None:
+        images, pixels = counts
+        texts.append(f"of {images:,} image{'' if images == 1 else 's'} and {pixels:,} pixels")
+    console.print(", ".join(texts) or f"no scores of {split or stage} were logged")
+
+
+def scored_counts(module: Any) -> tuple[int, int] | None:
+    """How many images and valid pixels a module's last evaluation has scored; None if it does not count them."""
+    counts = getattr(getattr(module, "evaluation", None), "counts", None)
+    return counts if counts and counts[0] else None
 
 
 def write_scores(path: Path, scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> None:

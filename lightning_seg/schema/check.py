@@ -64,6 +64,23 @@ def check_config(composed: DictConfig, schema: type, may_import: Callable[[str],
     _check_together(config)
 
 
+def check_part(key: str, config: Mapping[str, Any], may_import: Callable[[str], bool] = lambda target: True) -> None:
+    """The same of one part of a configuration, whose interpolations are resolved.
+
+    Args:
+        key: where it stands.
+        config: the part.
+        may_import: see `check_config`.
+
+    Raises:
+        ValueError: see `check_config`.
+    """
+    _check_parts(key, config, may_import, is_custom=False)
+    for name, values in RANGES.items():
+        if name.startswith(f"{key}."):
+            _check_range(name, {key: config}, values)
+
+
 def _check_value(key: str, value: Any, hint: Any) -> None:
     """Refuses a value of another type than is declared."""
     if not fits(value, hint):

@@ -88,7 +88,7 @@ class Evaluate(TypedDict):
     augment: Part | None
     checkpoint: str | Sequence[str]
     one_in_memory: bool
-    split: Literal["test", "val"]
+    split: Literal["test", "val", "all"] | None
     folder: str | None
     output: str | None
     details: str | None

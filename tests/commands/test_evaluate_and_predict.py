@@ -77,6 +77,47 @@ def test_evaluation_says_what_is_wrong(fails: Run, run: Run, trained: Path) -> N
     assert "text.ckpt" in fails("lightning-seg-evaluate", "checkpoint=text.ckpt")
 
 
+def test_data_without_splits_are_scored_as_a_whole_with_the_classes_of_the_checkpoint_or_those_that_are_given(
+    run: Run, fails: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "all", {".": 4})
+    path = planted(tmp_path / "a.ckpt", module={"class_names": ["a", "b", "c", "d", "e", "f"]})
+    other = ("lightning-seg-evaluate", path, "data=folder", "data.root=all", "data.num_workers=0")
+    printed = run(*other)
+    assert "has no splits: all its images are scored" in printed
+    assert f"of 4 images and {4 * 38 * 48:,} pixels" in printed  # without two rows of void
+    for name in "abcdef":
+        assert f" {name} " in printed
+    assert "of 1 image and 1,824 pixels" in run(*other, "split=test")
+
+    for index in range(4):
+        mask = np.asarray(Image.open(tmp_path / f"all/masks/{index}.png")).copy()
+        mask[mask == 255] = 9
+        Image.fromarray(mask).save(tmp_path / f"all/masks/{index}.png")
+    assert "9" in fails(*other)
+    names = "data.class_names=[u,v,w,x,y,z]"
+    printed = run(*other, "data.ignore_index=9", names, "output=scores.csv")
+    assert f"of 4 images and {4 * 38 * 48:,} pixels" in printed
+    assert [line.split(",")[0] for line in Path("scores.csv").read_text().splitlines()] == ["class", *"uvwxyz", "mean"]
+    assert "split=all is for folders of images, not for ShapesDataModule" in fails(*other[:2], "split=all")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("data.batch_size=two", "data.batch_size=two must be a whole number"),
+        ("data.eval_batch_size=0", "data.eval_batch_size=0, but it must be 1 or more"),
+        ("data.num_workers=1.5", "data.num_workers=1.5 must be a whole number"),
+        ("data.image_sise=3", "data.image_sise is not an option"),
+    ],
+)
+def test_the_data_of_an_evaluation_are_checked_like_those_of_a_training(
+    fails: Run, tmp_path: Path, option: str, message: str
+) -> None:
+    assert message in fails("lightning-seg-evaluate", planted(tmp_path / "a.ckpt"), option)
+
+
 def planted(path: Path, **parts: Any) -> str:
     """A checkpoint of a small network on embedded data, with other parts of its configuration; the argument for it."""
     module = {

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import signal
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.api import ProcessFailure
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from lightning_seg.launch.processes import ProcessError, run_on_processes
+from lightning_seg.launch.processes import ProcessError, _first_error, run_on_processes
 from tests.launch import ranks
 
 TWO = {"trainer": {"devices": 2}}
@@ -56,6 +59,31 @@ def test_a_rank_that_fails_before_the_rendezvous_ends_the_others_and_its_own_err
     assert "LookupError: rank one has no such thing" in str(raised.value)
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
     assert started() == set()
+
+
+CONNECTION = "RuntimeError: [../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:3151"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "errors", "expected"),
+    [
+        (-9, {0: CONNECTION}, "process 1 was ended by SIGKILL and raised no error"),
+        (1, {0: CONNECTION}, "process 1 was ended and raised no error"),
+        (1, {0: CONNECTION, 1: "LookupError: no"}, "process 0 failed:"),
+        (1, {1: "LookupError: no", 0: CONNECTION}, "LookupError: no"),
+        (3, {}, "process 1 ended with 3 and raised no error"),
+    ],
+)
+def test_the_process_that_died_is_named_and_not_the_one_that_lost_it(
+    tmp_path: Path, exit_code: int, errors: dict[int, str], expected: str
+) -> None:
+    for moment, (rank, text) in enumerate(errors.items()):
+        path = tmp_path / f"attempt_0/{rank}/error.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"message": {"extraInfo": {"py_callstack": f"Traceback\n{text}\n"}}}))
+        os.utime(path, (moment, moment))
+    failure = ProcessFailure(local_rank=1, pid=1, exitcode=exit_code, error_file="")
+    assert expected in str(_first_error(tmp_path, ChildFailedError("train", {1: failure}), 2))
 
 
 @pytest.mark.slow

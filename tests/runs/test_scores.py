@@ -26,14 +26,16 @@ def test_rows_are_the_classes_and_their_mean() -> None:
 
 
 def test_undefined_and_missing_scores_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:
-    print_scores({name: value for name, value in USUAL.items() if name != "test/dice/sky"}, "test", ["sky", "road"])
+    scores = {name: value for name, value in USUAL.items() if name != "test/dice/sky"}
+    print_scores(scores, "test", ["sky", "road"], split="all", counts=(1, 2345))
     printed = capsys.readouterr().out
     (sky,) = (line for line in printed.splitlines() if "sky" in line)
     (road,) = (line for line in printed.splitlines() if "road" in line)
     assert "50.00" in sky
     assert sky.count("–") == 1
     assert road.count("–") == 2
-    assert "accuracy, % 90.00, loss 1.2500" in printed
+    assert "all scores" in printed
+    assert "accuracy, % 90.00, loss 1.2500, of 1 image and 2,345 pixels" in printed
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import re
 import shutil
 import subprocess
 import threading
@@ -22,6 +24,8 @@ from lightning_seg.files import atomic_write
 from lightning_seg.launch.cluster import make_tasks_visible
 from lightning_seg.launch.errors import JobError
 from lightning_seg.launch.processes import requested_devices
+from lightning_seg.reading import open_regular, read_json
+from lightning_seg.runs.plain import PlainUnpickler
 from lightning_seg.text import text_logger
 
 log = text_logger(__name__)
@@ -36,6 +40,8 @@ _OVER = {
     *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
 }
 _MAY_HAVE_WRITTEN = ("COMPLETED", "FAILED", "gone")
+_MOST_TASKS = 100_000
+_RESULTS = {"hydra.core.utils": {"JobReturn", "JobStatus"}}  # what a result may name
 
 
 class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
@@ -72,6 +78,10 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
             watchdog.daemon = True
             watchdog.start()
             raise returned._return_value
+        # Nobody reads the configurations, and without them the result names no class but its own.
+        returned.cfg = returned.hydra_cfg = None
+        returned.overrides = [str(override) for override in returned.overrides or ()]
+        returned.return_value = float(returned.return_value)
         return returned
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
@@ -181,7 +191,7 @@ def _sent_before(submitit_folder: str, run: str, states: Mapping[str, str]) -> s
     job, tasks = _sent(submitit_folder).get(run, ("", 0))
     if states.get(job, "COMPLETED") in _OVER:
         return None
-    return submitit.SlurmJob(submitit_folder, job, list(range(tasks)))
+    return submitit.SlurmJob(submitit_folder, job, list(range(tasks)))  # one of squeue --me, and so this user's own
 
 
 def _note_sent(submitit_folder: str, jobs: Mapping[str, submitit.Job[JobReturn]]) -> None:
@@ -192,11 +202,21 @@ def _note_sent(submitit_folder: str, jobs: Mapping[str, submitit.Job[JobReturn]]
 
 def _sent(submitit_folder: str) -> dict[str, tuple[str, int]]:
     path = _sent_path(submitit_folder)
-    return (
-        {run: (job, tasks) for run, (job, tasks) in json.loads(path.read_text(encoding="utf-8")).items()}
-        if path.is_file()
-        else {}
-    )
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(_is_job(entry) for entry in content.values()):
+        raise ValueError(f"{path} is not the list of jobs that were sent to SLURM: remove it.")
+    return {run: (job, tasks) for run, (job, tasks) in content.items()}
+
+
+def _is_job(entry: object) -> bool:
+    """Whether this is the number of a job, as text, and of its tasks."""
+    if not isinstance(entry, list) or len(entry) != 2:
+        return False
+    job, tasks = entry
+    is_number = isinstance(job, str) and re.fullmatch(r"[0-9]{1,12}(_[0-9]{1,9})?", job) is not None
+    return is_number and type(tasks) is int and 0 < tasks <= _MOST_TASKS
 
 
 def _sent_path(submitit_folder: str) -> Path:
@@ -244,14 +264,32 @@ def _outcome(job: submitit.Job[JobReturn], overrides: Sequence[str]) -> JobRetur
         time.sleep(_RESULTS_EVERY)
     written = [task for task in _tasks(job) if task.paths.result_pickle.exists()]
     for task in sorted(written, key=lambda task: task.paths.result_pickle.stat().st_mtime_ns):
-        outcome, result = submitit.core.utils.pickle_load(task.paths.result_pickle)
+        outcome, result = read_outcome(task.paths.result_pickle)
         if outcome == "error":
             return _failed(overrides, f"{_message(result)} (SLURM job {job.job_id}, log {task.paths.stdout})")
     if len(written) < job.num_tasks:
         log_file = job.task(0).paths.stdout
         return _failed(overrides, f"SLURM job {job.job_id} is {state} and has no result; log {log_file}")
-    returned: JobReturn = job.task(0).result()
+    returned: JobReturn = read_outcome(job.task(0).paths.result_pickle)[1]
     return returned
+
+
+def read_outcome(path: Path) -> tuple[str, Any]:
+    """What submitit has written of a task: `success` and what it returned, or `error` and its traceback.
+
+    The file lies where others may write; it may hold nothing but that.
+
+    Raises:
+        ValueError: it holds anything else, or is damaged.
+    """
+    try:
+        with open_regular(path) as file:
+            outcome, result = PlainUnpickler(file, _RESULTS).load()
+    except (pickle.UnpicklingError, ValueError, TypeError, EOFError, AttributeError, IndexError, KeyError) as error:
+        raise ValueError(f"{path} is not the result of a job of this package: {error}.") from None
+    if not (outcome == "error" and isinstance(result, str)) and not isinstance(result, JobReturn):
+        raise ValueError(f"{path} is not the result of a job of this package: it holds a {type(result).__name__}.")
+    return outcome, result
 
 
 def _message(traceback: str) -> str:

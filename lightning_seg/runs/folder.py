@@ -17,6 +17,7 @@ from lightning_seg.files import atomic_write
 from lightning_seg.reading import read_yaml
 from lightning_seg.runs.contents import BEST, CONFIG, DATA, LAST, LOCK, RESULT, has_finished, read_result
 from lightning_seg.runs.identity import changed_machine, is_place, key_of, raised_length
+from lightning_seg.runs.plain import check_plain
 
 
 def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
@@ -110,10 +111,11 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
     """The checkpoint that a run resumes from, the last one; None to start.
 
     Raises:
-        ValueError: it is damaged, or there is only the best, which has no optimizer's state.
+        ValueError: it is damaged or no plain data, or there is only the best, which has no optimizer's state.
     """
     last, best = folder / LAST, folder / BEST
     if last.is_dir():  # FSDP writes one file a process.
+        check_plain(last)
         return last
     if not last.is_file():
         if best.exists():
@@ -125,6 +127,7 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
     if not _is_whole(last):
         kept = f"; the best weights are in {best}" if best.exists() else ""
         raise ValueError(f"{last}: damaged, so the run cannot be resumed{kept}. Remove both to start again.")
+    check_plain(last)
     return last
 
 

@@ -11,11 +11,13 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -23,6 +25,7 @@ from typing import Any
 from uuid import uuid4
 
 import torch
+from torch import distributed
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -86,7 +89,9 @@ def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
         with _as_before(), _threads_shared_by(processes), _interrupts_passed_on(processes):
             try:
-                return elastic_launch(launch, _call_as_rank)(function, config, os.getpid())[0]
+                return elastic_launch(launch, _call_as_rank)(function, config, os.getpid(), str(Path(folder, "ranks")))[
+                    0
+                ]
             except ChildFailedError as error:
                 code = error.get_first_failure()[1].exitcode
                 if code in _INTERRUPTED:
@@ -138,8 +143,9 @@ def print_any_character() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _call_as_rank(function: Callable[[dict[str, Any]], Any], config: dict[str, Any], parent: int) -> Any:
+def _call_as_rank(function: Callable[[dict[str, Any]], Any], config: dict[str, Any], parent: int, store: str) -> Any:
     end_with(parent)
+    _stay_on_this_machine(store)
     print_any_character()
     with suppress(OSError):  # it leads a group already
         os.setsid()  # a terminal then sends Ctrl-C to the launcher alone, which passes it on, and not twice
@@ -148,6 +154,32 @@ def _call_as_rank(function: Callable[[dict[str, Any]], Any], config: dict[str, A
         return function(config)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)  # torch takes an interrupted process for one that is still at work
+
+
+def _stay_on_this_machine(store: str) -> None:
+    """Lets the processes meet in a file and talk over the loopback interface, where no other machine reaches them.
+
+    The store that torch would make instead listens on all interfaces. `init_process_group` takes no other by an
+    environment variable, and it is Lightning that calls it.
+
+    Args:
+        store: the file, in a folder that is this user's alone.
+    """
+    interfaces = [name for _, name in socket.if_nameindex()]
+    for name in ("lo", "lo0"):
+        if name in interfaces:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+    begin, begun = distributed.init_process_group, count()
+
+    def init_process_group(*args: Any, **kwargs: Any) -> None:
+        if len(args) < 2 and not kwargs.keys() & {"init_method", "store"}:
+            size = int(os.environ["WORLD_SIZE"])
+            file = distributed.FileStore(f"{store}{next(begun)}", size)  # type: ignore[attr-defined]
+            kwargs = {**kwargs, "store": file, "rank": int(os.environ["RANK"]), "world_size": size}
+        begin(*args, **kwargs)
+
+    distributed.init_process_group = init_process_group
 
 
 @contextmanager

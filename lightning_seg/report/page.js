@@ -2,9 +2,12 @@
 const rows = () => DATA.groups.map((_, group) => ({ group }));
 const counts = ["finished", "unfinished", "pruned", "diverged", "failed"].map((status) => [status, DATA.runs.filter((run) => run.status === status).length]);
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+const damaged = DATA.jobs.filter((job) => job.status === "damaged").length;
+const lost = DATA.jobs.length - damaged;
 document.getElementById("summary").textContent =
   `${plural(DATA.groups.length, "configuration")}; ${counts.filter(([, count]) => count).map(([status, count]) => `${count} ${status}`).join(", ")}`
-  + `${DATA.jobs.length ? `; ${plural(DATA.jobs.length, "job")} left no run` : ""}.`;
+  + (damaged ? `; ${plural(damaged, "damaged run")} left out` : "")
+  + (lost ? `; ${plural(lost, "job")} left no run` : "") + ".";
 
 function filters() {
   const tests = new Map();
@@ -261,8 +264,8 @@ function allRuns() {
   ];
   section("runs", "All runs", "Unfinished runs are still running or were stopped. Only finished ones have scores of the test split and enter a mean.",
     sortableTable({ caption: "Every run", columns, rows: () => DATA.runs, sort: 1, descending: false }),
-    DATA.jobs.length ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Jobs without a folder" }, el("table", {},
-      el("caption", {}, "Jobs of sweeps that ended before they had anything to keep"),
+    DATA.jobs.length ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Jobs and damaged runs" }, el("table", {},
+      el("caption", {}, "Jobs of sweeps that ended before they had anything to keep, and runs whose files are damaged"),
       el("thead", {}, el("tr", {}, ["Job", "Status", "Error", "Choices"].map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, DATA.jobs.map((job) => el("tr", {}, el("th", { scope: "row", class: "text" }, job.name),
         el("td", {}, status(job)), el("td", { class: "text" }, job.error), el("td", { class: "text" }, job.choices)))))) : null);

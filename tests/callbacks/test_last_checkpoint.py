@@ -17,10 +17,13 @@ from torch import nn
 from lightning_seg import SegmentationModule
 from lightning_seg.callbacks import EpochCurves, LastCheckpoint, TrainingInterrupted
 from lightning_seg.callbacks.interruption import StopSignals, requeue_job
+from lightning_seg.callbacks.last_checkpoint import WholeCheckpointIO
 from lightning_seg.data import ShapesDataModule, training_augmentation
+from lightning_seg.launch.errors import one_line
 from lightning_seg.losses import CrossEntropyDiceLoss
 from lightning_seg.schedulers import constant, one_cycle, polynomial
 from tests.callbacks.stopping import Signal
+from tests.file_limit import file_limit
 
 BATCHES = 5
 
@@ -291,6 +294,18 @@ def test_a_checkpoint_whose_writing_breaks_off_leaves_the_one_before(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
     assert saved(tmp_path)["global_step"] == BATCHES
     assert fit(tmp_path, resume=True, max_epochs=2).global_step == 2 * BATCHES
+
+
+def test_a_checkpoint_larger_than_a_file_may_be_leaves_the_one_before_and_is_one_line(tmp_path: Path) -> None:
+    path, checkpoints = tmp_path / "last.ckpt", WholeCheckpointIO()
+    checkpoints.save_checkpoint({"epoch": 0}, path)
+    with pytest.raises(Exception) as raised, file_limit(2**16):  # noqa: PT011
+        checkpoints.save_checkpoint({"weights": torch.zeros(2**20)}, path)
+    line = one_line(raised.value)
+    assert line is not None
+    assert re.search("limit on the size of files|larger than the limit|disk is full", line)
+    assert torch.load(path, weights_only=True) == {"epoch": 0}
+    assert [one.name for one in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lightning_seg.data.images import load_image
 from lightning_seg.inference import overlay, predict_files
+from tests.file_limit import file_limit
 
 PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
 
@@ -276,6 +277,16 @@ def test_a_full_disk_ends_it_with_one_line_and_leaves_no_partial_file(module, tm
     with pytest.raises(OSError, match=r"out cannot be written to: no space left on device\. 0 images"):
         predict(module, tmp_path / "in", tmp_path / "out", probabilities=True)
     assert not [name for name in files(tmp_path / "out") if "partial" in name]
+
+
+def test_probabilities_larger_than_a_file_may_be_are_one_line_and_leave_nothing(module, tmp_path):
+    write_image(tmp_path / "in" / "a.png")
+    with file_limit(512):
+        done = predict(module, tmp_path / "in", tmp_path / "out", probabilities=True)
+    ((path, reason),) = done.failed
+    assert path.name == "a.png"
+    assert "large" in reason.lower()
+    assert not files(tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def report(write_run: WriteRun, tmp_path: Path) -> Path:
         seconds = {"ce": 0.2, "dice": 0.1, "lovasz": 0.3}[loss]
         write_run(f"{loss}{seed}", f"loss={loss}", f"seed={seed}", iou=iou, labels=labels, seconds=seconds)
     runs = [read_run(folder) for folder in sorted((tmp_path / "runs").iterdir())]
-    write_report(tmp_path / "report.html", runs, [JOB])
+    write_report(tmp_path / "report.html", runs, [JOB, Job("broken", {}, "damaged", "config.yaml is cut short")])
     return tmp_path / "report.html"
 
 
@@ -166,11 +166,10 @@ def test_scores_are_means_with_their_spread_in_percent(opened: Opened) -> None:
 
 
 def test_runs_that_did_not_finish_are_named_with_their_reason(opened: Opened) -> None:
-    assert (
-        opened.page.locator("#summary").inner_text() == "3 configurations; 5 finished, 1 unfinished; 1 job left no run."
-    )
+    summary = opened.page.locator("#summary").inner_text()
+    assert summary == "3 configurations; 5 finished, 1 unfinished; 1 damaged run left out; 1 job left no run."
     assert opened.rows("runs", 2).count("… unfinished") == 1
-    lost = opened.page.locator("#runs table").nth(1).locator("tbody tr").inner_text()
+    lost = opened.page.locator("#runs table").nth(1).locator("tbody tr").first.inner_text()
     assert lost.split("\t") == [JOB.name, "✗ failed", JOB.error, "loss=dice, seed=0"]
 
 

@@ -130,6 +130,7 @@ def test_a_key_that_is_missing_on_one_side_differs() -> None:
 
 def test_names_tell_what_was_chosen_but_for_places() -> None:
     assert run_name(["run=x", "callbacks.pictures=null", "data.root=y"]) == "default"
+    assert run_name(["+logger.api_key=secret", "logger=wandb"]) == "default"
     assert run_name(["data.num_workers=2", "data.root=y"], {"data.num_workers"}) == "data.num_workers=2"
     assert run_name(["data.root=y", "loss=ce"], {"data.root"}) == "data.root=y,loss=ce"
     assert run_name(["loss=dice", "callbacks.checkpoint.mode=min"]) == "callbacks.checkpoint.mode=min,loss=dice"

@@ -59,6 +59,7 @@ class FolderDataset(Dataset[Sample]):
         page: which page of an image of several, from 0.
         mask_page: which page of a mask of several, from 0.
         multilabel: whether a pixel may have several labels.
+        class_names: of the mask values, by which annotations name what they show.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class FolderDataset(Dataset[Sample]):
         page: int | None = None,
         mask_page: int | None = None,
         multilabel: bool = False,
+        class_names: Sequence[str] = (),
         scale: float = 1.0,
         scale_mask: bool = False,
         augment: Augment | None = None,
@@ -89,6 +91,7 @@ class FolderDataset(Dataset[Sample]):
         self.page = page
         self.read_mask = MaskReader(
             num_values,
+            class_names,
             ignore_index=ignore_index,
             color_table=color_table,
             void_colors=void_colors,
@@ -507,6 +510,7 @@ class FolderDataModule(SegmentationDataModule):
             page=self.page,
             mask_page=self.mask_page,
             multilabel=self.multilabel,
+            class_names=self.mask_names,
             scale=self.scale,
             scale_mask=scale_mask,
             augment=augment,

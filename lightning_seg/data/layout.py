@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning_seg.data.annotations import ANNOTATION_SUFFIXES, LabelmeFile, YoloFile, read_coco
 from lightning_seg.data.images import IMAGE_SUFFIXES
-from lightning_seg.data.mask_sources import ClassFiles, MaskSource, NoObject, class_files
+from lightning_seg.data.mask_sources import MaskSource, NoObject, class_files
 from lightning_seg.data.masks import MASK_SUFFIXES
 from lightning_seg.data.pairs import Pair
 from lightning_seg.data.patterns import DEEP, Found, Pattern
@@ -111,7 +112,7 @@ class Layout:
         if not found:
             raise ValueError(images.nothing(root))
         names = _names(found, root)
-        of_parts = self._masks(root, images, files, found)
+        of_parts = self._coco(root, files, found) if _is_coco(files[0][1]) else self._masks(root, images, files, found)
         if not lists:
             self._refuse_alone(of_parts, found, images)
         pairs = [self._pair(one, names[one.path], of_parts) for one in found]
@@ -139,12 +140,18 @@ class Layout:
                     f"data.masks.{unknown[0]} is not one of data.class_names, {', '.join(self.class_names)}."
                 )
         masks = {
-            name: Pattern(text, "data.masks" if name is None else f"data.masks.{name}", MASK_SUFFIXES)
+            name: Pattern(
+                text,
+                "data.masks" if name is None else f"data.masks.{name}",
+                MASK_SUFFIXES,
+                ANNOTATION_SUFFIXES if name is None else (),
+            )
             for name, text in by_class.items()
         }
         if images is not None:
             for pattern in masks.values():
-                _check_parts(images, pattern)
+                if not _is_coco(pattern):
+                    _check_parts(images, pattern)
             if self.group is not None:
                 self._group(dict.fromkeys(images.names, ""))
         return images, masks
@@ -169,7 +176,7 @@ class Layout:
         found: Sequence[Found],
     ) -> "_MasksByParts":
         """Finds the masks, and refuses those that two images share."""
-        files: dict[tuple[str, ...], dict[int | None, list[Path]]] = defaultdict(lambda: defaultdict(list))
+        files: dict[tuple[str, ...], dict[int | None, list[Path | MaskSource]]] = defaultdict(lambda: defaultdict(list))
         names = tuple(dict.fromkeys(name for _, pattern, _ in patterns for name in pattern.names))
         shared = tuple(name for name in names if name in images.names)
         for name, pattern, masks in patterns:
@@ -192,12 +199,33 @@ class Layout:
             of_images[key] = one.path
         return _MasksByParts(shared, files, len(self.class_names), self.masks)
 
+    def _coco(
+        self, root: Path, files: Sequence[tuple[str | None, Pattern, Sequence[Found]]], found: Sequence[Found]
+    ) -> "_MasksByParts":
+        """The annotations of COCO files, each of the images of its split, by their names in them."""
+        _, pattern, annotated = files[0]
+        if not annotated:
+            raise ValueError(pattern.nothing(root))
+        by_path: dict[tuple[str, ...], dict[int | None, list[Path | MaskSource]]] = {}
+        for file in annotated:
+            named = read_coco(file.path)
+            for one in found:
+                if all(one.parts.get(name) == text for name, text in file.parts.items()):
+                    parts = one.path.relative_to(root).as_posix().split("/")
+                    ways = ("/".join(parts[start:]) for start in range(len(parts)))
+                    source = next((named[way] for way in ways if way in named), None)
+                    if source is not None:
+                        by_path[(one.path.as_posix(),)] = {None: [source]}
+        return _MasksByParts((), by_path, len(self.class_names), self.masks)
+
     @staticmethod
     def _refuse_alone(masks: "_MasksByParts", found: Sequence[Found], images: Pattern) -> None:
         """Refuses masks that have no image."""
+        if not masks.shared:
+            return
         paired = {_key(one.parts, masks.shared) for one in found}
         alone = sorted(
-            path
+            str(path)
             for key, by_class in masks.files.items()
             if key not in paired
             for paths in by_class.values()
@@ -325,24 +353,43 @@ class Layout:
 @dataclass(frozen=True)
 class _MasksByParts:
     shared: tuple[str, ...]
-    files: Mapping[tuple[str, ...], Mapping[int | None, Sequence[Path]]]
+    files: Mapping[tuple[str, ...], Mapping[int | None, Sequence[Path | MaskSource]]]
     classes: int
     pattern: object
 
-    def of(self, found: Found) -> Path | ClassFiles | None:
-        by_class = self.files.get(_key(found.parts, self.shared))
+    def of(self, found: Found) -> Path | MaskSource | None:
+        key = _key(found.parts, self.shared) if self.shared else (found.path.as_posix(),)  # of COCO
+        by_class = self.files.get(key)
         if not by_class:
             return None
         if None not in by_class:
-            labels = {label: paths for label, paths in by_class.items() if label is not None}
+            labels = {
+                label: [path for path in paths if isinstance(path, Path)]
+                for label, paths in by_class.items()
+                if label is not None
+            }
             return class_files(labels, self.classes)
         paths = by_class[None]
         if len(paths) > 1:
             raise ValueError(
-                f"{found.path} has {len(paths)} masks, {paths[0].name} and {paths[1].name} among them: data.masks="
+                f"{found.path} has {len(paths)} masks, {_name(paths[0])} and {_name(paths[1])} among them: data.masks="
                 f"{self.pattern} must fit one for each image."
             )
-        return paths[0]
+        path = paths[0]
+        if not isinstance(path, Path):
+            return path
+        if path.suffix.lower() == ".json":
+            return LabelmeFile(path)
+        return YoloFile(path) if path.suffix.lower() == ".txt" else path
+
+
+def _is_coco(pattern: Pattern) -> bool:
+    """Whether masks are one file of annotations of many images."""
+    return pattern.components[-1].lower().endswith(".json") and not set(pattern.names) - {SPLIT}
+
+
+def _name(mask: Path | MaskSource) -> str:
+    return mask.name if isinstance(mask, Path) else str(mask)
 
 
 def _check_parts(images: Pattern, masks: Pattern) -> None:
@@ -402,10 +449,10 @@ def _with_masks(split: str | None, pairs: Sequence[Pair], missing: str, masks: _
     if split == "test" and len(without) == len(pairs):
         return []
     more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
+    same = f" with the same {', '.join(f'{{{name}}}' for name in masks.shared)}" if masks.shared else ""
     raise ValueError(
-        f"{without[0].image}{more} has no mask: data.masks={masks.pattern} fits none with the same "
-        f"{', '.join(f'{{{name}}}' for name in masks.shared)}. Add the mask, remove the image, or give "
-        "data.missing_masks=background if such images show no object."
+        f"{without[0].image}{more} has no mask: data.masks={masks.pattern} fits none{same}. Add the mask, remove the "
+        "image, or give data.missing_masks=background if such images show no object."
     )
 
 

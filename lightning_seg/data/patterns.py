@@ -32,12 +32,13 @@ class Pattern:
         text: for example `images/{split}/{id}.jpg`.
         key: the option that holds it, for messages.
         suffixes: of the files that are meant, in lower case.
+        also: further ones, which `.*` does not mean.
 
     Raises:
         ValueError: it names no part, is not below the folder, or has another suffix.
     """
 
-    def __init__(self, text: str, key: str, suffixes: Sequence[str]) -> None:
+    def __init__(self, text: str, key: str, suffixes: Sequence[str], also: Sequence[str] = ()) -> None:
         self.text = unicodedata.normalize("NFC", text)
         self.key = key
         self.suffixes = tuple(suffixes)
@@ -46,8 +47,8 @@ class Pattern:
             raise ValueError(f"{key}={text} must be a path below data.root, without .. in it.")
         self._check_names()
         suffix = os.path.splitext(self.components[-1])[1].lower()
-        if suffix not in (*self.suffixes, ".*"):
-            known = ", ".join(one[1:] for one in self.suffixes)
+        if suffix not in (*self.suffixes, *also, ".*"):
+            known = ", ".join(one[1:] for one in (*self.suffixes, *also))
             raise ValueError(f"{key}={text} must end with the suffix of a file ({known}), or with .* for any of them.")
 
     def _check_names(self) -> None:

@@ -1,0 +1,251 @@
+"""Labels drawn from annotations: COCO's JSON, Labelme's, and YOLO's polygons.
+
+Larger objects are drawn first, so that smaller ones lie over them; of equal areas the later one in the file does. What
+no object covers is class 0, the background.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lightning_seg.data.image_files import ImageFileError
+from lightning_seg.data.mask_sources import MaskReader, Size
+from lightning_seg.data.values import VOID
+from lightning_seg.reading import read_json, read_text
+
+ANNOTATION_SUFFIXES = (".json", ".txt")
+_MOST = 2**31  # bytes of a file
+Shape = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LabelmeFile:
+    """The objects of one image, by their labels, which are class names or `void`.
+
+    Args:
+        path: a JSON file of Labelme.
+    """
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self, reader: MaskReader, size: Callable[[], Size]) -> Tensor:
+        """See `MaskSource`."""
+        content = read_json(self.path, _MOST)
+        height, width = size()
+        shapes = content.get("shapes") if isinstance(content, dict) else None
+        if not isinstance(shapes, list):
+            raise ImageFileError(f"{self.path} has no shapes, as a file of Labelme has.")
+        stated = content.get("imageHeight") or height, content.get("imageWidth") or width
+        if stated != (height, width):
+            raise ImageFileError(
+                f"{self.path} is of an image of {stated[0]}×{stated[1]}, and its own is {height}×{width}."
+            )
+        objects = []
+        for number, shape in enumerate(shapes):
+            kind, points = shape.get("shape_type", "polygon"), shape.get("points", [])
+            if kind not in ("polygon", "rectangle", "circle"):
+                raise ImageFileError(
+                    f"{self.path} has a {kind} as shape {number}, and polygons, rectangles and circles are drawn."
+                )
+            label = _named(shape.get("label"), reader, self.path)
+            objects.append((_labelme_shape(kind, points, (height, width)), label))
+        return drawn(objects, reader, (height, width))
+
+
+@dataclass(frozen=True)
+class YoloFile:
+    """The objects of one image, a line each: the index of a class, and the corners of a polygon as shares of the size.
+
+    Without `data.values` index i is class i + 1, the background being class 0, and in the multilabel task class i.
+
+    Args:
+        path: a text file of YOLO.
+    """
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read(self, reader: MaskReader, size: Callable[[], Size]) -> Tensor:
+        """See `MaskSource`."""
+        height, width = size()
+        objects = []
+        for number, line in enumerate(read_text(self.path, _MOST).splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                index, *corners = line.split()
+                raw, numbers = int(index), [float(one) for one in corners]
+            except ValueError:
+                raise ImageFileError(f"line {number} of {self.path} holds something else than numbers.") from None
+            if len(numbers) < 6 or len(numbers) % 2:
+                raise ImageFileError(
+                    f"line {number} of {self.path} has {len(numbers)} numbers after its class, and a polygon has the x "
+                    "and y of 3 corners or more; boxes are no masks."
+                )
+            label = self._label(raw, number, reader)
+            corner = np.array(numbers).reshape(-1, 2) * (width, height)
+            objects.append((_polygon(corner, (height, width)), label))
+        return drawn(objects, reader, (height, width))
+
+    def _label(self, raw: int, number: int, reader: MaskReader) -> int:
+        if reader.values is not None:
+            return int(reader.values(np.array([raw]), self.path)[0])
+        label = raw if reader.multilabel else raw + 1
+        if not 0 <= label < reader.num_values:
+            raise ImageFileError(
+                f"line {number} of {self.path} has class {raw}, which would be class {label} of {reader.num_values}: "
+                "say which it is with data.values."
+            )
+        return label
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """The objects of one image of a COCO file, by the names of their categories or, with `data.values`, their ids.
+
+    Args:
+        path: the JSON file.
+        name: of the image in it.
+        categories: name of each id.
+        annotations: of the image.
+    """
+
+    path: Path
+    name: str
+    categories: Mapping[int, str] = field(repr=False)
+    annotations: Sequence[Mapping[str, Any]] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.name})"
+
+    def read(self, reader: MaskReader, size: Callable[[], Size]) -> Tensor:
+        """See `MaskSource`.
+
+        Raises:
+            ImportError: pycocotools is not installed.
+            ImageFileError: a category has no class, or an outline cannot be drawn.
+        """
+        try:
+            from pycocotools import mask as coco
+        except ImportError:
+            raise ImportError('COCO annotations are drawn by pycocotools: pip install "lightning-seg[data]".') from None
+        height, width = size()
+        objects = []
+        for one in self.annotations:
+            outline = one.get("segmentation")
+            if not outline:
+                raise ImageFileError(f"{self} has an annotation ({one.get('id')}) with a box and without an outline.")
+            raw = one["category_id"]
+            if reader.values is not None:
+                label = int(reader.values(np.array([raw]), self)[0])
+            else:
+                label = _named(self.categories.get(raw, raw), reader, self)
+            try:
+                if isinstance(outline, list):
+                    runs = coco.merge(coco.frPyObjects(outline, height, width))
+                elif isinstance(outline.get("counts"), list):
+                    runs = coco.frPyObjects(outline, height, width)
+                else:
+                    runs = outline
+                shape: Shape = coco.decode(runs).astype(bool)
+            except Exception as error:  # of C code, of several kinds
+                raise ImageFileError(
+                    f"{self} has an outline ({one.get('id')}) that cannot be drawn: {error}."
+                ) from None
+            if shape.shape != (height, width):
+                raise ImageFileError(f"{self} has an outline of {shape.shape} in an image of {(height, width)}.")
+            objects.append((shape, label))
+        return drawn(objects, reader, (height, width))
+
+
+def read_coco(path: Path) -> dict[str, CocoImage]:
+    """The images of a COCO file, by their `file_name`.
+
+    Raises:
+        OSError: it cannot be read.
+        ImageFileError: it is no such file.
+    """
+    content = read_json(path, _MOST)
+    parts = [
+        content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations", "categories")
+    ]
+    if not all(isinstance(part, list) for part in parts):
+        raise ImageFileError(f"{path} has no images, annotations and categories, as a file of COCO has.")
+    images, annotations, categories = parts
+    try:
+        names = {int(one["id"]): str(one["name"]) for one in categories}  # type: ignore[union-attr]
+        of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        for one in annotations:  # type: ignore[union-attr]
+            of_image[one["image_id"]].append(one)
+        return {
+            one["file_name"]: CocoImage(path, one["file_name"], names, of_image[one["id"]])
+            for one in images  # type: ignore[union-attr]
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImageFileError(f"{path} lacks {error} in one of its entries, which a file of COCO has.") from None
+
+
+def drawn(objects: Sequence[tuple[Shape, int]], reader: MaskReader, size: Size) -> Tensor:
+    """A mask of objects, each with where it is and its label."""
+    if reader.multilabel:
+        channels = torch.zeros(reader.num_values, *size, dtype=torch.int64)
+        for shape, label in objects:
+            channels[label][torch.from_numpy(shape)] = 1
+        return channels
+    mask = np.zeros(size, np.int64)
+    for shape, label in sorted(objects, key=lambda one: -int(one[0].sum())):
+        mask[shape] = label
+    return torch.from_numpy(mask)
+
+
+def _named(name: object, reader: MaskReader, place: object) -> int:
+    if name in reader.class_names:
+        return list(reader.class_names).index(str(name))
+    if name == VOID and reader.ignore_index is not None and not reader.multilabel:
+        return reader.ignore_index
+    raise ImageFileError(
+        f"{place} has an object of {name}, which is not one of data.class_names ({', '.join(reader.class_names)}): add "
+        "it there, or, of COCO, map its id with data.values."
+    )
+
+
+def _labelme_shape(kind: str, points: Sequence[Sequence[float]], size: Size) -> Shape:
+    corners = np.array(points, float).reshape(-1, 2)
+    if kind == "polygon":
+        return _polygon(corners, size)
+    if len(corners) < 2:
+        return np.zeros(size, bool)
+    (x0, y0), (x1, y1) = corners[:2]
+    if kind == "rectangle":
+        return _polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), size)
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    shape: Shape = (x - x0) ** 2 + (y - y0) ** 2 <= (x1 - x0) ** 2 + (
+        y1 - y0
+    ) ** 2  # the center, and a point of the rim
+    return shape
+
+
+def _polygon(corners: npt.NDArray[Any], size: Size) -> Shape:
+    """A polygon, by the even-odd rule: a pixel is in it if its center is; corners are in pixels."""
+    height, width = size
+    crossed = np.zeros((height, width + 1), np.int64)
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        first, last = (int(np.clip(np.ceil(y - 0.5), 0, height)) for y in sorted((y0, y1)))
+        rows = np.arange(first, last)
+        if len(rows):
+            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+            np.add.at(crossed, (rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)
+    inside: Shape = crossed.cumsum(1)[:, :width] % 2 == 1
+    return inside

@@ -1,0 +1,169 @@
+"""Annotations are drawn as masks, the smaller object over the larger."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lightning_seg.data import FolderDataModule
+
+NAMES = ["background", "car", "wheel"]
+
+
+def box(x0: float, y0: float, x1: float, y1: float) -> list[list[float]]:
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+
+
+def data(root: Path, masks: str, **options: Any) -> FolderDataModule:
+    for split in ("train", "val"):
+        (root / split).mkdir(exist_ok=True)
+        Image.new("RGB", (10, 8)).save(root / split / "a.png")
+    defaults: dict[str, Any] = {"num_classes": 3, "class_names": NAMES, "ignore_index": 255, "batch_size": 1}
+    return FolderDataModule(
+        root,
+        images="{split}/{id}.png",
+        masks=masks,
+        **{**defaults, "val_fraction": 0.2, "test_fraction": 0, "seed": 0, **options},
+    )
+
+
+def mask(module: FolderDataModule) -> Any:
+    module.setup("fit")
+    return module.train_set[0]["mask"].numpy()  # type: ignore[index]
+
+
+# A car with a wheel in it, which the file names first, as boxes of pixels.
+EXPECTED = np.zeros((8, 10), int)
+EXPECTED[1:7, 1:9] = 1
+EXPECTED[4:7, 2:5] = 2
+
+
+def labelme(root: Path, shapes: list[dict[str, Any]], **more: Any) -> None:
+    for split in ("train", "val"):
+        (root / split).mkdir(exist_ok=True)
+        (root / split / "a.json").write_text(json.dumps({"shapes": shapes, **more}))
+
+
+def shape(label: str, points: Any, kind: str = "polygon") -> dict[str, Any]:
+    return {"label": label, "points": points, "shape_type": kind}
+
+
+def test_labelme_polygons_and_rectangles_are_drawn(tmp_path: Path) -> None:
+    labelme(tmp_path, [shape("wheel", box(2, 4, 5, 7)), shape("car", [[1, 1], [9, 7]], "rectangle")])
+    made = mask(data(tmp_path, "{split}/{id}.json"))
+    assert made.tolist() == EXPECTED.tolist()  # the smaller lies over the larger, whichever comes first
+
+
+def test_polygons_and_circles_hold_the_pixels_whose_centers_they_hold(tmp_path: Path) -> None:
+    labelme(tmp_path, [shape("car", [[0, 0], [8, 0], [0, 8]]), shape("wheel", [[7, 6], [9, 6]], "circle")])
+    made = mask(data(tmp_path, "{split}/{id}.json"))
+    y, x = np.mgrid[:8, :10] + 0.5
+    assert ((made == 1) == (x + y < 8))[x + y != 8].all()
+    assert ((made == 2) == ((x - 7) ** 2 + (y - 6) ** 2 <= 4)).all()
+
+
+def test_yolo_polygons_are_drawn(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        lines = [
+            f"{index} " + " ".join(f"{x / 10} {y / 8}" for x, y in corners)
+            for index, corners in ((1, box(2, 4, 5, 7)), (0, box(1, 1, 9, 7)))
+        ]
+        (tmp_path / split / "a.txt").write_text("\n".join(lines) + "\n\n")
+    made = mask(data(tmp_path, "{split}/{id}.txt"))
+    assert made.tolist() == EXPECTED.tolist()
+    other = mask(data(tmp_path, "{split}/{id}.txt", values={0: "wheel", 1: "void"}))
+    assert (other[5, 3], other[2, 5]) == (255, 2)
+    channels = mask(data(tmp_path, "{split}/{id}.txt", task="multilabel", num_classes=2, class_names=["car", "wheel"]))
+    assert channels[:, 5, 3].tolist() == [1, 1]
+
+
+def coco(root: Path, **changes: Any) -> None:
+    (root / "annotations").mkdir()
+    coco_mask = pytest.importorskip("pycocotools.mask")
+    runs = coco_mask.encode(np.asfortranarray((EXPECTED == 2).astype(np.uint8)))
+    outlines = [
+        {"counts": runs["counts"].decode(), "size": [8, 10]},
+        [np.array(box(1, 1, 9, 7)).flatten().tolist()],
+    ]
+    for split in ("train", "val"):
+        content = {
+            "images": [{"id": 7, "file_name": "a.png", "height": 8, "width": 10}],
+            "categories": [{"id": 3, "name": "car"}, {"id": 44, "name": "wheel"}],
+            "annotations": [
+                {"id": 1, "image_id": 7, "category_id": 44, "segmentation": outlines[0], "iscrowd": 1},
+                {"id": 2, "image_id": 7, "category_id": 3, "segmentation": outlines[1]},
+            ],
+            **changes,
+        }
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+
+
+def test_coco_polygons_and_run_lengths_are_drawn(tmp_path: Path) -> None:
+    coco(tmp_path)
+    made = mask(data(tmp_path, "annotations/instances_{split}.json"))
+    assert made.tolist() == EXPECTED.tolist()
+    ids = {3: 2, 44: "void"}
+    other = mask(data(tmp_path, "annotations/instances_{split}.json", values=ids))
+    assert (other[5, 3], other[2, 5]) == (255, 2)
+
+
+MISTAKES: dict[str, tuple[Any, str, str]] = {
+    "unknown category": (
+        lambda root: coco(root, categories=[{"id": 3, "name": "car"}, {"id": 44, "name": "tyre"}]),
+        "annotations/instances_{split}.json",
+        r"object of tyre, which is not one of data\.class_names \(background, car, wheel\)",
+    ),
+    "an image that COCO does not name": (
+        lambda root: coco(root, images=[]),
+        "annotations/instances_{split}.json",
+        r"a\.png .*has no mask|a\.png has no mask",
+    ),
+    "no COCO file": (
+        lambda root: coco(root, categories=None),
+        "annotations/instances_{split}.json",
+        "has no images, annotations and categories",
+    ),
+    "unknown label": (
+        lambda root: labelme(root, [shape("tree", box(1, 1, 2, 2))]),
+        "{split}/{id}.json",
+        r"a\.json has an object of tree",
+    ),
+    "another size": (
+        lambda root: labelme(root, [], imageHeight=9, imageWidth=10),
+        "{split}/{id}.json",
+        "is of an image of 9×10, and its own is 8×10",
+    ),
+    "a line": (
+        lambda root: labelme(root, [shape("car", [[1, 1], [2, 2]], "line")]),
+        "{split}/{id}.json",
+        r"has a line as shape 0, and polygons, rectangles and circles are drawn",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_annotations_that_cannot_be_drawn_are_refused(tmp_path: Path, what: str) -> None:
+    write, masks, message = MISTAKES[what]
+    write(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        data(tmp_path, masks).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.1 0.1 0.5 0.5", r"line 1 of .* has 4 numbers after its class, .* boxes are no masks"),
+        ("7 0 0 1 0 1 1", "has class 7, which would be class 8 of 3"),
+        ("car 0 0 1 0 1 1", "holds something else than numbers"),
+    ],
+)
+def test_lines_of_yolo_that_are_no_polygon_are_refused(tmp_path: Path, line: str, message: str) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.txt").write_text(line)
+    with pytest.raises(ValueError, match=message):
+        data(tmp_path, "{split}/{id}.txt").setup("fit")

@@ -1,11 +1,13 @@
 """The run's configuration inside its checkpoints."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+LEFT_OUT = "???"  # Hydra's mark of what must be given
 # What of a trainer changes the scores; all else is where and how they are computed.
 SCORED_WITH = ("precision", "limit_test_batches", "limit_val_batches")
 
@@ -29,13 +31,29 @@ class StoredConfig(Callback):
         checkpoint["lightning_seg"] = {"config": self.config, "version": _version()}
 
 
-def read_again(config: Mapping[str, Any]) -> dict[str, Any]:
+def read_again(config: Mapping[str, Any], from_environment: Collection[str] = ()) -> dict[str, Any]:
     """The part of a training's configuration that evaluation and prediction read from its checkpoint.
 
     The rest, such as the run's folder, callbacks and loggers, tells of the machine, and stays in the run's config.yaml.
+    So do absolute paths of the data, and what they have from environment variables: `LEFT_OUT` stands for them.
+
+    Args:
+        config: composed and resolved.
+        from_environment: keys whose values come from environment variables.
     """
     trainer = {name: config["trainer"][name] for name in SCORED_WITH if name in config["trainer"]}
-    return {**{name: config[name] for name in ("module", "data", "palette") if name in config}, "trainer": trainer}
+    kept = {name: config[name] for name in ("module", "data", "palette") if name in config}
+    if "data" in kept:
+        kept["data"] = _without_machine(kept["data"], "data", from_environment)
+    return {**kept, "trainer": trainer}
+
+
+def _without_machine(value: Any, key: str, from_environment: Collection[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_machine(part, f"{key}.{name}", from_environment) for name, part in value.items()}
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+    is_path = any(isinstance(text, str) and PurePath(text).is_absolute() for text in texts)
+    return LEFT_OUT if is_path or key in from_environment else value
 
 
 def _plain(value: Any, name: str) -> Any:

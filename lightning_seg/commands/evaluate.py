@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from lightning_seg.callbacks.evaluation_details import EvaluationDetails
-from lightning_seg.callbacks.stored_config import SCORED_WITH
+from lightning_seg.callbacks.stored_config import LEFT_OUT, SCORED_WITH
 from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
@@ -26,6 +26,9 @@ from lightning_seg.launch.cluster import check_processes
 from lightning_seg.launch.errors import errors_in_one_line, quiet_lightning, run_command
 from lightning_seg.launch.processes import available_cores, requested_devices, run_on_processes
 from lightning_seg.module import SegmentationModule
+from lightning_seg.reading import read_yaml
+from lightning_seg.runs.contents import CONFIG
+from lightning_seg.runs.identity import flattened
 from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
 from lightning_seg.schema import Evaluate, check_config, check_part
 from lightning_seg.text import say
@@ -67,7 +70,7 @@ def evaluate_composed(composed: DictConfig) -> float:
     own = hydra.runtime.choices["data"] == "checkpoint"
     config["own_data"] = own and not {"data.root", "data.images", "data.table"}.intersection(given)
     if own:
-        config["data"] = data_config(stored.get("data"), config["data"], added, first)
+        config["data"] = with_what_is_left_out(data_config(stored.get("data"), config["data"], added, first), first)
         check_part("data", config["data"], lambda target: target.startswith("lightning_seg.data."))
     trainer = {name: value for name, value in scored_with(stored).items() if f"trainer.{name}" not in given}
     config["trainer"] = {**config["trainer"], **trainer}
@@ -117,6 +120,36 @@ def data_config(
     if type(config.get("num_workers")) is int:
         config["num_workers"] = min(config["num_workers"], available_cores())
     return _merged(config, given)
+
+
+def with_what_is_left_out(data: Mapping[str, Any], checkpoint: str) -> dict[str, Any]:
+    """The data of a checkpoint with what it does not tell of the machine, from the configuration of its run beside it.
+
+    Args:
+        data: its configuration, with what the command line says.
+        checkpoint: the file, `RUN/checkpoints/best.ckpt`.
+
+    Raises:
+        ValueError: there is no such configuration, or it does not say it either.
+    """
+    filled = dict(data)
+    left_out = [key for key, value in flattened(data).items() if value == LEFT_OUT]
+    path = Path(checkpoint).expanduser().absolute().parent.parent / CONFIG
+    beside = flattened(read_yaml(path)) if left_out and path.is_file() else {}
+    for key in left_out:
+        value = beside.get(f"data.{key}")
+        if value in (None, LEFT_OUT):
+            raise ValueError(
+                f"data.{key} must be given: {checkpoint} does not tell it, as all that is of the machine that trained, "
+                f"and no {CONFIG} of its run lies beside it."
+            )
+        *outer, name = key.split(".")
+        part = filled
+        for one in outer:
+            part[one] = dict(part[one])
+            part = part[one]
+        part[name] = value
+    return filled
 
 
 def scored_with(stored: Mapping[str, Any]) -> dict[str, Any]:

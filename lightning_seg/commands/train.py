@@ -43,6 +43,7 @@ from lightning_seg.launch.cluster import (
     shared_name,
     world_size,
 )
+from lightning_seg.launch.composition import from_environment
 from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
 from lightning_seg.launch.processes import requested_devices, run_on_processes
 from lightning_seg.module import SegmentationModule
@@ -115,9 +116,10 @@ def train_run(composed: DictConfig) -> float:
             print_scores(result["test"], "test", result["class_names"], counts=result.get("tested"))
         return float(result["best"])
     composed.folder = str(folder)
+    hidden = from_environment(composed)
     best: float
     if process_rank() != 0:
-        best = run_on_processes(train, resolved(composed))
+        best = run_on_processes(train, {**resolved(composed), "from_environment": hidden})
         return best
     with locked(folder):
         changed = changes(folder, config, overrides)
@@ -127,7 +129,7 @@ def train_run(composed: DictConfig) -> float:
         try:
             if config["init_from"] is not None and not begun:
                 read_weights(config["init_from"])  # a file that cannot be read is said before any work
-            best = run_on_processes(train, resolved(composed))
+            best = run_on_processes(train, {**resolved(composed), "from_environment": hidden})
         except BaseException:
             discard_empty_run(folder)
             raise
@@ -145,6 +147,7 @@ def train(config: dict[str, Any]) -> float:
     """
     quiet_lightning()
     folder = Path(config["folder"])
+    hidden = config.pop("from_environment", [])
     run_data = RunData(folder, deepcopy(config))  # as composed, without what follows
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     datamodule = build(config["data"])
@@ -158,7 +161,7 @@ def train(config: dict[str, Any]) -> float:
     module = build(config["module"])
     check_direction(config, module)
     normalized = follow_normalization(module, config)
-    stored = StoredConfig(read_again(config))
+    stored = StoredConfig(read_again(config, hidden))
     check_loadable(stored.config, module)
     resumed = checkpoint_to_resume(folder)
     loaded = initial_weights(module, config) if resumed is None else None

@@ -9,7 +9,9 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.resolvers import oc
 
+from lightning_seg.runs.identity import flattened
 from lightning_seg.schema import did_you_mean
 
 CONFIG = "lightning_seg.conf"
@@ -48,6 +50,19 @@ def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> s
         key = found[1] if "." in found[1] else found[2] or found[1]
         return f"{key} must be given: {key}=VALUE."
     return None
+
+
+def from_environment(config: DictConfig) -> list[str]:
+    """The keys, with dots, whose values come from environment variables, by whatever interpolations."""
+    if "oc.env" not in OmegaConf.to_yaml(config):
+        return []
+    mark = "<of the environment>"
+    OmegaConf.register_new_resolver("oc.env", lambda *_: mark, replace=True)
+    try:
+        marked = flattened(OmegaConf.to_container(config, resolve=True))
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+    return [key for key, value in marked.items() if mark in str(value)]
 
 
 def choices(group: str) -> list[str]:

@@ -46,6 +46,7 @@ from lightning_seg.launch.cluster import (
 from lightning_seg.launch.composition import from_environment
 from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
 from lightning_seg.launch.processes import requested_devices, run_on_processes
+from lightning_seg.learning_rate import find_learning_rate
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs.contents import LAST, SCORES, write_result
 from lightning_seg.runs.folder import (
@@ -104,6 +105,8 @@ def train_run(composed: DictConfig) -> float:
     config = resolved(composed)
     check_monitored(config)
     check_processes(config["trainer"], requested_devices(config["trainer"]))
+    if config["find_learning_rate"]:
+        return find_rate(config)
     if process_rank() == 0:
         folder, begun = open_run(config, overrides)
         composed.run_id = run_id(folder)
@@ -221,6 +224,21 @@ def with_unused_parameters(trainer: dict[str, Any], module: SegmentationModule) 
     if trainer.get("strategy") != "ddp" or module.parameters_without_gradient() == []:
         return trainer
     return {**trainer, "strategy": "ddp_find_unused_parameters_true"}
+
+
+def find_rate(config: dict[str, Any]) -> float:
+    """Suggests a learning rate for a training, which is not begun; nothing is kept."""
+    quiet_lightning()
+    lightning.seed_everything(config["seed"], workers=True, verbose=False)
+    datamodule = build(config["data"])
+    check_data_module(datamodule)
+    insert_class_weights(config, cache(partial(estimated_class_weights, datamodule)))
+    module = build(config["module"])
+    follow_normalization(module, config)
+    initial_weights(module, config)
+    rate = find_learning_rate(module, datamodule, config["trainer"], build)
+    say(f"optimizer.lr={rate:.2g} is suggested: there the loss falls fastest. Nothing was trained or kept.")
+    return rate
 
 
 def test(trainer: lightning.Trainer, module: Any, datamodule: Any, checkpoint: Path | None) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 # Where a run is kept and how it is watched: whatever these are, it computes the same.
 _PLACES = (
     *("run", "runs", "folder", "run_id", "resume", "logger", "launcher", "local", "data.num_workers", "data.distances"),
-    *("monitor_mode", "test"),
+    *("monitor_mode", "test", "find_learning_rate"),
     *("trainer.default_root_dir", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps", "trainer.profiler"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.detect_anomaly"),
 )

@@ -227,7 +227,8 @@ def _check_together(config: Mapping[str, Any]) -> None:
     ]
     if finders:
         raise ValueError(
-            f"callbacks.{finders[0]} cannot set the learning rate of a schedule: search it with "
+            f"callbacks.{finders[0]} cannot set the learning rate of a schedule: let find_learning_rate=true suggest "
+            "one, search it with "
             "lightning-seg-train -m sweep=loss_and_learning_rate, or list values with -m optimizer.lr=1e-4,1e-3,1e-2."
         )
     trainer, scheduler = config.get("trainer") or {}, config.get("scheduler") or {}

@@ -55,6 +55,7 @@ class Train(TypedDict):
     sync_dist: bool
     normalization: Literal["encoder", "data"]
     init_from: str | None
+    find_learning_rate: bool
     compile: bool
     channels_last: bool
     gradient_checkpointing: bool

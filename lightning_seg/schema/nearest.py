@@ -24,6 +24,8 @@ _SYNONYMS = {
     "load_from": "init_from",
     "finetune_from": "init_from",
     "pretrained_weights": "init_from",
+    "auto_lr_find": "find_learning_rate",
+    "lr_find": "find_learning_rate",
     "gpus": "trainer.devices",
     "amp": "trainer.precision",
     "fp16": "trainer.precision",

@@ -1,6 +1,7 @@
 """Switches of a training, each one value, through the command; what each does is tested beside its code."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,18 @@ def test_how_a_network_is_executed_leaves_its_checkpoint_as_it_is(
     assert [type(network).__name__ for network in compiled] == ["PadToStride"]
     module = load_module(tmp_path / "runs/one/checkpoints/best.ckpt")
     assert module(torch.rand(1, 3, 32, 32)).shape == (1, 6, 32, 32)
+
+
+def test_a_learning_rate_is_suggested_in_one_line_and_nothing_is_kept(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lightning_seg.learning_rate.STEPS", 30)
+    said = run(*TRAIN, "find_learning_rate=true")
+    (rate,) = re.findall(r"^optimizer.lr=(\S+) is suggested: .*$", said, re.MULTILINE)
+    assert 1e-6 < float(rate) < 1
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """`lightning-seg-predict`: writes the masks of images."""
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
+from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
@@ -15,6 +18,12 @@ from lightning_seg.inference import PredictedFiles, predict_files
 from lightning_seg.launch.errors import errors_in_one_line, run_command
 from lightning_seg.schema import Predict, check_config
 from lightning_seg.text import say
+from lightning_seg.trust import build_trusted
+
+_PASSED = (
+    *("overlay", "probabilities", "contours", "simplify", "run_lengths", "areas", "overwrite", "resume", "max_pixels"),
+    *("batch_size", "precision"),
+)
 
 
 def main() -> None:
@@ -31,6 +40,8 @@ def predict(composed: DictConfig) -> PredictedFiles:
     """Predicts as `conf/predict.yaml` composes to, and says what was written."""
     check_config(composed, Predict)
     config = resolved(composed)
+    if (config["input"] is None) == (config["split"] is None):
+        raise ValueError("give either input=FOLDER or split=test, the images of the data that it was trained with.")
     if config["trusted"]:
         find_own_packages()
     device = find_device(config["device"])
@@ -43,16 +54,35 @@ def predict(composed: DictConfig) -> PredictedFiles:
     set_prediction_options(module, config)
     result = predict_files(
         module,
-        config["input"],
+        _files_of_split(config) if config["split"] else config["input"],
         config["output"],
         palette=[tuple(color) for color in module.palette or default_palette(max(module.num_classes, 2))],
         scale=module.scale,
-        **{name: config[name] for name in ("overlay", "probabilities", "overwrite", "max_pixels")},
+        **{name: config[name] for name in _PASSED},
     )
     for path, reason in result.failed:
         say(f"skipped {path}: {reason}", error=True)
-    say(f"{result.written} images predicted into {config['output']}, {len(result.failed)} skipped")
+    kept = f", {result.kept} kept" if result.kept else ""
+    say(f"{result.written} images predicted into {config['output']}{kept}, {len(result.failed)} skipped")
     return result
+
+
+def _files_of_split(config: dict[str, Any]) -> list[Path]:
+    """The image files of a split of the data that a checkpoint was trained with."""
+    checkpoint = config["checkpoint"] if isinstance(config["checkpoint"], str) else config["checkpoint"][0]
+    data = None if checkpoint.endswith(".onnx") else read_checkpoint(checkpoint)["config"].get("data")
+    if data is None:
+        raise ValueError(f"{checkpoint} holds no data, so split={config['split']} has no images: give input=FOLDER.")
+    data = {**data, "augment": None} if str(data["_target_"]).startswith("lightning_seg.") else data
+    module = build_trusted(data, "data", trusted=config["trusted"], source=checkpoint)
+    module.setup({"test": "test", "val": "validate", "train": "fit"}[config["split"]])
+    pairs = getattr(getattr(module, f"{config['split']}_set", None), "pairs", None)
+    if pairs is None:
+        raise ValueError(
+            f"{type(module).__name__} does not say the files of its images, so split={config['split']} has none: give "
+            "input=FOLDER."
+        )
+    return [pair.image for pair in pairs]
 
 
 def find_device(name: str) -> torch.device:

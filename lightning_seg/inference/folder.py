@@ -1,27 +1,35 @@
 """Prediction of image files."""
 
 import errno
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
+from lightning_seg.csv_files import write_csv
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
-from lightning_seg.data.images import IMAGE_SUFFIXES, load_image
+from lightning_seg.data.images import IMAGE_SUFFIXES
 from lightning_seg.files import atomic_write
-from lightning_seg.inference.masks import Labels, Palette, overlay, probabilities_file, write_mask
+from lightning_seg.inference.masks import Labels, Palette, probabilities_file, write_mask
+from lightning_seg.inference.outlines import areas as areas_of
+from lightning_seg.inference.outlines import geojson
+from lightning_seg.inference.outlines import run_lengths as run_lengths_of
 from lightning_seg.inference.predictor import Predictor, predicted_patches
+from lightning_seg.inference.raster_files import row_blocks, write_geo_mask, write_overlay
+from lightning_seg.inference.rasters import Raster, is_geotiff, open_raster, scaled_image
 from lightning_seg.inference.tiling import check_tiling
-from lightning_seg.reading import in_words
+from lightning_seg.reading import in_words, read_text
 from lightning_seg.text import printable
 
+_PRECISIONS = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 # Of a disk, by which no further image could be written either.
 _ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -32,27 +40,38 @@ class PredictedFiles:
 
     Attributes:
         written: images whose results were written.
+        kept: images whose results were there before, with `resume`.
         failed: each image that could not be read or whose results could not be written, and why.
     """
 
     written: int = 0
+    kept: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Job:
     source: Path
+    name: str
     mask: Path | None
     overlay: Path | None
     probabilities: Path | None
+    contours: Path | None = None
+    run_lengths: Path | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether anything but probabilities is written."""
+        return self.mask is not None
 
     def targets(self) -> list[Path]:
-        return [path for path in (self.mask, self.overlay, self.probabilities) if path is not None]
+        files = (self.mask, self.overlay, self.probabilities, self.contours, self.run_lengths)
+        return [path for path in files if path is not None]
 
 
 def predict_files(
     module: Predictor,
-    input: str | Path,
+    input: str | Path | Sequence[Path],
     output: str | Path,
     *,
     palette: Palette,
@@ -61,11 +80,19 @@ def predict_files(
     margin: int | None = None,
     overlay: bool = False,
     probabilities: bool = False,
+    contours: bool = False,
+    simplify: float = 0.0,
+    run_lengths: bool = False,
+    areas: bool = False,
+    class_names: Sequence[str] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    batch_size: int = 1,
+    precision: str = "32-true",
     max_pixels: int = MAX_PIXELS,
     progress: bool = True,
 ) -> PredictedFiles:
-    """Predicts an image, or all images of a folder and its sub-folders, which are kept below `output`.
+    """Predicts an image, or all images of a folder, a pattern or a list; sub-folders are kept below `output`.
 
     For an image `NAME.jpg` it writes `NAME.png`, an index mask at the image's own size, as displayed (EXIF orientation
     applied); `NAME_overlay.png`, the image with the mask's colors over it; `NAME_probabilities.npy`, float16
@@ -73,9 +100,14 @@ def predict_files(
     be asked for. Hidden files and folders, and what lies in `output`, are not taken as input; links are followed, each
     folder once. All mistakes but unreadable images are found before anything is written.
 
+    A GeoTIFF is read by windows, and its mask and overlay are GeoTIFFs with its CRS and transform, `NAME.tif`; where
+    the image has no data, the mask has its nodata value. `NAME.geojson` holds contours, `NAME_rle.json` COCO's
+    run lengths, and `areas.csv` the pixels of each class in each image.
+
     Args:
         module: a `SegmentationModule` in evaluation mode, for example from `lightning_seg.load_module`.
-        input: an image or a folder.
+        input: an image (`.npy`, too), a folder, a pattern (`photos/**/*.jpg`), or a `.txt` file with a path in each
+            line, relative to it; or paths, whose common folder is left out below `output`.
         output: a folder, made if it does not exist.
         palette: `(red, green, blue)` of each mask value (binary: two).
         scale: the size at which the network sees images, relative to their own; logits are brought back bilinearly.
@@ -84,6 +116,14 @@ def predict_files(
         margin: context around a tile's center, in pixels. Default: the module's own.
         overlay: also write overlays.
         probabilities: also write probabilities.
+        contours: also write contours, in the image's CRS, else in pixels.
+        simplify: leave out points of contours that are nearer to them than so many pixels.
+        run_lengths: also write run lengths.
+        areas: also write areas.
+        class_names: of each mask value, for these. Default: the module's.
+        batch_size: tiles that go through the network together.
+        precision: `32-true`, `16-mixed` or `bf16-mixed`.
+        resume: keep images whose files are all there, and do the rest.
         overwrite: replace existing files in `output`; an input is never replaced.
         max_pixels: an image of more pixels is skipped, see `lightning_seg.data.load_image`.
         progress: show a progress bar, and unreadable files as they are met.
@@ -97,21 +137,40 @@ def predict_files(
         OSError: a folder cannot be read, or the disk is full; what was being written is removed.
         ValueError: arguments that cannot be, or two images with the same output.
     """
-    input, output = Path(input).expanduser(), Path(output).expanduser()
+    input = Path(input).expanduser() if isinstance(input, str | Path) else list(input)
+    output = Path(output).expanduser()
     tile = module.tile if tile is None else tile
     margin = module.margin if margin is None else margin
     _check_arguments(module, palette, scale, overlay, probabilities)
+    if module.task == "multilabel" and (contours or run_lengths or areas):
+        raise ValueError("task=multilabel has any number of labels a pixel, and no contours, run lengths or areas.")
+    if resume and overwrite:
+        raise ValueError("resume=true keeps what is there, and overwrite=true replaces it: choose one.")
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
     check_tiling(tile, margin)
-    jobs = _plan(input, output, module.task != "multilabel", overlay, probabilities)
-    _check_targets(jobs, overwrite)
+    outputs = {"overlay": overlay, "probabilities": probabilities, "contours": contours, "run_lengths": run_lengths}
+    jobs = _plan(input, output, module.task != "multilabel", outputs)
+    _check_targets(jobs, overwrite or resume)
+    table = output / "areas.csv"
+    if areas and table.exists() and not (overwrite or resume):
+        raise FileExistsError(f"{table} exists already: name another output folder, or set overwrite=true.")
+    names = _mask_names(module, class_names, len(palette))
+    options = _Options(palette, names, scale, simplify, batch_size, max_pixels, overwrite or resume)
     result = PredictedFiles()
+    counted: list[tuple[str, list[int]]] = []
+    autocast = torch.autocast(module.device.type, _PRECISIONS[precision], enabled=precision != "32-true")
     columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not progress) as bar, torch.inference_mode(), _tiled_by(module, tile, margin):
         for job in bar.track(jobs):
             try:
-                image = load_image(job.source, max_pixels=max_pixels)
-                seen = image if scale == 1 else load_image(job.source, scale, max_pixels=max_pixels)
-                _predict(module, job, image, seen, palette, overwrite)
+                if resume and all(path.exists() for path in job.targets()):
+                    result.kept += 1
+                    if areas and job.mask is not None:
+                        counted.append((job.name, _areas_of_mask(job.mask, len(names))))
+                    continue
+                with autocast:
+                    counted.append((job.name, _predict(module, job, options)))
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in _ENDS:
                     raise OSError(
@@ -127,6 +186,8 @@ def predict_files(
                     bar.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
                 continue
             result.written += 1
+    if areas:
+        write_csv(table, [("image", *names), *((name, *pixels) for name, pixels in counted)])
     return result
 
 
@@ -155,14 +216,32 @@ def _tiled_by(module: Predictor, tile: int | None, margin: int | None) -> Iterat
         module.tile, module.margin = before
 
 
-def _predict(module: Predictor, job: _Job, image: Tensor, seen: Tensor, palette: Palette, overwrite: bool) -> None:
-    height, width = int(image.shape[1]), int(image.shape[2])
-    patches = predicted_patches(module, seen[None], (height, width))
-    labels: Labels = np.zeros((height, width), np.uint8 if len(palette) <= 256 else np.uint16)
+@dataclass(frozen=True)
+class _Options:
+    palette: Palette
+    names: Sequence[str]
+    scale: float
+    simplify: float
+    batch_size: int
+    max_pixels: int
+    overwrite: bool
+
+
+def _predict(module: Predictor, job: _Job, options: _Options) -> list[int]:
+    """Writes what is asked for of an image; the pixels of each class."""
+    with open_raster(job.source, max_pixels=options.max_pixels) as raster:
+        return _write(module, job, raster, options)
+
+
+def _write(module: Predictor, job: _Job, raster: Raster, options: _Options) -> list[int]:
+    height, width = raster.size
+    seen = raster if options.scale == 1 else scaled_image(job.source, options.scale, options.max_pixels)
+    patches = predicted_patches(module, seen, (height, width), options.batch_size)
+    labels: Labels = np.zeros((height, width), np.uint8 if len(options.palette) <= 256 else np.uint16)
 
     def fill(probabilities: np.ndarray | None) -> None:  # type: ignore[type-arg]
         for rows, columns, logits in patches:
-            if job.mask is not None or job.overlay is not None:
+            if job.has_labels:
                 labels[rows, columns] = module.predict_labels(logits)[0].cpu().numpy()
             if probabilities is not None:
                 probabilities[:, rows, columns] = module.probabilities(logits)[0].float().cpu().numpy()
@@ -170,13 +249,54 @@ def _predict(module: Predictor, job: _Job, image: Tensor, seen: Tensor, palette:
     if job.probabilities is None:
         fill(None)
     else:
-        with probabilities_file(job.probabilities, (module.num_classes, height, width), overwrite=overwrite) as array:
+        shape = (module.num_classes, height, width)
+        with probabilities_file(job.probabilities, shape, overwrite=options.overwrite) as array:
             fill(array)
+    invalid = _invalid(raster)
     if job.overlay is not None:
-        with atomic_write(job.overlay, overwrite=overwrite) as temporary:
-            Image.fromarray(overlay(image, labels, palette)).save(temporary)
-    if job.mask is not None:
-        write_mask(job.mask, labels, palette, overwrite=overwrite)
+        with atomic_write(job.overlay, overwrite=options.overwrite) as temporary:
+            write_overlay(temporary, raster, labels, options.palette, invalid)
+    if job.contours is not None:
+        found = geojson(labels, options.names, raster.georeference, invalid, options.simplify)
+        _write_text(job.contours, found, options.overwrite)
+    if job.run_lengths is not None:
+        _write_text(job.run_lengths, run_lengths_of(labels, options.names, invalid), options.overwrite)
+    if job.mask is not None and job.mask.suffix == ".tif":
+        with atomic_write(job.mask, overwrite=options.overwrite) as temporary:
+            write_geo_mask(temporary, raster, labels, options.palette, invalid)
+    elif job.mask is not None:
+        write_mask(job.mask, labels, options.palette, overwrite=options.overwrite)
+    return areas_of(labels, len(options.names), invalid) if job.mask is not None else []
+
+
+def _invalid(raster: Raster) -> np.ndarray | None:  # type: ignore[type-arg]
+    """The pixels without data, bool `(H, W)`, by blocks of rows."""
+    parts = [raster.invalid(rows) for rows in row_blocks(raster.size[0])]
+    return None if parts[0] is None else np.concatenate(parts)  # type: ignore[arg-type]
+
+
+def _write_text(path: Path, content: dict[str, object], overwrite: bool) -> None:
+    with atomic_write(path, overwrite=overwrite) as temporary:
+        temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def _mask_names(module: Predictor, given: Sequence[str] | None, values: int) -> list[str]:
+    names = list(getattr(module, "class_names", []) if given is None else given)
+    if module.task == "binary" and len(names) == 1:
+        names = ["background", *names]
+    return names if len(names) == values else [str(index) for index in range(values)]
+
+
+def _areas_of_mask(path: Path, classes: int) -> list[int]:
+    """The pixels of each class in a mask that was written before."""
+    if path.suffix == ".tif":
+        import rasterio
+
+        with rasterio.open(path, driver="GTiff") as file:
+            labels = file.read(1)
+            return areas_of(labels, classes, None if file.nodata is None else labels == file.nodata)
+    with Image.open(path) as picture:
+        return areas_of(np.asarray(picture), classes)
 
 
 def _check_arguments(module: Predictor, palette: Palette, scale: float, overlay: bool, probabilities: bool) -> None:
@@ -194,20 +314,22 @@ def _check_arguments(module: Predictor, palette: Palette, scale: float, overlay:
         raise ValueError(f"scale={scale} must be positive; 0.5 shows the network images of half the size.")
 
 
-def _plan(input: Path, output: Path, masks: bool, overlay: bool, probabilities: bool) -> list[_Job]:
+def _plan(input: Path | list[Path], output: Path, masks: bool, outputs: Mapping[str, bool]) -> list[_Job]:
     if output.exists() and not output.is_dir():
         raise ValueError(f"output={output} is a file; name a folder.")
     jobs = []
-    for source, folder in _sources(input, output):
+    for source, folder in _sources(input, output) if isinstance(input, Path) else _together(input):
         start = output / folder
-        jobs.append(
-            _Job(
-                source,
-                start / f"{source.stem}.png" if masks else None,
-                start / f"{source.stem}_overlay.png" if overlay else None,
-                start / f"{source.stem}_probabilities.npy" if probabilities else None,
-            )
-        )
+        suffix = ".tif" if is_geotiff(source) else ".png"
+        ends = {
+            "overlay": f"_overlay{suffix}",
+            "probabilities": "_probabilities.npy",
+            "contours": ".geojson",
+            "run_lengths": "_rle.json",
+        }
+        files = {name: start / f"{source.stem}{ends[name]}" if asked else None for name, asked in outputs.items()}
+        mask = start / f"{source.stem}{suffix}" if masks else None
+        jobs.append(_Job(source, (folder / source.name).as_posix(), mask, **files))
     return jobs
 
 
@@ -215,8 +337,14 @@ def _sources(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
     """Images, each with its folder relative to the input."""
     known = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
     if not input.exists():
+        if any(letter in str(input) for letter in "*?["):
+            return _matching(input, output)
         raise FileNotFoundError(f"input={input} does not exist.")
     if input.is_file():
+        if input.suffix.lower() == ".txt":
+            return _listed(input)
+        if input.suffix.lower() == ".npy":
+            return [(input, Path())]
         if input.suffix.lower() not in IMAGE_SUFFIXES:
             raise ValueError(f"input={input} is not an image file; expected a suffix of {known}.")
         return [(input, Path())]
@@ -230,6 +358,40 @@ def _sources(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
     if not found:
         raise FileNotFoundError(f"input={input} holds no image; looked for {known} in it and its sub-folders.")
     return sorted(found)
+
+
+def _matching(pattern: Path, output: Path) -> Sequence[tuple[Path, Path]]:
+    """Images of a pattern, each with its folder relative to the part of it without `*`, `?` and `[`."""
+    plain = [part for part in pattern.parts if not any(letter in part for letter in "*?[")]
+    start = Path(*pattern.parts[: next(i for i, part in enumerate(pattern.parts) if part not in plain)])
+    kinds, avoid = (*IMAGE_SUFFIXES, ".npy"), os.path.realpath(output)
+    found = [
+        (path, path.parent.relative_to(start))
+        for path in map(Path, glob(str(pattern), recursive=True))
+        if path.is_file() and path.suffix.lower() in kinds and not os.path.realpath(path).startswith(f"{avoid}{os.sep}")
+    ]
+    if not found:
+        raise FileNotFoundError(f"input={pattern} matches no image.")
+    return sorted(found)
+
+
+def _listed(path: Path) -> Sequence[tuple[Path, Path]]:
+    """Images of a list, as `_together` has them."""
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    sources = [path.parent / Path(line).expanduser() for line in lines if line and not line.startswith("#")]
+    if not sources:
+        raise FileNotFoundError(f"input={path} lists no image.")
+    for source in sources:
+        if source.suffix.lower() not in (*IMAGE_SUFFIXES, ".npy"):
+            raise ValueError(f"input={path} lists {source}, which is not an image file.")
+    return _together(sources)
+
+
+def _together(sources: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Images, each with its folder relative to the one that holds all of them."""
+    whole = [Path(os.path.abspath(source)) for source in sources]
+    common = Path(os.path.commonpath([one.parent for one in whole]))
+    return [(source, one.parent.relative_to(common)) for source, one in zip(sources, whole, strict=True)]
 
 
 def _files(folder: Path, avoid: str) -> Iterator[Path]:

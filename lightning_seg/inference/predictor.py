@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lightning_seg.inference.rasters import Raster
 from lightning_seg.inference.tiling import Patch, fits, predict_tiled
 
 
@@ -35,26 +36,29 @@ class Predictor(Protocol):
         """Probabilities `(N, num_classes, H, W)`."""
 
 
-def predicted_patches(module: Predictor, image: Tensor, size: tuple[int, int]) -> Iterator[Patch]:
+def predicted_patches(
+    module: Predictor, image: Tensor | Raster, size: tuple[int, int], batch_size: int = 1
+) -> Iterator[Patch]:
     """The logits of `module.predict_logits(image, size)`, one tile at a time.
 
     Args:
         module: cuts tiles as its `tile` and `margin` say.
-        image: `(N, channels, H, W)` on any device.
+        image: `(N, channels, H, W)` on any device, or a raster, of which a window is read for each tile.
         size: `(height, width)` of the result.
+        batch_size: tiles that go through the network together.
 
     Raises:
         FloatingPointError: logits are NaN, whose largest would be that of class 0.
     """
-    for patch in _patches(module, image, size):
+    for patch in _patches(module, image, size, batch_size):
         if bool(patch.logits.isnan().any()):
             raise FloatingPointError("its logits are NaN: the network's weights or the image are not finite.")
         yield patch
 
 
-def _patches(module: Predictor, image: Tensor, size: tuple[int, int]) -> Iterable[Patch]:
+def _patches(module: Predictor, image: Tensor | Raster, size: tuple[int, int], batch_size: int) -> Iterable[Patch]:
     if module.tile is None or module.margin is None or fits(image.shape[2:], module.tile):
-        image = image.to(module.device)
+        image = image[:, :, :, :].to(module.device)  # a raster is read now
         logits = module.predict_logits(image) if image.shape[2:] == size else module.predict_logits(image, size)
         return [Patch(slice(None), slice(None), logits)]
     return predict_tiled(
@@ -63,4 +67,5 @@ def _patches(module: Predictor, image: Tensor, size: tuple[int, int]) -> Iterabl
         tile=module.tile,
         margin=module.margin,
         size=size,
+        batch_size=batch_size,
     )

@@ -1,8 +1,8 @@
 """Prediction of images of any size, tile by tile."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count, product
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, islice, product
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,12 @@ class _Window(NamedTuple):
 
 def predict_tiled(
     forward: Callable[[Tensor], Tensor],
-    image: Tensor,
+    image: Any,
     *,
     tile: int,
     margin: int,
     size: tuple[int, int] | None = None,
+    batch_size: int = 1,
 ) -> Iterator[Patch]:
     """Logits of images, in patches that cover every pixel of the result once.
 
@@ -42,11 +43,12 @@ def predict_tiled(
 
     Args:
         forward: gives logits `(N, C, H, W)` of images `(N, channels, H, W)`.
-        image: `(N, channels, H, W)` on any device.
+        image: `(N, channels, H, W)` on any device, or what gives such parts of it, by `image[:, :, rows, columns]`.
         tile: side of a tile in pixels, with its context.
         margin: pixels of context around a tile's center.
         size: `(height, width)` of the result, to which the logits are resampled bilinearly (as
             `torch.nn.functional.interpolate` does to those of the whole image). Default: the size of the image.
+        batch_size: tiles, which are all of one size, that `forward` is given at once.
 
     Raises:
         ValueError: the image has another shape, or `tile` leaves no center.
@@ -55,7 +57,7 @@ def predict_tiled(
         raise ValueError(f"expected images of shape (N, channels, H, W), but got {tuple(image.shape)}.")
     check_tiling(tile, margin)
     # Checked here and generated below, so that a mistake shows at the call and not at the first patch.
-    patches = _patches(forward, image, tile, margin, size or image.shape[2:])
+    patches = _patches(forward, image, tile, margin, size or image.shape[2:], batch_size)
     return (Patch(rows, columns, logits) for (rows, columns), logits in patches)
 
 
@@ -121,12 +123,22 @@ def check_tiling(tile: int | None, margin: int | None) -> None:
 
 
 def _patches(
-    forward: Callable[[Tensor], Tensor], image: Tensor, tile: int, margin: int, size: Sequence[int]
+    forward: Callable[[Tensor], Tensor], image: Any, tile: int, margin: int, size: Sequence[int], batch_size: int = 1
 ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
     """Pixels of the result along each spatial axis, with their logits."""
     lengths = list(zip(image.shape[2:], size, strict=True))
-    for windows in product(*(list(_windows(length, out, tile, margin)) for length, out in lengths)):
-        logits = forward(image[(slice(None), slice(None), *(window.read for window in windows))])
+    whole = (slice(None), slice(None))
+    for some in _batched(product(*(list(_windows(length, out, tile, margin)) for length, out in lengths)), batch_size):
+        parts = [image[(*whole, *(window.read for window in windows))] for windows in some]
+        together = forward(torch.cat(parts) if len(parts) > 1 else parts[0])
+        yield from _given(zip(some, torch.split(together, len(parts[0])), strict=True), lengths)
+
+
+def _given(
+    predicted: Iterable[tuple[tuple[_Window, ...], Tensor]], lengths: Sequence[tuple[int, int]]
+) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+    """Of the logits of each tile, those that it gives."""
+    for windows, logits in predicted:
         for axis, (window, (length, out)) in enumerate(zip(windows, lengths, strict=True), start=2):
             logits = _resample(logits, axis, window, length, out)
         yield tuple(window.give for window in windows), logits
@@ -164,3 +176,9 @@ def _resample(logits: Tensor, axis: int, window: _Window, length: int, out_lengt
     shape[axis] = -1
     weight = (position - below).to(logits.dtype).view(shape)
     return torch.lerp(logits.index_select(axis, below - first), logits.index_select(axis, above - first), weight)
+
+
+def _batched(items: Iterable[tuple[_Window, ...]], size: int) -> Iterator[list[tuple[_Window, ...]]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

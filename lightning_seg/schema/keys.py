@@ -120,10 +120,18 @@ class Predict(TypedDict):
 
     checkpoint: str | Sequence[str]
     one_in_memory: bool
-    input: str
+    input: str | None
+    split: Literal["test", "val", "train"] | None
     output: str
     overlay: bool
     probabilities: bool
+    contours: bool
+    simplify: Annotated[float, Range(0)]
+    run_lengths: bool
+    areas: bool
+    resume: bool
+    batch_size: Count
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     overwrite: bool
     device: str
     tile: Count | None

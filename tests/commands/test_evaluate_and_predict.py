@@ -225,6 +225,16 @@ def test_prediction_writes_what_the_loaded_module_says_at_each_images_size(run: 
             np.testing.assert_array_equal(np.asarray(mask), labels)
 
 
+def test_a_split_of_the_training_data_is_predicted_with_their_areas(run: Run, fails: Run, trained: Path) -> None:
+    run("lightning-seg-predict", CHECKPOINT, "split=test", "output=of_split", "areas=true", "contours=true")
+    run("lightning-seg-predict", CHECKPOINT, "input=my_images/test/images/*.jpg", "output=of_pattern")
+    assert sorted(path.name for path in (trained / "of_split").glob("*.png")) == ["0.png", "1.png", "2.png"]
+    assert (trained / "of_split/1.png").read_bytes() == (trained / "of_pattern/1.png").read_bytes()
+    assert len((trained / "of_split/areas.csv").read_text().splitlines()) == 4
+    assert "3 kept" in run("lightning-seg-predict", CHECKPOINT, "split=test", "output=of_split", "resume=true")
+    assert "give either input=FOLDER or split=test" in fails("lightning-seg-predict", CHECKPOINT, "output=none")
+
+
 def test_an_unreadable_image_is_reported_skipped_and_told_by_the_exit_status(
     run: Run, trained: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,99 @@
+"""Masks and overlays written block by block, with the georeference of their image."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lightning_seg.inference.masks import overlay
+from lightning_seg.inference.rasters import Raster
+
+Labels = npt.NDArray[np.integer[Any]]
+Palette = Sequence[Sequence[int]]
+_ROWS = 256
+
+
+def row_blocks(height: int) -> Iterator[slice]:
+    """The rows of an image, a few hundred at a time."""
+    for start in range(0, height, _ROWS):
+        yield slice(start, min(start + _ROWS, height))
+
+
+def write_geo_mask(
+    path: Path, raster: Raster, labels: Labels, palette: Palette, invalid: npt.NDArray[np.bool_] | None
+) -> None:
+    """Writes labels as a GeoTIFF with the palette, and where the image has no data, with the nodata value.
+
+    That is 255, with more than 255 classes 65535.
+
+    Args:
+        path: the file.
+        raster: the image, whose CRS and transform are written.
+        labels: `(H, W)`.
+        palette: `(red, green, blue)` of each label.
+        invalid: bool `(H, W)`, pixels without data.
+    """
+    import rasterio
+
+    kind, nodata = (np.uint8, 255) if len(palette) <= 255 else (np.uint16, 65535)
+    options = {} if invalid is None else {"nodata": nodata}
+    with rasterio.open(path, "w", dtype=kind, count=1, **_profile(raster), **options) as file:
+        if len(palette) <= 255:
+            file.write_colormap(1, {label: (*map(int, color), 255) for label, color in enumerate(palette)})
+        for rows in row_blocks(raster.size[0]):
+            block = labels[rows].astype(kind)
+            if invalid is not None:
+                block[invalid[rows]] = nodata
+            file.write(block, 1, window=((rows.start, rows.stop), (0, raster.size[1])))
+
+
+def write_overlay(
+    path: Path, raster: Raster, labels: Labels, palette: Palette, invalid: npt.NDArray[np.bool_] | None
+) -> None:
+    """Writes the image with the colors of its labels over it, as what the suffix of the file says.
+
+    Args:
+        path: the file; a `.tif` has the georeference of the image.
+        raster: the image.
+        labels: `(H, W)`.
+        palette: `(red, green, blue)` of each label.
+        invalid: bool `(H, W)`, pixels without data, which stay as they are.
+    """
+    height, width = raster.size
+
+    def block(rows: slice) -> npt.NDArray[np.uint8]:
+        image = raster[..., rows, slice(None)][0]
+        drawn = overlay(image, labels[rows], palette)
+        if invalid is not None:
+            plain = np.rint(255 * image.permute(1, 2, 0).numpy()).astype(np.uint8)
+            drawn = np.where(invalid[rows][..., None], plain, drawn)
+        return drawn
+
+    if path.suffix == ".tif":
+        import rasterio
+
+        with rasterio.open(path, "w", dtype=np.uint8, count=3, **_profile(raster)) as file:
+            for rows in row_blocks(height):
+                file.write(np.moveaxis(block(rows), -1, 0), window=((rows.start, rows.stop), (0, width)))
+        return
+    whole = Image.new("RGB", (width, height))
+    for rows in row_blocks(height):
+        whole.paste(Image.fromarray(block(rows)), (0, rows.start))
+    whole.save(path)
+
+
+def _profile(raster: Raster) -> dict[str, Any]:
+    height, width = raster.size
+    blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256}
+    return {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "compress": "deflate",
+        "BIGTIFF": "IF_SAFER",
+        **blocks,
+        **(raster.georeference or {}),
+    }

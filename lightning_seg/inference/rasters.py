@@ -1,0 +1,182 @@
+"""Images that are read window by window, so that one of any size takes little memory."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from torch import Tensor
+
+from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
+from lightning_seg.data.images import load_image, read_image
+from lightning_seg.reading import open_regular
+
+_TOPS = {"uint8": 255, "uint16": 65535}
+_GEOGRAPHIC = (33550, 34264, 34735)  # tags of a TIFF that say where it lies
+_WIDTH, _HEIGHT = 256, 257
+_LARGE = 25_000_000  # pixels above which any TIFF is read by windows
+_CACHE = 256  # MB that GDAL may keep
+
+
+@dataclass
+class Raster:
+    """An image `(1, 3, H, W)` whose parts are read when they are asked for: `raster[..., rows, columns]`.
+
+    Args:
+        size: height and width.
+        pixels: uint8 or uint16 `(H, W, channels)`, or None.
+        top: their largest value.
+        dataset: of rasterio, or None.
+        georeference: CRS, transform and nodata, as rasterio writes them; None where the file has none.
+    """
+
+    size: tuple[int, int]
+    pixels: npt.NDArray[Any] | None
+    top: int
+    dataset: Any = None
+    georeference: dict[str, Any] | None = None
+
+    ndim = 4
+
+    @property
+    def shape(self) -> torch.Size:
+        """`(1, 3, H, W)`."""
+        return torch.Size((1, 3, *self.size))
+
+    def numel(self) -> int:
+        """Of the whole image."""
+        return self.shape.numel()
+
+    def __getitem__(self, index: Any) -> Tensor:
+        rows, columns = (index[-2], index[-1]) if isinstance(index, tuple) else (slice(None), slice(None))
+        (top, bottom, _), (left, right, _) = rows.indices(self.size[0]), columns.indices(self.size[1])
+        if self.pixels is not None:
+            part = torch.from_numpy(np.ascontiguousarray(self.pixels[top:bottom, left:right])).movedim(-1, 0)
+        else:
+            part = torch.from_numpy(self._read(top, bottom, left, right))
+        return (part.float() / self.top).expand(3, -1, -1)[None]
+
+    def invalid(self, rows: slice) -> npt.NDArray[np.bool_] | None:
+        """Where some rows hold no data, bool `(rows, W)`; None where the file has no such value."""
+        if self.dataset is None or self.dataset.nodata is None:
+            return None
+        values = self._read(rows.start, rows.stop, 0, self.size[1])
+        found: npt.NDArray[np.bool_] = (values == self.dataset.nodata).all(0)
+        return found
+
+    def _read(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[Any]:
+        bands = [1] if self.dataset.count < 3 else [1, 2, 3]
+        try:
+            values: npt.NDArray[Any] = self.dataset.read(bands, window=((top, bottom), (left, right)))
+        except Exception as error:  # of rasterio's own classes
+            raise ImageFileError(f"{self.dataset.name} cannot be read: {' '.join(str(error).split())}") from None
+        return values
+
+
+@contextmanager
+def open_raster(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Raster]:
+    """An image, to be read within the block.
+
+    A `.npy` array `(H, W)` or `(H, W, channels)` is mapped; a TIFF that has a georeference, or is large, is read by
+    windows with rasterio, the extra `geo`; others are decoded once, to 8 or 16 bits.
+
+    Raises:
+        ImageFileError: it cannot be read as an image.
+        OSError: there is no such file, or it cannot be read.
+    """
+    if path.suffix.lower() == ".npy":
+        yield _mapped(path, max_pixels)
+        return
+    if path.suffix.lower() in (".tif", ".tiff") and _by_windows(path):
+        with _dataset(path, max_pixels) as raster:
+            yield raster
+        return
+    values = read_image(path, max_pixels=max_pixels)
+    top = 255 if values.dtype == torch.uint8 else 65535
+    yield Raster((values.shape[1], values.shape[2]), values.movedim(0, -1).numpy(), top)
+
+
+def scaled_image(path: Path, scale: float, max_pixels: int) -> Tensor:
+    """The whole image at another scale, `(1, 3, H, W)`."""
+    return load_image(path, scale, max_pixels=max_pixels)[None]
+
+
+def _mapped(path: Path, max_pixels: int) -> Raster:
+    with open_regular(path):
+        pass
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise ImageFileError(f"{path} cannot be read as an array: {error}") from None
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype.name not in _TOPS or array.size == 0:
+        raise ImageFileError(f"{path} holds {array.dtype} {array.shape}; expected uint8 or uint16 (H, W) or (H, W, 3).")
+    _check_pixels(path, array.shape[0] * array.shape[1], max_pixels)
+    return Raster((array.shape[0], array.shape[1]), array, _TOPS[array.dtype.name])
+
+
+def is_geotiff(path: Path) -> bool:
+    """Whether an image file says where on Earth, or in which plane, it lies; False where it cannot be read."""
+    try:
+        return path.suffix.lower() in (".tif", ".tiff") and _tiff_kind(path)[0]
+    except OSError:
+        return False
+
+
+def _tiff_kind(path: Path) -> tuple[bool, bool]:
+    """Whether a TIFF has a georeference, and is large."""
+    with open_regular(path) as file:
+        try:  # of the tags alone: Pillow does not open each kind of TIFF that rasterio reads
+            header = file.read(8)
+            header += file.read(8) if header[2:3] + header[3:4] in (b"+\0", b"\0+") else b""  # of a BigTIFF
+            tags = ImageFileDirectory_v2(header)
+            file.seek(tags.next)
+            tags.load(file)
+            return any(tag in tags for tag in _GEOGRAPHIC), tags[_WIDTH] * tags[_HEIGHT] > _LARGE
+        except Exception:  # whatever Pillow makes of a damaged file
+            return False, False
+
+
+def _by_windows(path: Path) -> bool:
+    is_geographic, is_large = _tiff_kind(path)
+    if is_geographic and find_spec("rasterio") is None:
+        raise ImageFileError(
+            f'{path} is a GeoTIFF, whose georeference would be lost: pip install "lightning-seg[geo]" to keep it.'
+        )
+    return is_geographic or (is_large and find_spec("rasterio") is not None)
+
+
+@contextmanager
+def _dataset(path: Path, max_pixels: int) -> Iterator[Raster]:
+    import rasterio
+
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        warnings.simplefilter("ignore")
+        try:
+            dataset = rasterio.open(path, driver="GTiff")
+        except Exception as error:  # of rasterio's own classes
+            raise ImageFileError(f"{path} cannot be read as a TIFF: {' '.join(str(error).split())}") from None
+        with dataset:
+            _check_pixels(path, dataset.width * dataset.height, max_pixels)
+            kinds = set(dataset.dtypes)
+            alpha = dataset.count in (2, 4) and dataset.colorinterp[-1].name == "alpha"
+            if (dataset.count not in (1, 3) and not alpha) or len(kinds) != 1 or not kinds <= set(_TOPS):
+                raise ImageFileError(
+                    f"{path} has {dataset.count} bands of {', '.join(sorted(kinds))}; expected 1 or 3, and alpha, of "
+                    "uint8 or uint16."
+                )
+            has_place = dataset.crs is not None or not dataset.transform.is_identity
+            georeference = {"crs": dataset.crs, "transform": dataset.transform} if has_place else None
+            yield Raster((dataset.height, dataset.width), None, _TOPS[kinds.pop()], dataset, georeference)
+
+
+def _check_pixels(path: Path, pixels: int, max_pixels: int) -> None:
+    if pixels > max_pixels:
+        raise ImageFileError(f"{path} has {pixels:,} pixels, more than max_pixels={max_pixels:,}; raise it to read it.")

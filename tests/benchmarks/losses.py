@@ -1,13 +1,14 @@
 """Compares every loss, forward and backward, with cross-entropy and with the same loss elsewhere.
 
-    python -m tests.benchmarks.losses                                     # the default selection, about 15 minutes
-    python -m tests.benchmarks.losses --losses dice focal --shapes 2x21x512x512 --rounds 9
+    python -m tests.benchmarks.losses                                     # the default selection, about half an hour
+    python -m tests.benchmarks.losses --losses dice focal --shapes 2x21x512x512 --rounds 9 --buffers fresh
     python -m tests.benchmarks.losses --device cuda --dtype bfloat16
     python -m tests.benchmarks.losses --summarize runs/benchmarks/losses.csv
 
 Each loss is measured at each shape in a process of its own, in rounds in which cross-entropy, the floor of three passes
 over the logits, ours and the peers take turns in random order. Rows are written to the CSV file as soon as a case is
-measured; --resume continues where a run stopped.
+measured, below a line about the machine; --resume continues where a run stopped. At the end stands which floor is not
+met.
 """
 
 import argparse
@@ -50,7 +51,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="on one entry of a case, then it leaves the rounds")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the logits")
-    parser.add_argument("--buffers", choices=("default", "reused"), default="default", help="the C library's allocator")
+    parser.add_argument(
+        "--buffers",
+        nargs="+",
+        choices=("fresh", "reused"),
+        default=["fresh", "reused"],
+        help="whether the C library maps large tensors afresh, as it does by default, or keeps what was freed",
+    )
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: the process's CPU time, for one thread on a machine that others use",
+    )
     parser.add_argument("--all", action="store_true", help="every loss on every shape, with void, at all threads")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "benchmarks" / "losses.csv", metavar="FILE.csv")
     parser.add_argument("--resume", action="store_true", help="leave out the cases that are in the file")
@@ -66,6 +79,12 @@ def jobs(selected: Iterable[Case]) -> Iterator[tuple[str, Shape, list[Case]]]:
     """The cases of one process: those of a loss at a shape."""
     for (loss, shape), group in groupby(selected, lambda case: (case.loss, case.shape)):
         yield loss, shape, list(group)
+
+
+def place(setting: Setting, case: Case) -> tuple[str, str, str, str, str, bool, int]:
+    """What `Row.case` is of the rows of a case."""
+    shape = "x".join(map(str, case.shape))
+    return setting.device, setting.dtype, setting.buffers, case.loss, shape, case.void, case.threads
 
 
 def run(job: dict[str, Any], environment: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -96,7 +115,10 @@ def main() -> None:
         print_floors(rows, console)
         return
     cuda = options.device == "cuda"
-    output, setting = options.output, Setting(options.device, options.dtype, "default" if cuda else options.buffers)
+    if options.clock == "cpu" and (cuda or options.threads != [1]):
+        raise SystemExit("--clock=cpu measures one thread of the CPU: add --device cpu --threads 1.")
+    output = options.output
+    settings = [Setting(options.device, options.dtype, buffers) for buffers in (["fresh"] if cuda else options.buffers)]
     if output.exists() and not options.resume:
         raise SystemExit(f"{output} exists: continue it with --resume, or choose another --output.")
     known = {row.case for row in read_rows(output)} if output.exists() else set()
@@ -104,15 +126,15 @@ def main() -> None:
     # What is chosen by name is wanted at every shape chosen.
     everything = options.all or cuda or options.shapes is not None
     threads = [max(options.threads)] if cuda else options.threads
-    selected = [
-        case
-        for case in cases(options.losses, shapes, [void == "yes" for void in options.void], threads, everything)
-        if (*asdict(setting).values(), case.loss, "x".join(map(str, case.shape)), case.void, case.threads) not in known
+    chosen = list(cases(options.losses, shapes, [void == "yes" for void in options.void], threads, everything))
+    all_jobs = [
+        (setting, *job)
+        for setting in settings
+        for job in jobs(case for case in chosen if place(setting, case) not in known)
     ]
-    environment = {"OMP_NUM_THREADS": str(max(threads))} | (REUSED_BUFFERS if setting.buffers == "reused" else {})
-
-    start, all_jobs = time.monotonic(), list(jobs(selected))
-    for number, (loss, shape, group) in enumerate(all_jobs, 1):
+    start = time.monotonic()
+    for number, (setting, loss, shape, group) in enumerate(all_jobs, 1):
+        environment = {"OMP_NUM_THREADS": str(max(threads))} | (REUSED_BUFFERS if setting.buffers == "reused" else {})
         begun = time.monotonic()
         job = {
             "setting": asdict(setting),
@@ -121,10 +143,11 @@ def main() -> None:
             "places": [{"void": case.void, "threads": case.threads} for case in group],
             "rounds": options.rounds,
             "seconds": options.seconds,
+            "clock": options.clock,
         }
         for said in run(job, environment):
             if "rows" in said:
-                append_rows(output, [Row(**row) for row in said["rows"]])
+                append_rows(output, [Row(**row) for row in said["rows"]], options.clock)
             else:
                 console.print(f"skipped {said['skipped']}", style="yellow", markup=False)
         now = time.monotonic()

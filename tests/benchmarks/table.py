@@ -1,12 +1,17 @@
 """The rows that are measured: as CSV, and as tables on the terminal."""
 
 import csv
+import math
+import os
+import platform
+import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -64,13 +69,33 @@ class Row:
         return (self.device, self.dtype, self.buffers, self.loss, self.shape, self.void, self.threads)
 
 
-def append_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Writes the rows of a case at once, so that none is there by half; with a header if they are the first."""
+def machine(clock: str) -> str:
+    """What was measured on: processor, cores, and how many other processes wanted them."""
+    names = [line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")]
+    processor = torch.cuda.get_device_name() if torch.cuda.is_available() else next(iter(names), platform.machine())
+    return (
+        f"{processor}, {len(os.sched_getaffinity(0))} cores, {torch.backends.cpu.get_cpu_capability()}, "
+        f"torch {torch.__version__}; {clock} time, load of the machine at the start "
+        f"{os.getloadavg()[0]:.1f}"
+    )
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def append_rows(path: Path, rows: Iterable[Row], clock: str) -> None:
+    """Writes the rows of a case at once, so that none is there by half.
+
+    Before the first stand the machine, in a line that begins with #, and the header.
+    """
     new = not path.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, [column.name for column in fields(Row)])
         if new:
+            file.write(f"# {machine(clock)}\n")
             writer.writeheader()
         writer.writerows({name: _written(value) for name, value in asdict(row).items()} for row in rows)
 
@@ -78,11 +103,16 @@ def append_rows(path: Path, rows: Iterable[Row]) -> None:
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file."""
     with path.open(newline="") as file:
-        return [_read(record) for record in csv.DictReader(file)]
+        return [_read(record) for record in csv.DictReader(line for line in file if not line.startswith("#"))]
 
 
 def print_tables(rows: Iterable[Row], console: Console) -> None:
     """One table for each device, dtype, allocator, shape and void; a column of ratios for each number of threads."""
+
+    rows = list(rows)
+    for (buffers, threads), speed in copy_bandwidth(rows).items():
+        console.print(f"three passes, {buffers} buffers, {threads} threads: {speed / 1e9:.1f} GB/s", highlight=False)
+    console.print()
 
     def place(row: Row) -> tuple[str, str, str, str, bool]:
         return row.device, row.dtype, row.buffers, row.shape, row.void
@@ -102,13 +132,18 @@ def _print_table(title: str, rows: list[Row], console: Console) -> None:
     for number in threads:
         table.add_column(f"{number} thread{'s' * (number > 1)}: ms", justify="right")
         table.add_column("ratio to cross-entropy", justify="right")
+        table.add_column("× the fastest peer", justify="right")
     table.add_column("memory", justify="right")
     table.add_column("marks")
     notes: list[str] = []
     for loss, of_loss in _in_order(rows, "loss"):
         for entry, of_entry in _in_order(of_loss, "entry"):
             by_threads = {row.threads: row for row in of_entry}
-            figures = [text for number in threads for text in _figures(by_threads.get(number))]
+            figures = [
+                text
+                for number in threads
+                for text in (*_figures(by_threads.get(number)), _over_fastest(by_threads.get(number), of_loss))
+            ]
             # The most of all numbers of threads.
             memory = max((row.memory for row in of_entry if row.memory is not None), default=None)
             marks = " ".join(dict.fromkeys(mark for row in of_entry for mark in _marks(row, notes)))
@@ -139,6 +174,28 @@ def _figures(row: Row | None) -> tuple[str, str]:
         return "", "-"
     spread = "once" if row.rounds == 0 else f"{row.least:.2f} to {row.most:.2f}"
     return f"{1000 * row.seconds:.1f}", f"{row.ratio:.2f} ({spread})"
+
+
+def _over_fastest(row: Row | None, rows: list[Row]) -> str:
+    """Our time over that of the fastest peer that gives our value and gradient."""
+    if row is None or not row.entry.startswith(OURS) or not row.ratio:
+        return ""
+    peers = [
+        other.ratio
+        for other in rows
+        if other.threads == row.threads and other.ratio and other.value == "same" and not other.entry.startswith(OURS)
+    ]
+    return f"{row.ratio / min(peers):.2f}" if peers else ""
+
+
+def copy_bandwidth(rows: Iterable[Row]) -> dict[tuple[str, int], float]:
+    """Bytes a second of the three passes, of which two read and one writes, by buffers and threads; median of all."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        if row.entry == FLOOR and row.seconds:
+            size = math.prod(map(int, row.shape.split("x"))) * (4 if row.dtype == "float32" else 2)
+            found.setdefault((row.buffers, row.threads), []).append(3 * size / row.seconds)
+    return {key: statistics.median(values) for key, values in sorted(found.items())}
 
 
 def _marks(row: Row, notes: list[str]) -> list[str]:

@@ -39,6 +39,13 @@ def encoder_names(backbone: nn.Module, encoder: str | Sequence[str] = "auto") ->
     return [_resolved(backbone, name) for name in given]
 
 
+def described_encoder(backbone: nn.Module, encoder: str | Sequence[str] = "auto") -> str:
+    """The pretrained part in words: its names, and how much of the network it is."""
+    names = encoder_names(backbone, encoder)
+    size = sum(_size(backbone.get_submodule(name)) for name in names)
+    return f"{' and '.join(names)}, {size:,} of {_size(backbone):,} parameters"
+
+
 def _found(backbone: nn.Module) -> list[str]:
     wrappers = _wrappers(backbone)
     called = [name for name, part in _named_as_encoders(backbone) if name not in wrappers and _size(part)]

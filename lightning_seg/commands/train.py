@@ -17,9 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from lightning_seg.backbones import checkpoint_activations, compile_network, use_channels_last
+from lightning_seg.backbones.encoder import described_encoder
 from lightning_seg.backbones.normalization import IMAGENET, Normalization, declared_normalization
 from lightning_seg.backbones.transformers_models import config_to_store
-from lightning_seg.callbacks import FiniteLoss, StoredConfig, TrainingInterrupted
+from lightning_seg.callbacks import FiniteLoss, FreezeEncoder, StoredConfig, TrainingInterrupted
 from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
 from lightning_seg.callbacks.monitored import MonitoredIsLogged
@@ -184,8 +185,9 @@ def train(config: dict[str, Any]) -> float:
     )
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
-    if normalized and trainer.is_global_zero:
-        say(normalized)
+    for line in [normalized, pretrained_part(module, trainer)] if trainer.is_global_zero else []:
+        if line:
+            say(line)
     if loaded is not None and trainer.is_global_zero:
         print_loaded(loaded, config["init_from"])
 
@@ -257,6 +259,16 @@ def initial_weights(module: Any, config: dict[str, Any]) -> LoadedWeights | None
         return None
     encoder = config["module"].get("encoder", "auto")
     return load_weights(module, read_weights(path), encoder=encoder, source=f"init_from={path}")
+
+
+def pretrained_part(module: Any, trainer: lightning.Trainer) -> str:
+    """One line about which part of the network rates or freezing go by; "" where none do."""
+    rates = ("encoder_learning_rate_factor", "layer_decay")
+    frozen = [one for one in trainer.callbacks if isinstance(one, FreezeEncoder)]  # type: ignore[attr-defined]
+    if not frozen and all(getattr(module, name, 1.0) == 1.0 for name in rates):
+        return ""
+    own = next((one.encoder for one in frozen if one.encoder is not None), getattr(module, "encoder", "auto"))
+    return f"the pretrained part is {described_encoder(module.backbone, own)}"
 
 
 def follow_normalization(module: Any, config: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from lightning_seg.backbones import MaskClassification, PadToStride, encoder_names, find_encoder, segmentation_model
+from lightning_seg.backbones.encoder import described_encoder
 
 
 def network(**parts: nn.Module) -> nn.Module:
@@ -94,6 +95,12 @@ def test_a_stem_belongs_to_it() -> None:
     assert isinstance(network.backbone, nn.Module)
     assert find_encoder(network) is network.backbone
     assert any("embeddings" in name for name, _ in find_encoder(network).named_parameters())
+
+
+def test_it_is_described_by_its_names_and_how_much_of_the_network_it_is() -> None:
+    assert described_encoder(network(encoder=part(), head=part())) == "encoder, 16 of 32 parameters"
+    several = network(stem=part(), layers=part(), head=part())
+    assert described_encoder(several, ["stem", "layers"]) == "stem and layers, 32 of 48 parameters"
 
 
 @pytest.mark.parametrize("name", ["head.1", "backbone.head.1"])

@@ -39,14 +39,11 @@ def test_how_a_network_is_executed_leaves_its_checkpoint_as_it_is(
     monkeypatch.chdir(tmp_path)
     compiled: list[nn.Module] = []
     monkeypatch.setattr(nn.Module, "compile", lambda network: compiled.append(network))
-    run(
-        *TRAIN,
-        "run=one",
-        "compile=true",
-        "channels_last=true",
-        "gradient_checkpointing=true",
-        "callbacks=[default,ema]",
-    )
+    said = run(
+        *TRAIN, "run=one", "compile=true", "channels_last=true", "gradient_checkpointing=true",
+        "module.layer_decay=0.8", "callbacks=[checkpoint,last,curves,ema,freeze]",
+    )  # fmt: skip
+    assert "the pretrained part is backbone.encoder, " in said
     assert [type(network).__name__ for network in compiled] == ["PadToStride"]
     module = load_module(tmp_path / "runs/one/checkpoints/best.ckpt")
     assert module(torch.rand(1, 3, 32, 32)).shape == (1, 6, 32, 32)

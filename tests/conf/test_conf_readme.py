@@ -18,5 +18,5 @@ def test_every_file_has_a_section_and_every_option_a_row() -> None:
     assert any(line.startswith("| `trainer.strategy.auto_wrap_policy.min_num_params` | `1000000` | ") for line in lines)
     assert any(line.startswith("| `loss` | `ce_dice` | ") for line in lines)
     assert any(line.startswith("| `module` |  | what is trained") for line in lines)
-    assert "Starts from: `checkpoint`, `last`, `progress`, `curves`, `confusion`, `resource_usage`." in lines
+    assert "Starts from: `checkpoint`, `last`, `progress`, `curves`, `confusion`, `details`, `resource_usage`." in lines
     assert "Starts from: `override /augment: d4`, `override /loss: ce_dice`." in lines

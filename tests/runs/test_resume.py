@@ -22,14 +22,9 @@ from tests.callbacks.test_last_checkpoint import check_equal
 from tests.console import Run
 from tests.forkserver import forkserver, launch_copies
 
-CONVOLUTION = "_target_:torch.nn.Conv2d,kernel_size:3,padding:1"
-NETWORK = (
-    f"{{_target_:torch.nn.Sequential,_args_:[{{{CONVOLUTION},in_channels:3,out_channels:4}},"
-    f"{{_target_:torch.nn.BatchNorm2d,num_features:4}},{{_target_:torch.nn.Dropout,p:0.3}},"
-    f"{{{CONVOLUTION},in_channels:4,out_channels:6}}]}}"
-)
+NETWORK = ["~backbone", "+backbone={_target_:tests.runs.network.small_network}"]
 DATA = ["data.num_train=24", "data.num_val=3", "data.num_test=2", "data.image_size=32", "data.batch_size=2"]
-SMALL = ["~backbone", f"+backbone={NETWORK}", *DATA, "trainer.accelerator=cpu", "trainer.max_epochs=3"]
+SMALL = [*NETWORK, *DATA, "trainer.accelerator=cpu", "trainer.max_epochs=3"]
 STEPS = 12  # an epoch in one process
 TWO = ["trainer=ddp_sim", "trainer.max_epochs=2"]
 Start = Callable[..., BaseProcess]

@@ -45,10 +45,11 @@ def test_each_technique_is_a_switch_that_changes_the_training_or_its_test(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run(*FEW, "run=all")
+    few = (*FEW, "callbacks=no_pictures", "callbacks.progress=null")
+    run(*few, "run=all")
     scores = {"all": (tmp_path / "runs/all/test.csv").read_text()}
     for name, arguments in OFF.items():
-        run(*FEW, f"run={name}", *arguments)
+        run(*few, f"run={name}", *arguments)
         scores[name] = (tmp_path / "runs" / name / "test.csv").read_text()
         assert scores[name] != scores["all"]
         has_term = "train/loss/consistency" in columns(tmp_path / "runs" / name)

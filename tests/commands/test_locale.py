@@ -19,6 +19,7 @@ def test_class_names_of_any_script_are_written_and_printed(folder: Path) -> None
     names = "# @package _global_\ndata: {class_names: [Himmel, Straße, 木]}\n"
     (folder / "mine/experiment/names.yaml").write_text(names, encoding="utf-8")
     data = ["data=folder", "data.root=my_images", "data.num_classes=3", "data.ignore_index=255", "data.batch_size=2"]
+    data += ["~backbone", "+backbone={_target_:torch.nn.Conv2d,in_channels:3,out_channels:3,kernel_size:1}"]
     command = [sys.executable, "-m", "lightning_seg.commands.train", "--config-dir", "mine", "experiment=names"]
     done = subprocess.run(
         [*command, *data, *SHORT, "run=one"], env=os.environ | ASCII, capture_output=True, encoding="ascii"

@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,16 @@ WriteRun = Callable[..., Path]
 
 def composed(*overrides: str) -> dict[str, Any]:
     """A configuration as a run stores it."""
+    return copy.deepcopy(_composed_once(*overrides))
+
+
+@cache
+def _composed_once(*overrides: str) -> dict[str, Any]:
     with initialize_config_module("lightning_seg.conf", version_base="1.3"):
         config = compose("train", [*overrides])
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
-    return copy.deepcopy({str(name): value for name, value in container.items()})
+    return {str(name): value for name, value in container.items()}
 
 
 @pytest.fixture

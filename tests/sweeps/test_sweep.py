@@ -252,16 +252,16 @@ def _written(event: str, values: tuple[Any, ...]) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_sixteen_jobs_at_once_write_no_file_in_common(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_at_once_write_no_file_in_common(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Plugins.instance().register(ForkLauncher)
     name = "hydra_plugins.tests.ForkLauncher"
     monkeypatch.setitem(Plugins.instance().class_name_to_class, name, ForkLauncher)
-    run(*SWEEP, "loss=ce,dice", "seed=range(0,8)", f"hydra.launcher._target_={name}")
-    assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 16
+    run(*SWEEP, "loss=ce,dice", "seed=range(0,3)", f"hydra.launcher._target_={name}")
+    assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 6
     written = Counter(
         path for paths in ForkLauncher.written for path in paths if not path.startswith(("/dev/", "/proc/"))
     )
-    assert len(written) >= 16 * 5
+    assert len(written) >= 6 * 5
     assert [path for path, processes in written.items() if processes > 1] == []
     assert all(path.startswith(f"{folder}/runs/") or "/tmp" in path for path in written)
 

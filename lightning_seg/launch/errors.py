@@ -95,7 +95,7 @@ _OF_LIBRARIES: tuple[tuple[str, str], ...] = (
         "the weights of the checkpoint do not fit {0}: {1}. Build the network as it was trained",
     ),
     (
-        r"Expected to have finished reduction in the prior iteration",
+        r"parameters that were not used in producing the loss|Expected to have finished reduction in the prior",
         "a parameter got no gradient, for which processes that train together must look: take "
         "trainer.strategy=ddp_find_unused_parameters_true, or build the network without it",
     ),

@@ -193,6 +193,12 @@ def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None
             "batch normalization cannot train on one value for each channel (it got [1, 8, 1, 1]): take a larger ",
         ),
         (
+            RuntimeError(
+                "It looks like your LightningModule has parameters that were not used in producing the loss re"
+            ),
+            "a parameter got no gradient, for which processes that train together must look: take trainer.strat",
+        ),
+        (
             RuntimeError("expected input[1, 3, 8, 8] to have 4 channels, but got 3 channels instead"),
             "the network takes images of 4 channels, and got images of 3: set backbone.in_channels=3, or change ",
         ),

@@ -75,6 +75,9 @@ def load_module(
     module.found_threshold = checkpoint["threshold"]
     config, data = checkpoint["config"], checkpoint["config"].get("data") or {}
     module.scale = float(config.get("scale") or data.get("scale") or 1)
+    channels, value_range = data.get("channels") or "rgb", data.get("range")
+    if channels != "rgb" or value_range is not None:
+        module.reading = {"channels": channels, "value_range": value_range}
     palette = config.get("palette") or data.get("palette")
     module.palette = palette and [(int(red), int(green), int(blue)) for red, green, blue in palette]
     return module.to(map_location).eval()
@@ -261,10 +264,23 @@ def _wrong_data(data: Mapping[str, Any]) -> str:
         return wrong
     if workers is not None and (type(workers) is not int or workers < 0):
         return f"config.data.num_workers is {_shown(workers)}, expected a whole number of 0 or more"
+    if wrong := _wrong_bands(data):
+        return wrong
     for name, most in _MOST.items():
         value = data.get(name)
         if value is not None and (type(value) is not int or not 0 <= value <= most):
             return f"config.data.{name} is {_shown(value)}, expected a whole number up to {most}"
+    return ""
+
+
+def _wrong_bands(data: Mapping[str, Any]) -> str:
+    channels, values = data.get("channels"), data.get("range")
+    listed = isinstance(channels, list) and all(type(one) is int and 0 <= one < 2**16 for one in channels)
+    if channels not in (None, "rgb", "all") and not (listed and channels):
+        return f"config.data.channels is {_shown(channels)}, expected rgb, all or a list of bands"
+    numbers = isinstance(values, list) and len(values) == 2 and all(type(one) in (int, float) for one in values)
+    if values is not None and not (numbers and values[0] < values[1]):
+        return f"config.data.range is {_shown(values)}, expected two numbers, the smaller first"
     return ""
 
 

@@ -60,6 +60,7 @@ class Ensemble(SegmentationModule):
             threshold=first.decision_threshold,
         )
         self.scale, self.palette = first.scale, first.palette
+        self.reading = getattr(first, "reading", None)
         self.loaders = [] if held else list(members)
         self.eval()
 

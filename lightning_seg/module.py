@@ -156,6 +156,7 @@ class SegmentationModule(lightning.LightningModule):
         self.tile = tile
         self.margin = margin
         self.scale = 1.0
+        self.reading: dict[str, Any] | None = None  # how image files were read: channels and value_range
         self.background = background
         self.threshold: float | Literal["best"] = threshold
         self.found_threshold: float | None = None  # on validation images

@@ -159,6 +159,7 @@ def train(config: dict[str, Any]) -> float:
     # What the data module derived belongs to the checkpoint too.
     insert_class_weights(config, cache(partial(estimated_class_weights, datamodule)))
     insert_names(config, datamodule)
+    insert_normalization(config, datamodule)
     callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
     save_where_logged(config["callbacks"])
     insert_network_configs(config["module"])
@@ -308,6 +309,22 @@ def set_execution(network: nn.Module, config: dict[str, Any]) -> None:
         checkpoint_activations(network)
     if config["compile"]:
         compile_network(network)
+
+
+def insert_normalization(config: dict[str, Any], datamodule: Any) -> None:
+    """Replaces `auto` as mean and standard deviation by what the training images have.
+
+    Raises:
+        ValueError: the data module measures none.
+    """
+    parts = [part for part in (config["data"], config["module"]) if "auto" in (part.get("mean"), part.get("std"))]
+    if not parts:
+        return
+    if not hasattr(datamodule, "measure_normalization"):
+        raise ValueError("data.mean=auto is measured by data modules of lightning_seg: give numbers for yours.")
+    mean, std = datamodule.measure_normalization()
+    for part in parts:
+        part["mean"], part["std"] = mean, std
 
 
 def insert_names(config: dict[str, Any], datamodule: Any) -> None:

@@ -43,7 +43,8 @@ def training_augmentation(
         rotation: largest angle, in degrees, either way.
         horizontal_flip: probability of mirroring left and right.
         vertical_flip: probability of mirroring top and bottom.
-        brightness: largest change, as a share of the image's own; likewise `contrast` and `saturation`.
+        brightness: largest change, as a share of the image's own; likewise `contrast` and `saturation`. Images of other
+            than 1 or 3 channels keep theirs.
         contrast: see `brightness`.
         saturation: see `brightness`.
         hue: largest change, at most 0.5, where 1 is once round the color circle.
@@ -95,7 +96,7 @@ def training_augmentation(
     if d4:
         steps.append(v2.RandomApply([RandomSymmetry()], d4))
     if brightness or contrast or saturation or hue:
-        steps.append(v2.ColorJitter(brightness, contrast, saturation, hue))
+        steps.append(ColorJitter(brightness, contrast, saturation, hue))
     if blur:
         steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.1, 1.5))], blur))
     return v2.Compose(steps or [v2.Identity()])
@@ -232,6 +233,15 @@ class RandomZoomedCrop(v2.Transform):  # type: ignore[misc]  # torchvision has n
         if not tensor.is_floating_point():
             made = made.round_()
         return made.to(tensor.dtype).reshape(*tensor.shape[:-2], *self.size)
+
+
+class ColorJitter(v2.ColorJitter):  # type: ignore[misc]  # torchvision has no types
+    """Torchvision's, which leaves images alone that are neither gray nor of three colors."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """An image with other colors, or what else it is."""
+        is_colored = not isinstance(inpt, tv_tensors.Image) or inpt.shape[-3] in (1, 3)
+        return super().transform(inpt, params) if is_colored else inpt
 
 
 class RandomSymmetry(v2.Transform):  # type: ignore[misc]  # torchvision has no types

@@ -76,7 +76,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
         augment: applied to training samples, a mapping whose image and mask are `torchvision.tv_tensors`; see
             `training_augmentation`. Or a `Compose` of albumentations, whose random numbers follow the same seed.
         mean: per channel, what `SegmentationModule` subtracts from an image; kept as an attribute for it.
-        std: per channel, what it divides by.
+        std: per channel, what it divides by. `auto` for both leaves them to `measure_normalization`.
         palette: one (red, green, blue) for each mask value. Default: PASCAL VOC's colors.
 
     Raises:
@@ -98,8 +98,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         train_repeats: int = 1,
         unlabeled_per_image: int = 0,
         augment: Augment | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Sequence[float] | str | None = None,
+        std: Sequence[float] | str | None = None,
         palette: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
@@ -120,6 +120,10 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.train_repeats = train_repeats
         self.unlabeled_per_image = unlabeled_per_image
         self.augment = augment
+        if "auto" in (mean, std):
+            if mean != std:
+                raise ValueError(f"data.mean={mean} and data.std={std} must both be auto, or neither.")
+            mean = std = None  # `measure_normalization` finds them
         self.mean = None if mean is None else [float(value) for value in mean]
         self.std = None if std is None else [float(value) for value in std]
         colors = default_palette(self.num_values) if palette is None else palette
@@ -189,6 +193,29 @@ class SegmentationDataModule(lightning.LightningDataModule):
         return torch.stack(
             [check_values(sample["mask"], sample["name"], self.num_values, self.ignore_index) for sample in samples]
         )
+
+    def measure_normalization(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel over the pixels of the training images, not augmented.
+
+        It sets the data module up for `fit` if that has not been done, and keeps them as `mean` and `std`.
+        """
+        if self.train_set is None:
+            self.prepare_data()
+            self.setup("fit")
+        dataset: Any = copy(ready(self.train_set, "fit"))
+        if hasattr(dataset, "augment"):
+            dataset.augment = None
+        pixels, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        for index in range(len(dataset)):
+            image = dataset[index]["image"].flatten(1).double()
+            pixels += image.shape[1]
+            total, squares = total + image.sum(1), squares + image.square().sum(1)
+        mean = total / pixels
+        std = (squares / pixels - mean.square()).clamp(min=1e-12).sqrt()
+        self.mean, self.std = mean.tolist(), std.tolist()
+        shown = ", ".join(f"{one:.3f} ± {other:.3f}" for one, other in zip(self.mean, self.std, strict=True))
+        log.info("data.mean=auto, data.std=auto: %s", shown)
+        return self.mean, self.std
 
     def class_weights(self, estimate: str) -> list[float]:
         """One number for each class, estimated from the training masks, for the `class_weights` of a loss.

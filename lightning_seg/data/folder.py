@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Mask
 
+from lightning_seg.data.bands import Channels, check_channels_asked
 from lightning_seg.data.cache import PLACES, SampleCache
 from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented, plain, ready
 from lightning_seg.data.digest import digest
@@ -60,6 +61,8 @@ class FolderDataset(Dataset[Sample]):
         mask_page: which page of a mask of several, from 0.
         multilabel: whether a pixel may have several labels.
         class_names: of the mask values, by which annotations name what they show.
+        channels: see `load_image`.
+        value_range: see `load_image`.
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class FolderDataset(Dataset[Sample]):
         mask_page: int | None = None,
         multilabel: bool = False,
         class_names: Sequence[str] = (),
+        channels: Channels = "rgb",
+        value_range: Sequence[float] | None = None,
         scale: float = 1.0,
         scale_mask: bool = False,
         augment: Augment | None = None,
@@ -89,6 +94,8 @@ class FolderDataset(Dataset[Sample]):
         self.augment = augment
         self.max_pixels = max_pixels
         self.page = page
+        self.channels = channels
+        self.value_range = value_range
         self.read_mask = MaskReader(
             num_values,
             class_names,
@@ -126,7 +133,7 @@ class FolderDataset(Dataset[Sample]):
     def _read(self, index: int, pair: Pair) -> tuple[Tensor, Tensor]:
         """An image as it lies in its file, and its mask, both at their own size."""
         mask = self.load_mask(pair)
-        image = read_image(pair.image, max_pixels=self.max_pixels, page=self.page)
+        image = self.read_image(pair.image)
         if not self.is_checked:
             self.count(mask, pair)
             check_sizes(pair, (image.shape[-2], image.shape[-1]), mask)
@@ -140,7 +147,10 @@ class FolderDataset(Dataset[Sample]):
         """Keeps decoded images and masks in `memory` or on `disk`; see `SampleCache`."""
         sizes = [self.image_size(pair.image) for pair in self.pairs]
         channels = (self.num_values,) if self.read_mask.multilabel else ()
-        self.cache = SampleCache(place, [(3, *size) for size in sizes], [(*channels, *size) for size in sizes], what)
+        bands = len(self.read_image(self.pairs[0].image))
+        self.cache = SampleCache(
+            place, [(bands, *size) for size in sizes], [(*channels, *size) for size in sizes], what
+        )
 
     def load_mask(self, pair: Pair) -> Tensor:
         """The mask of an image, int64 `(H, W)` or `(C, H, W)` at its own size, its values not checked."""
@@ -154,7 +164,18 @@ class FolderDataset(Dataset[Sample]):
 
     def image_size(self, path: Path) -> tuple[int, int]:
         """Height and width of an image at its own size."""
-        return image_size(path, max_pixels=self.max_pixels, page=self.page)
+        by_bands = self.channels != "rgb" or self.value_range is not None
+        return image_size(path, max_pixels=self.max_pixels, page=self.page, by_bands=by_bands)
+
+    def read_image(self, path: Path) -> Tensor:
+        """An image at its own size, as it lies in its file."""
+        return read_image(
+            path,
+            max_pixels=self.max_pixels,
+            page=self.page,
+            channels=self.channels,
+            value_range=self.value_range,
+        )
 
     def inspect(self) -> Inspection:
         """See `inspect_pairs`."""
@@ -164,13 +185,14 @@ class FolderDataset(Dataset[Sample]):
 
 
 class ImageFiles(Dataset[Any]):
-    """Images read from files, without masks: mappings with `image`, float32 `(3, H, W)` in [0, 1].
+    """Images read from files, without masks: mappings with `image`, float32 `(channels, H, W)` in [0, 1].
 
     Args:
         paths: the files.
         scale: height and width of the image are multiplied by it.
         augment: see `SegmentationDataModule`; it is given a mask of zeros.
         max_pixels: see `load_image`.
+        options: likewise.
     """
 
     def __init__(
@@ -180,7 +202,9 @@ class ImageFiles(Dataset[Any]):
         scale: float = 1.0,
         augment: Augment | None = None,
         max_pixels: int = MAX_PIXELS,
+        **options: Any,
     ) -> None:
+        self.options = options
         self.paths = list(paths)
         self.scale = scale
         self.augment = augment
@@ -191,7 +215,7 @@ class ImageFiles(Dataset[Any]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         path = self.paths[index]
-        image = load_image(path, self.scale, max_pixels=self.max_pixels)
+        image = load_image(path, self.scale, max_pixels=self.max_pixels, **self.options)
         no_labels = torch.zeros(image.shape[1:], dtype=torch.int64)
         return {"image": augmented({"image": image, "mask": no_labels, "name": path.stem}, self.augment)["image"]}
 
@@ -233,6 +257,8 @@ class FolderDataModule(SegmentationDataModule):
         page: which page of images of several pages, from 0.
         mask_page: which page of masks of several pages, from 0.
         cache: `memory` or `disk`, where decoded images and masks are kept once they have been read. Default: nowhere.
+        channels: `rgb`, `all` bands, or a list of bands, from 0; with others than three, `mean` and `std` are as many.
+        range: the values of images that become 0 and 1. Default: those of all bits.
         task: `multilabel` if a pixel may have several labels. Default: as `num_classes` tells.
         options: see `SegmentationDataModule`.
 
@@ -270,6 +296,8 @@ class FolderDataModule(SegmentationDataModule):
         page: int | None = None,
         mask_page: int | None = None,
         cache: str | None = None,
+        channels: str | Sequence[int] = "rgb",
+        range: Sequence[float] | None = None,
         task: Task | None = None,
         **options: Any,
     ) -> None:
@@ -319,6 +347,9 @@ class FolderDataModule(SegmentationDataModule):
         if cache not in (None, *PLACES):
             raise ValueError(f"data.cache={cache} is neither memory nor disk, nor null for none.")
         self.cache = cache
+        self.channels: Channels = channels  # type: ignore[assignment]
+        self.range = range
+        check_channels_asked(self.channels, range)
         self.fold, self.folds = fold, folds
         self.threshold, self.page, self.mask_page = threshold, page, mask_page
         self.values = None if values is None else Values(values, self.num_values, self.mask_names, self.ignore_index)
@@ -336,7 +367,13 @@ class FolderDataModule(SegmentationDataModule):
             unlabeled = self._limit(pairs) + self._images_without_masks()
             if unlabeled:
                 self.unlabeled_set = ImageFiles(
-                    unlabeled, scale=self.scale, augment=self.augment, max_pixels=self.max_pixels
+                    unlabeled,
+                    scale=self.scale,
+                    augment=self.augment,
+                    max_pixels=self.max_pixels,
+                    page=self.page,
+                    channels=self.channels,
+                    value_range=self.range,
                 )
             self.train_set = self._dataset("train", pairs, scale_mask=True, augment=self.augment)
             if "test" in pairs:
@@ -511,6 +548,8 @@ class FolderDataModule(SegmentationDataModule):
             mask_page=self.mask_page,
             multilabel=self.multilabel,
             class_names=self.mask_names,
+            channels=self.channels,
+            value_range=self.range,
             scale=self.scale,
             scale_mask=scale_mask,
             augment=augment,

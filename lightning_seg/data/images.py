@@ -1,5 +1,6 @@
 """Reading photographs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torchvision.io import decode_jpeg, decode_png
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from lightning_seg.data.arrays import is_array_file
+from lightning_seg.data.bands import Channels, banded_size, chosen, in_range, is_banded, load_bands
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, open_image
 from lightning_seg.reading import open_regular
 
@@ -20,7 +23,13 @@ _BYTES_PER_PIXEL = 20  # three numbers of four bytes, and what Pillow has beside
 
 
 def load_image(
-    path: str | Path, scale: float = 1.0, *, max_pixels: int = MAX_PIXELS, page: int | None = None
+    path: str | Path,
+    scale: float = 1.0,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    page: int | None = None,
+    channels: Channels = "rgb",
+    value_range: Sequence[float] | None = None,
 ) -> Tensor:
     """An image as float32 `(3, H, W)` in [0, 1], upright by its EXIF orientation.
 
@@ -32,20 +41,40 @@ def load_image(
         scale: height and width are multiplied by it, bilinear and antialiased.
         max_pixels: an image of more pixels is refused before it is decoded.
         page: which page of a TIFF of several, from 0. Default: these are refused.
+        channels: `rgb`, `all` bands of the file, alpha among them, or a list of bands, from 0.
+        value_range: the values that become 0 and 1, beyond which they are clipped. Default: those of all bits.
 
     Raises:
         OSError: there is no such file (`FileNotFoundError`), it cannot be read, or it is a named pipe or a device.
         ValueError: the file cannot be read as an image.
         MemoryError: it does not fit into memory.
     """
-    return scaled_image(in_unit_range(read_image(path, max_pixels=max_pixels, page=page)), scale)
+    return scaled_image(
+        in_unit_range(read_image(path, max_pixels=max_pixels, page=page, channels=channels, value_range=value_range)),
+        scale,
+    )
 
 
-def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, page: int | None = None) -> Tensor:
-    """An image as it lies in the file, uint8 or uint16 `(3, H, W)`, upright; else as `load_image`, which see.
+def read_image(
+    path: str | Path,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    page: int | None = None,
+    channels: Channels = "rgb",
+    value_range: Sequence[float] | None = None,
+) -> Tensor:
+    """An image as it lies in the file, uint8 or uint16 `(channels, H, W)`, upright; else as `load_image`, which see.
 
-    Of a file of fewer bits than its type has, values are those of all bits.
+    Of a file of fewer bits than its type has, values are those of all bits. With a range they are float32 in [0, 1].
     """
+    if channels != "rgb" or value_range is not None or is_array_file(path):
+        if is_banded(path):
+            bands = load_bands(path, max_pixels=max_pixels, page=page)
+        else:
+            bands = _all_bands(path, max_pixels, keep_alpha=channels != "rgb")
+        bands = in_range(chosen(bands, channels, path), value_range, path)
+        taken = torch.from_numpy(np.array(np.moveaxis(bands, -1, 0), order="C"))
+        return taken.expand(3, -1, -1) if channels == "rgb" else taken
     with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL, page=page) as source:
         if source.kind == "JPEG" and source.orientation == 1 and source.image.mode in ("L", "RGB"):
             return _decoded_jpeg(path).expand(3, -1, -1)
@@ -73,15 +102,33 @@ def scaled_image(image: Tensor, scale: float) -> Tensor:
     return resized.clamp(0, 1) if image.is_floating_point() else resized
 
 
-def image_size(path: str | Path, *, max_pixels: int = MAX_PIXELS, page: int | None = None) -> tuple[int, int]:
+def image_size(
+    path: str | Path, *, max_pixels: int = MAX_PIXELS, page: int | None = None, by_bands: bool = False
+) -> tuple[int, int]:
     """Height and width of an image as `load_image` gives it, read from the file's header.
 
     Raises:
         OSError: see `load_image`.
         ValueError: the file cannot be read as an image.
     """
+    # `by_bands`: of any TIFF that `load_image` reads where its channels or range are given.
+    if is_array_file(path) or (by_bands and is_banded(path)):
+        return banded_size(path, max_pixels=max_pixels, page=page)
     with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, page=page) as source:
         return source.size
+
+
+def _all_bands(path: str | Path, max_pixels: int, *, keep_alpha: bool) -> npt.NDArray[Any]:
+    """The bands of a file that is neither an array nor a TIFF, `(H, W, bands)`."""
+    with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL) as source:
+        if keep_alpha and source.is_wide_color and source.kind == "PNG":
+            with open_regular(source.path) as file:
+                decoded = decode_png(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8))
+            return source.upright(decoded.movedim(0, -1).numpy())
+        if keep_alpha and source.image.mode in ("LA", "RGBA"):
+            return source.upright(np.asarray(source.image))
+        values, _ = _values(source)
+        return source.upright(values)
 
 
 def scaled_size(size: tuple[int, ...] | torch.Size, scale: float) -> tuple[int, int]:

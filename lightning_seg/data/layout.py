@@ -125,7 +125,7 @@ class Layout:
 
     def _patterns(self) -> tuple[Pattern | None, dict[str | None, Pattern]]:
         """That of images, and those of masks, by class if there is one for each."""
-        images = None if self.images is None else Pattern(self.images, "data.images", IMAGE_SUFFIXES)
+        images = None if self.images is None else Pattern(self.images, "data.images", IMAGE_SUFFIXES, (".npy",))
         if self.masks is None:
             return images, {}
         if isinstance(self.masks, str):

@@ -43,7 +43,7 @@ def find_pairs(folder: Path) -> list[Pair]:
         OSError: a folder cannot be read.
         ValueError: a folder is missing or empty, a stem occurs twice, or a file has no counterpart.
     """
-    images = _by_stem(folder / "images", IMAGE_SUFFIXES)
+    images = _by_stem(folder / "images", (*IMAGE_SUFFIXES, ".npy"))
     masks = _by_stem(folder / "masks", MASK_SUFFIXES)
     for ours, theirs, missing in ((images, masks, "mask"), (masks, images, "image")):
         alone = sorted(ours.keys() - theirs.keys())

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lightning_seg.csv_files import write_csv
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.images import IMAGE_SUFFIXES
+from lightning_seg.data.images import scaled_image as scaled_bands
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.masks import Labels, Palette, probabilities_file, write_mask
 from lightning_seg.inference.outlines import areas as areas_of
@@ -24,7 +25,7 @@ from lightning_seg.inference.outlines import geojson
 from lightning_seg.inference.outlines import run_lengths as run_lengths_of
 from lightning_seg.inference.predictor import Predictor, predicted_patches
 from lightning_seg.inference.raster_files import row_blocks, write_geo_mask, write_overlay
-from lightning_seg.inference.rasters import Raster, is_geotiff, open_raster, scaled_image
+from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, open_raster, scaled_image
 from lightning_seg.inference.tiling import check_tiling
 from lightning_seg.reading import in_words, read_text
 from lightning_seg.text import printable
@@ -229,13 +230,23 @@ class _Options:
 
 def _predict(module: Predictor, job: _Job, options: _Options) -> list[int]:
     """Writes what is asked for of an image; the pixels of each class."""
+    reading = getattr(module, "reading", None)
+    if reading is not None:
+        whole, raster = banded_raster(job.source, options.max_pixels, reading)
+        return _write(module, job, raster, options, scaled_bands(whole, options.scale)[None])
     with open_raster(job.source, max_pixels=options.max_pixels) as raster:
         return _write(module, job, raster, options)
 
 
-def _write(module: Predictor, job: _Job, raster: Raster, options: _Options) -> list[int]:
+def _write(
+    module: Predictor, job: _Job, raster: Raster, options: _Options, bands: torch.Tensor | None = None
+) -> list[int]:
     height, width = raster.size
-    seen = raster if options.scale == 1 else scaled_image(job.source, options.scale, options.max_pixels)
+    seen: Raster | torch.Tensor = raster
+    if bands is not None:
+        seen = bands
+    elif options.scale != 1:
+        seen = scaled_image(job.source, options.scale, options.max_pixels)
     patches = predicted_patches(module, seen, (height, width), options.batch_size)
     labels: Labels = np.zeros((height, width), np.uint8 if len(options.palette) <= 256 else np.uint16)
 

@@ -1,5 +1,6 @@
 """Prediction of one image, or a batch, in Python."""
 
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ def predict_image(module: Predictor, image: AnyImage, *, scale: float = 1.0, pro
     """
     if module.training:
         raise ValueError("the module is in training mode, in which predictions are noisy: call module.eval() first.")
-    pixels = image_tensor(image)
+    pixels = image_tensor(image, getattr(module, "reading", None))
     batch = pixels if pixels.ndim == 4 else pixels[None]
     mean = getattr(module, "mean", None)
     if mean is not None:
@@ -67,7 +68,7 @@ def predict_image(module: Predictor, image: AnyImage, *, scale: float = 1.0, pro
     return Prediction(labels[0].clone(), found[0].clone() if probabilities else found)
 
 
-def image_tensor(image: AnyImage) -> Tensor:
+def image_tensor(image: AnyImage, reading: Mapping[str, Any] | None = None) -> Tensor:
     """An image as float32 `(channels, H, W)`, or a batch as `(N, channels, H, W)`.
 
     Args:
@@ -75,6 +76,7 @@ def image_tensor(image: AnyImage) -> Tensor:
             EXIF orientation; an array `(H, W)` or `(H, W, channels)`; a tensor `(channels, H, W)` or
             `(N, channels, H, W)`. uint8, uint16 and bool are divided by their largest value; floats are taken as they
             are, in the units of the training, [0, 1] with our data.
+        reading: `channels` and `value_range` of `load_image`, for a path. Default: RGB.
 
     Raises:
         TypeError: it is something else.
@@ -82,7 +84,7 @@ def image_tensor(image: AnyImage) -> Tensor:
         OSError: a path that cannot be read.
     """
     if isinstance(image, str | PathLike):
-        return load_image(image)  # type: ignore[arg-type]
+        return load_image(image, **(reading or {}))  # type: ignore[arg-type]
     if isinstance(image, Image.Image):
         image = _pixels(image)
     if isinstance(image, np.ndarray):

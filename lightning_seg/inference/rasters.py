@@ -1,7 +1,7 @@
 """Images that are read window by window, so that one of any size takes little memory."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -101,6 +101,26 @@ def open_raster(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Raster]
     values = read_image(path, max_pixels=max_pixels)
     top = 255 if values.dtype == torch.uint8 else 65535
     yield Raster((values.shape[1], values.shape[2]), values.movedim(0, -1).numpy(), top)
+
+
+def banded_raster(path: Path, max_pixels: int, reading: Mapping[str, Any]) -> tuple[Tensor, Raster]:
+    """An image as `load_image` reads it for a network of given channels, and a raster of its first three, for pictures.
+
+    Args:
+        path: the file.
+        max_pixels: see `load_image`.
+        reading: its `channels` and `value_range`.
+    """
+    image = load_image(path, max_pixels=max_pixels, **reading)
+    shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    georeference = None
+    if is_geotiff(path):
+        import rasterio
+
+        with rasterio.open(path, driver="GTiff") as dataset:
+            georeference = {"crs": dataset.crs, "transform": dataset.transform}
+    pixels = (255 * shown).round().to(torch.uint8).movedim(0, -1).numpy()
+    return image, Raster((image.shape[1], image.shape[2]), pixels, 255, None, georeference)
 
 
 def scaled_image(path: Path, scale: float, max_pixels: int) -> Tensor:

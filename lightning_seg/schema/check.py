@@ -131,7 +131,9 @@ def _check_part(key: str, node: Mapping[str, Any], is_custom: bool) -> None:
     for argument, value in given.items():
         if argument in hints:
             hint = hints[argument].hint
-            is_estimate = argument == "class_weights" and isinstance(value, str)
+            is_estimate = (argument == "class_weights" and isinstance(value, str)) or (
+                argument in ("mean", "std") and value == "auto"
+            )
             if is_estimate or (value is None and argument in _FROM_DATA):
                 continue
             _check_value(f"{key}.{argument}", value, hint)
@@ -249,16 +251,22 @@ def _check_together(config: Mapping[str, Any]) -> None:
         raise ValueError(f"trainer.devices={text(devices)} must be a number of 1 or more, auto, or indices, [0,2].")
     data, backbone = config.get("data") or {}, config.get("backbone") or {}
     if str(data.get("_target_")).startswith("lightning_seg.data."):
+        named = data.get("channels", "rgb")
+        expected = {"rgb": 3, "all": None}.get(named, 3) if isinstance(named, str) else len(named)
+        what = "(RGB)" if named == "rgb" else f"(data.channels={text(named)})"
         channels = backbone.get("in_channels", 3)
-        if channels != 3 and str(backbone.get("_target_")).startswith("lightning_seg."):
+        is_ours = str(backbone.get("_target_")).startswith("lightning_seg.")
+        if expected is not None and channels != expected and is_ours and "in_channels" in backbone:
             raise ValueError(
-                f"backbone.in_channels={channels}, but {data['_target_'].split('.')[-1]} loads images of 3 channels "
-                "(RGB): take backbone.in_channels=3, or a data module of your own, data._target_=package.Name."
+                f"backbone.in_channels={channels}, but {data['_target_'].split('.')[-1]} loads images of {expected} "
+                f"channels {what}: take backbone.in_channels={expected}, name them in data.channels, or take a data "
+                "module of your own, data._target_=package.Name."
             )
         for name in ("mean", "std"):
-            if isinstance(data.get(name), list) and len(data[name]) != 3:
+            if isinstance(data.get(name), list) and expected is not None and len(data[name]) != expected:
                 raise ValueError(
-                    f"data.{name} has {len(data[name])} numbers, and images have 3 channels (RGB): give 3."
+                    f"data.{name} has {len(data[name])} numbers, and images have {expected} channels {what}: give "
+                    f"{expected}" + ("." if expected == 3 else ", or data.mean=auto data.std=auto to measure them.")
                 )
 
 

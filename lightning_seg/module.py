@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
-from lightning_seg.backbones import encoder_names, network_output
+from lightning_seg.backbones import PadToStride, encoder_names, network_output
 from lightning_seg.backbones.gradients import parameters_without_gradient
 from lightning_seg.backbones.outputs import resized
 from lightning_seg.evaluation import Evaluation
@@ -303,13 +303,20 @@ class SegmentationModule(lightning.LightningModule):
             size: likewise.
         """
         size = image.shape[2:] if size is None else size
-        by_tiles = partial(tiled_logits, self, tile=self.tile, margin=self.margin)  # of an enlarged tile, too
+        # Of an enlarged tile, too.
+        by_tiles = partial(tiled_logits, self, tile=self.tile, margin=self.margin, stride=self.tile_stride)
         if not self.test_time_augmentation:
             return by_tiles(image, size)
         averaged = partial(
             symmetric_logits, by_tiles, softmax=self.task == "multiclass", views=views(self.test_time_augmentation)
         )
-        return tiled_logits(averaged, image, size, tile=self.tile, margin=self.margin)
+        return tiled_logits(averaged, image, size, tile=self.tile, margin=self.margin, stride=self.tile_stride)
+
+    @property
+    def tile_stride(self) -> int:
+        """Tiles start at its multiples: the stride that the backbone says, else 32, which is a multiple of most."""
+        strides = (part.stride for part in self.backbone.modules() if isinstance(part, PadToStride))
+        return max(strides, default=32)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities `(N, num_classes, *spatial)` of the classes. Called in prediction, when they are asked for."""
@@ -523,7 +530,7 @@ class SegmentationModule(lightning.LightningModule):
         size = mask.shape[-(image.ndim - 2) :]
         if self.trainer.state.fn == TrainerFn.FITTING:
             # These choose the best epoch, and come too often to take eight passes each.
-            logits = tiled_logits(self, image, size, tile=self.tile, margin=self.margin)
+            logits = tiled_logits(self, image, size, tile=self.tile, margin=self.margin, stride=self.tile_stride)
         else:
             logits = self.predict_logits(image, size)
         new = self.evaluation.images.count(len(image), loaders, loader)

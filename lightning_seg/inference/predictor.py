@@ -68,4 +68,5 @@ def _patches(module: Predictor, image: Tensor | Raster, size: tuple[int, int], b
         margin=module.margin,
         size=size,
         batch_size=batch_size,
+        stride=getattr(module, "tile_stride", 1),
     )

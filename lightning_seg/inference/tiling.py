@@ -1,7 +1,7 @@
 """Prediction of images of any size, tile by tile."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count, islice, product
+from itertools import count, groupby, islice, product
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,7 @@ def predict_tiled(
     margin: int,
     size: tuple[int, int] | None = None,
     batch_size: int = 1,
+    stride: int = 1,
 ) -> Iterator[Patch]:
     """Logits of images, in patches that cover every pixel of the result once.
 
@@ -48,7 +49,9 @@ def predict_tiled(
         margin: pixels of context around a tile's center.
         size: `(height, width)` of the result, to which the logits are resampled bilinearly (as
             `torch.nn.functional.interpolate` does to those of the whole image). Default: the size of the image.
-        batch_size: tiles, which are all of one size, that `forward` is given at once.
+        batch_size: tiles of one size that `forward` is given at once.
+        stride: of the network. Tiles start at its multiples, as the whole image does, where their centers are as large;
+            the last ones are then smaller by less than it.
 
     Raises:
         ValueError: the image has another shape, or `tile` leaves no center.
@@ -57,7 +60,7 @@ def predict_tiled(
         raise ValueError(f"expected images of shape (N, channels, H, W), but got {tuple(image.shape)}.")
     check_tiling(tile, margin)
     # Checked here and generated below, so that a mistake shows at the call and not at the first patch.
-    patches = _patches(forward, image, tile, margin, size or image.shape[2:], batch_size)
+    patches = _patches(forward, image, tile, margin, size or image.shape[2:], batch_size, stride)
     return (Patch(rows, columns, logits) for (rows, columns), logits in patches)
 
 
@@ -68,6 +71,7 @@ def tiled_logits(
     *,
     tile: int | None,
     margin: int | None,
+    stride: int = 1,
 ) -> Tensor:
     """Logits of images of any size: whole if they fit into a tile, else put together from those of tiles.
 
@@ -79,6 +83,7 @@ def tiled_logits(
         size: spatial size of the result.
         tile: side of a tile; None: images go through whole.
         margin: context around a tile's center; None with `tile=None`.
+        stride: see `predict_tiled`.
 
     Returns:
         `(N, C, *size)`.
@@ -88,7 +93,7 @@ def tiled_logits(
     assert tile is not None
     assert margin is not None
     result: Tensor | None = None
-    for give, logits in _patches(lambda part: forward(part, part.shape[2:]), image, tile, margin, size):
+    for give, logits in _patches(lambda part: forward(part, part.shape[2:]), image, tile, margin, size, 1, stride):
         if result is None:
             result = logits.new_empty((*logits.shape[:2], *size))
         result[(slice(None), slice(None), *give)] = logits
@@ -123,12 +128,19 @@ def check_tiling(tile: int | None, margin: int | None) -> None:
 
 
 def _patches(
-    forward: Callable[[Tensor], Tensor], image: Any, tile: int, margin: int, size: Sequence[int], batch_size: int = 1
+    forward: Callable[[Tensor], Tensor],
+    image: Any,
+    tile: int,
+    margin: int,
+    size: Sequence[int],
+    batch_size: int,
+    stride: int,
 ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
     """Pixels of the result along each spatial axis, with their logits."""
     lengths = list(zip(image.shape[2:], size, strict=True))
     whole = (slice(None), slice(None))
-    for some in _batched(product(*(list(_windows(length, out, tile, margin)) for length, out in lengths)), batch_size):
+    grid = product(*(list(_windows(length, out, tile, margin, stride)) for length, out in lengths))
+    for some in _batched(grid, batch_size):
         parts = [image[(*whole, *(window.read for window in windows))] for windows in some]
         together = forward(torch.cat(parts) if len(parts) > 1 else parts[0])
         yield from _given(zip(some, torch.split(together, len(parts[0])), strict=True), lengths)
@@ -144,11 +156,13 @@ def _given(
         yield tuple(window.give for window in windows), logits
 
 
-def _windows(length: int, out_length: int, tile: int, margin: int) -> Iterator[_Window]:
-    """All tiles have the same size, so the last one begins earlier and overlaps more."""
+def _windows(length: int, out_length: int, tile: int, margin: int, stride: int) -> Iterator[_Window]:
+    """The last tile begins earlier and overlaps more, so that it is as large as the others, or nearly (`stride`)."""
     given = 0
-    for start in count(0, tile - 2 * margin):
-        start = max(0, min(start, length - tile))
+    stride = stride if tile - 2 * margin >= stride else 1
+    last = -(-(length - tile) // stride) * stride
+    for start in count(0, (tile - 2 * margin) // stride * stride):
+        start = max(0, min(start, last))
         stop = min(start + tile, length)
         give = out_length if stop == length else _first_from(stop - margin, length, out_length)
         if give > given:
@@ -179,6 +193,7 @@ def _resample(logits: Tensor, axis: int, window: _Window, length: int, out_lengt
 
 
 def _batched(items: Iterable[tuple[_Window, ...]], size: int) -> Iterator[list[tuple[_Window, ...]]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+    """Up to so many windows that follow each other and are of one size."""
+    for _, alike in groupby(items, lambda windows: [window.read.stop - window.read.start for window in windows]):
+        while batch := list(islice(alike, size)):
+            yield batch

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lightning_seg.backbones import PadToStride
 from lightning_seg.inference import predict_tiled
 from lightning_seg.inference.tiling import tiled_logits
 
@@ -127,3 +128,19 @@ def test_volumes_are_tiled_along_every_axis():
 
     torch.testing.assert_close(tiled_logits(forward, volume, (9, 20, 14), tile=10, margin=2), network(volume))
     assert shapes == {(9, 10, 10)}
+
+
+@pytest.mark.parametrize("size", [(53, 70), (64, 33), (100, 41)])
+@pytest.mark.parametrize("batch_size", [1, 4])
+@torch.no_grad()
+def test_tiles_start_at_multiples_of_the_stride_so_that_a_network_that_downsamples_gives_the_whole(size, batch_size):
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 4, 4, stride=4), torch.nn.ReLU(), torch.nn.ConvTranspose2d(4, 3, 4, stride=4)
+    network = PadToStride(torch.nn.Sequential(*layers).double(), 4)
+    image = torch.rand(1, 3, *size, dtype=torch.float64)
+    patches = predict_tiled(network, image, tile=19, margin=4, stride=4, batch_size=batch_size)
+    result, times = assembled(patches, 3, size)
+    assert (times == 1).all()
+    torch.testing.assert_close(result, network(image))
+    moved, _ = assembled(predict_tiled(network, image, tile=19, margin=4), 3, size)
+    assert not torch.allclose(moved, network(image))

@@ -1,6 +1,6 @@
 """The commands, called in this process as the console calls them; a plugin of pytest for all tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -34,6 +34,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
         return capfd.readouterr().out
 
     return call
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Path]:
+    """A folder with the commands as programs, where a test needs processes of their own: see `warm_commands`."""
+    with import_module("tests.warm_commands").warm_commands() as folder:
+        yield folder
 
 
 @pytest.fixture

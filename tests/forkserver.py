@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
-PRELOADED = ["lightning_seg.commands.train", "lightning_seg.commands.evaluate", "lightning_seg.metrics"]
+PRELOADED = [
+    *(f"lightning_seg.commands.{name}" for name in ("train", "evaluate", "predict", "report")),
+    *("lightning_seg.metrics", "segmentation_models_pytorch", "submitit"),
+]
 
 
 def forkserver() -> ForkServerContext:

@@ -13,6 +13,7 @@ from tests.cluster.slurm import Slurm, slurm, why_not
 from tests.readmes import LINES
 
 SMALL = (
+    *("backbone.encoder_name=tu-mobilenetv3_small_050", "backbone.decoder_channels=[16,8,8,8,8]"),
     *("data.num_train=8", "data.num_val=2", "data.num_test=2", "data.image_size=32", "data.batch_size=2"),
     "trainer.max_epochs=2",
 )
@@ -22,14 +23,14 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Slurm]:
+def cluster(programs: Path) -> Iterator[Slurm]:
     """SLURM, with this environment's commands and the tests' callbacks; the tests are skipped where it is missing."""
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
     with slurm() as running:
         environment = running.environment
-        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        environment["PATH"] = f"{programs}:{environment['PATH']}"
         environment["PYTHONPATH"] = str(ROOT)
         environment["OMP_NUM_THREADS"] = "1"
         yield running
@@ -43,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def alone(folder: Path) -> Path:
-    """A run on two processes that the command itself has started."""
+    """A run on two processes that the command itself has started, as it is installed."""
     command = [str(Path(sys.executable).parent / "lightning-seg-train"), "trainer=ddp_sim", "run=alone", *SMALL]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=folder, env=environment, check=True, timeout=300, capture_output=True)

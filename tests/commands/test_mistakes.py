@@ -95,7 +95,7 @@ LINES = [
     (["loss=diceloss"], "loss=diceloss is not one of boundary, ce, ce_dice, "),
     (["logger=[csv,tensorboard]"], "logger=[csv,tensorboard] is several loggers, and a run has one: "),
     (["trainer=null"], "trainer=null is not one of auto, cpu, ddp, ddp_sim, fsdp, gpu."),
-    (["data=3"], "data=3 is not one of folder, shapes"),
+    (["data=3"], "data=3 is not one of ade20k, camvid, cityscapes, "),
     (["callbacks=[default,foo]"], "callbacks=foo is not one of checkpoint, confusion, "),
     (["callbacks=[default,lr_monitor]"], "callbacks.lr_monitor logs to a logger, and there is none: add logger=csv, "),
     (["--epochs=3"], "--epochs is not an option: a choice is written epochs=value, without dashes."),

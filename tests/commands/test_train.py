@@ -21,6 +21,8 @@ FOLDER = ("lightning-seg-train", *SHORT, "data=folder", "data.root=my_images", "
 
 BINARY = ["task=binary", "data.num_classes=1", "data.class_names=[object]"]
 
+DETAILS = ("images.csv", "confusion.csv", "confusion.png", "calibration.csv", "calibration.png", "summary.json")
+
 
 def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
@@ -34,6 +36,8 @@ def test_a_run_leaves_checkpoint_curves_scores_and_pictures(run: Run, folder: Pa
     assert names == {
         "config.yaml",
         "confusion.json",
+        "data.json",
+        *(f"evaluation/{name}" for name in DETAILS),
         "resource_usage.json",
         "curves.csv",
         "predictions.png",

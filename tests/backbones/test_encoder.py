@@ -84,7 +84,7 @@ def monai(name: str, **options: object) -> nn.Module:
         (lambda: monai("SegResNet"), ["convInit", "down_layers"]),
         (lambda: monai("BasicUNet"), ["conv_0", "down_1", "down_2", "down_3", "down_4"]),
     ],
-    ids=str,
+    ids=lambda value: ",".join(value) if isinstance(value, list) else "",
 )
 def test_the_pretrained_part_is_found(build: Callable[[], nn.Module], names: list[str]) -> None:
     assert encoder_names(build()) == names

@@ -85,7 +85,6 @@ def test_multilabel_and_binary_labels(pixels):
         (Image.new("F", (4, 4)), ValueError, "mode 'F' has an unknown range"),
         ("nowhere.png", FileNotFoundError, r"nowhere.png does not exist"),
     ],
-    ids=str,
 )
 def test_what_is_not_an_image_is_refused_in_one_line(module, image, error, message):
     with pytest.raises(error, match=message):

@@ -78,7 +78,7 @@ def inspect_data(config: dict[str, Any], folder: Path, groups: Mapping[str, str]
     choices = _plan(config, datamodule, summaries["train"], {*groups, *values})
     text = plan_file(choices, groups, values, (str(folder), Path(PLAN).stem))
     for choice in choices:
-        say(f"plan: {choice.key}={choice.value} ({choice.reason})")
+        say(f"plan: {choice.key}={choice.text} ({choice.reason})")
     page = inspection_page(
         Inspected(
             title=f"Inspection of {getattr(datamodule, 'root', type(datamodule).__name__)}",

@@ -138,7 +138,7 @@ def _duplicates(found: Inspected) -> str:
 
 
 def _plan(found: Inspected) -> str:
-    rows = [[_text(choice.key), _text(choice.value), _text(choice.reason)] for choice in found.plan]
+    rows = [[_text(choice.key), _text(choice.text), _text(choice.reason)] for choice in found.plan]
     return _table("", ["choice", "value", "reason"], rows, long=True) + f"<pre>{escape(found.plan_text)}</pre>"
 
 

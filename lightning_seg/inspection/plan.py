@@ -26,6 +26,11 @@ class Choice(NamedTuple):
     value: Any
     reason: str
 
+    @property
+    def text(self) -> str:
+        """The value as a configuration file has it."""
+        return self.value if isinstance(self.value, str) else json.dumps(self.value, ensure_ascii=False)
+
 
 def plan_choices(
     train: SplitSummary,
@@ -72,8 +77,8 @@ def plan_choices(
             Choice(
                 "data.num_workers",
                 workers,
-                f"reading an image takes {seconds_per_read * 1e3:.3g} ms, training on it "
-                f"{usage.seconds_per_image * 1e3:.3g} ms, and there are {cores} cores",
+                f"reading an image takes {_milli(seconds_per_read)}, training on it "
+                f"{_milli(usage.seconds_per_image)}, and there are {cores} cores",
             )
         )
     if "loss" not in given and multiclass:
@@ -178,6 +183,10 @@ def _power_of_two(number: int) -> int:
 
 def _multiple(length: int) -> int:
     return max(STRIDE, length // STRIDE * STRIDE)
+
+
+def _milli(seconds: float) -> str:
+    return f"{1e3 * seconds:,.1f} ms" if seconds < 0.01 else f"{1e3 * seconds:,.0f} ms"
 
 
 def _mega(size: int) -> str:

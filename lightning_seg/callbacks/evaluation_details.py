@@ -29,6 +29,9 @@ from lightning_seg.metrics.confusion import count_confusion
 from lightning_seg.metrics.labels import hard_labels
 from lightning_seg.metrics.ratios import class_counts
 from lightning_seg.plots import confusion_picture, curve_picture
+from lightning_seg.text import text_logger
+
+log = text_logger(__name__)
 
 Array = npt.NDArray[Any]
 
@@ -73,6 +76,7 @@ class EvaluationDetails(Callback):
         self.background = background
         self.draws = draws
         self.class_names = class_names
+        self._is_told = False
         self._reset()
 
     def _reset(self) -> None:
@@ -95,6 +99,11 @@ class EvaluationDetails(Callback):
 
     def add_images(self, trainer: Trainer, module: Any, logits: Tensor, target: Tensor, names: Sequence[Any]) -> None:
         """Adds the images of a batch that count; called by `SegmentationModule`, never within a training."""
+        if not _is_labels(target, logits, module.task):
+            if not self._is_told:
+                self._is_told = True
+                log.warning("%s is not written: the targets are not the labels of task=%s.", self.folder, module.task)
+            return
         spec = {"task": module.task, "num_classes": module.num_classes, "ignore_index": module.ignore_index}
         scored, target = module.scored_logits(logits), torch.as_tensor(target)
         prediction, labels = hard_labels(scored, target, **spec)
@@ -230,6 +239,12 @@ class _Scores:
             kept = [index for index in range(self.classes) if index != self.left_out]
             found |= {"iou_without_background": _mean(iou[:, kept]), "dice_without_background": _mean(dice[:, kept])}
         return found | {f"iou/{name}": iou[:, index] for index, name in enumerate(self.names)}
+
+
+def _is_labels(target: Any, logits: Tensor, task: str) -> bool:
+    """Whether a target has the shape of the task's labels; a subclass's own loss may take others."""
+    shape, of_pixels = tuple(torch.as_tensor(target).shape), (len(logits), *logits.shape[2:])
+    return shape == tuple(logits.shape) or (task != "multilabel" and shape == of_pixels)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

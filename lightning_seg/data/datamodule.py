@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import lightning
 import torch
@@ -98,8 +98,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         train_repeats: int = 1,
         unlabeled_per_image: int = 0,
         augment: Augment | None = None,
-        mean: Sequence[float] | str | None = None,
-        std: Sequence[float] | str | None = None,
+        mean: Sequence[float] | Literal["auto"] | None = None,
+        std: Sequence[float] | Literal["auto"] | None = None,
         palette: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()

@@ -30,7 +30,8 @@ def test_the_time_of_a_training_is_limited_and_its_logger_gets_the_configuration
     assert (told["optimizer"]["lr"], told["module"]["num_classes"], told["seed"]) == (0.001, 6, 0)
     # No epoch is better by a whole unit: each but the first lowers the rate.
     stored = torch.load(tmp_path / "runs/one/checkpoints/last.ckpt", weights_only=True)
-    assert stored["lr_schedulers"][0]["_last_lr"] == [pytest.approx(0.001 * 0.5 ** (len(curves) - 1))]
+    lowered = [len(curves) - 2, len(curves) - 1]  # the time may end between a validation and its step of the schedule
+    assert stored["lr_schedulers"][0]["_last_lr"][0] in [pytest.approx(0.001 * 0.5**times) for times in lowered]
 
 
 def test_how_a_network_is_executed_leaves_its_checkpoint_as_it_is(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from lightning_seg import SegmentationModule, load_module
 from lightning_seg.checkpoint import read_checkpoint
@@ -25,7 +26,8 @@ DETAILS = ("images.csv", "confusion.csv", "confusion.png", "calibration.csv", "c
 
 
 def choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """The files of a group but `custom`, which is nothing by itself."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "custom")
 
 
 def test_a_run_leaves_checkpoint_curves_scores_and_pictures(run: Run, folder: Path) -> None:
@@ -36,7 +38,6 @@ def test_a_run_leaves_checkpoint_curves_scores_and_pictures(run: Run, folder: Pa
     assert names == {
         "config.yaml",
         "confusion.json",
-        "data.json",
         *(f"evaluation/{name}" for name in DETAILS),
         "resource_usage.json",
         "curves.csv",
@@ -116,6 +117,8 @@ def test_the_value_returned_is_the_best_not_the_last(folder: Path, monkeypatch: 
     monkeypatch.setattr(SegmentationModule, "log", scripted)
     with initialize_config_module("lightning_seg.conf", version_base="1.3"):
         config = compose("train", [*SMALL, *SHORT, "trainer.max_epochs=3", f"folder={folder}/runs/x"])
+    (folder / "runs/x").mkdir(parents=True)
+    OmegaConf.save(config, folder / "runs/x/config.yaml", resolve=True)
     assert train(resolved(config)) == pytest.approx(0.7)
 
 

@@ -13,7 +13,10 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import open_regular
 
 _LONGEST = 2**20  # characters of what a file says of itself
-_KEYS = ("task", "class_names", "palette", "ignore_index", "scale", "tile", "margin", "threshold", "channels", "gives")
+_KEYS = (
+    *("task", "class_names", "palette", "ignore_index", "scale", "tile", "margin", "tile_stride", "threshold"),
+    *("channels", "gives"),
+)
 
 
 class OnnxNetwork(nn.Module):
@@ -26,12 +29,13 @@ class OnnxNetwork(nn.Module):
         device: where it runs.
         classes: channels of the logits.
         labels: whether the file gives labels.
+        stride: of the tiles, in pixels of the image.
     """
 
-    def __init__(self, path: Path, device: torch.device, classes: int, labels: bool) -> None:
+    def __init__(self, path: Path, device: torch.device, classes: int, labels: bool, stride: int) -> None:
         super().__init__()
         self.session = onnx_session(path, device)
-        self.classes, self.labels = classes, labels
+        self.classes, self.labels, self.stride = classes, labels, stride
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `(N, classes, H, W)`."""
@@ -45,6 +49,12 @@ class OnnxNetwork(nn.Module):
 
 class OnnxModule(SegmentationModule):
     """A `SegmentationModule` of an ONNX file, for prediction and evaluation; it is not trained."""
+
+    @property
+    def tile_stride(self) -> int:
+        """As the file says."""
+        stride: int = self.backbone.stride  # type: ignore[assignment]
+        return stride
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probabilities, where the file gives logits.
@@ -76,11 +86,11 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
             raise ValueError("class_names is not a list of names")
         if not 1 / 64 <= scale <= 4:
             raise ValueError(f"scale={scale} is not from 1/64 to 4")
-        tile, margin = found["tile"], found["margin"]
+        tile, margin, stride = found["tile"], found["margin"], int(found["tile_stride"])
         if tile is not None:  # in pixels of the image as the network sees it
-            tile, margin = round(tile / scale), round(margin / scale)
+            tile, margin, stride = round(tile / scale), round(margin / scale), max(1, round(stride / scale))
         module = OnnxModule(
-            OnnxNetwork(path, device, len(names), found["gives"] == "labels"),
+            OnnxNetwork(path, device, len(names), found["gives"] == "labels", stride),
             nn.Identity(),
             num_classes=len(names),
             task=found["task"],

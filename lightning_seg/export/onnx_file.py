@@ -73,12 +73,10 @@ def write_onnx(
 
 
 def _program(network: ExportedNetwork) -> Any:
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own doings
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
         try:
             return torch.onnx.export(
                 network,
@@ -92,8 +90,7 @@ def _program(network: ExportedNetwork) -> Any:
         except Exception as error:  # whatever the exporter makes of a network
             raise ValueError(_reason(error)) from error
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+            logging.disable(before)
 
 
 def _reason(error: BaseException) -> str:

@@ -70,7 +70,7 @@ class Train(TypedDict):
     run_id: str | None
 
 
-class Inspect(Train):
+class Inspect(Train, TypedDict):
     """The keys of `lightning-seg-inspect`."""
 
     output: str

@@ -310,15 +310,20 @@ def test_a_checkpoint_larger_than_a_file_may_be_leaves_the_one_before_and_is_one
 
 @pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_signals_are_given_back_when_one_has_interrupted_a_training(tmp_path: Path, signum: signal.Signals) -> None:
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    with pytest.raises(TrainingInterrupted) as interrupted:
-        fit(tmp_path, Signal("on_train_batch_start", 0, 1, signum))
-    assert interrupted.value.code == 128 + signum
-    assert "holds step 2; the same command with resume=auto resumes" in str(interrupted.value)
-    assert saved(tmp_path)["global_step"] == 2
-    assert str(pickle.loads(pickle.dumps(interrupted.value))) == str(interrupted.value)
-    assert [signal.getsignal(number) for number in numbers] == before
+    default = signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL
+    was = signal.signal(signum, default)  # nohup and the like ignore it, and then so does a training
+    try:
+        numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+        before = [signal.getsignal(number) for number in numbers]
+        with pytest.raises(TrainingInterrupted) as interrupted:
+            fit(tmp_path, Signal("on_train_batch_start", 0, 1, signum))
+        assert interrupted.value.code == 128 + signum
+        assert "holds step 2; the same command with resume=auto resumes" in str(interrupted.value)
+        assert saved(tmp_path)["global_step"] == 2
+        assert str(pickle.loads(pickle.dumps(interrupted.value))) == str(interrupted.value)
+        assert [signal.getsignal(number) for number in numbers] == before
+    finally:
+        signal.signal(signum, was)
 
 
 def in_a_copy(function: Callable[[], None]) -> int:

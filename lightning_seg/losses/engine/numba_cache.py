@@ -1,7 +1,6 @@
 """Compiled code that is kept on disk where that is possible, and compiled anew where it is not."""
 
 import fcntl
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import IO, Any
 
 from numba import njit
 
-log = logging.getLogger(__name__)
+from lightning_seg.text import text_logger
+
+log = text_logger(__name__)
 
 # Seconds to wait for another process that compiles the same code.
 _PATIENCE = 120

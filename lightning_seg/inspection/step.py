@@ -35,12 +35,14 @@ def step_usage(
     before = _peak_after(image.device, lambda: None)
     corner = (..., slice(_SMALL), slice(_SMALL))
     _step(network, loss, image[corner], target[corner], 2)  # what is set up in the first step
+    kept: list[int] = []
     # Above what was there before all: of what a step has freed, some stays with the process and is used by the next.
-    two = _peak_after(image.device, lambda: _step(network, loss, image, target, 2)) - before
+    two = _peak_after(image.device, lambda: kept.append(_step(network, loss, image, target, 2))) - before
     start = perf_counter()
-    four = _peak_after(image.device, lambda: _step(network, loss, image, target, 4)) - before
+    four = _peak_after(image.device, lambda: kept.append(_step(network, loss, image, target, 4))) - before
     seconds = perf_counter() - start
-    per_image = max(1, (four - two) // 2)
+    # The peak of a process does not rise where it had memory to spare; what is kept for the gradient is the least.
+    per_image = max(1, (four - two) // 2, (kept[1] - kept[0]) // 2)
     return StepUsage(max(0, two - 2 * per_image), per_image, seconds / 4)
 
 
@@ -62,8 +64,19 @@ def _step(
     image: Tensor,
     target: Tensor,
     count: int,
-) -> None:
+) -> int:
+    """Bytes that are kept for the gradient."""
     images, targets = image.expand(count, *image.shape).clone(), target.expand(count, *target.shape).clone()
-    loss(network(images), targets).backward()
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        value = loss(network(images), targets)
+    value.backward()
     if image.device.type == "cuda":
         torch.cuda.synchronize(image.device)
+    return sum(kept.values())

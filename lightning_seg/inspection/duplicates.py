@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -49,17 +48,15 @@ def find_duplicates(splits: dict[str, list[ImageFacts]]) -> list[Duplicate]:
     places = [Place(split, facts.name) for split, images in splits.items() for facts in images]
     facts = [one for images in splits.values() for one in images]
     found: list[Duplicate] = []
-    exact: set[tuple[int, int]] = set()
     same: defaultdict[bytes, list[int]] = defaultdict(list)
     for index, one in enumerate(facts):
         same[one.image_digest].append(index)
     for indices in same.values():
-        exact |= set(combinations(indices, 2))
         for first, second in _chained(indices, places):
             differs = facts[first].mask_digest != facts[second].mask_digest
             found.append(Duplicate(places[first], places[second], True, differs))
     for first, second in _near(facts):
-        if (first, second) not in exact:
+        if facts[first].image_digest != facts[second].image_digest:
             found.append(Duplicate(places[first], places[second], False, False))
     return sorted(found, key=lambda pair: (not pair.across, not pair.exact, pair.first, pair.second))
 

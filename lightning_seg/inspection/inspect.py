@@ -229,7 +229,7 @@ def _augmented(
 
 def _duplicate_figures(
     duplicates: Sequence[Duplicate], splits: Mapping[str, Sequence[ImageFacts]], sets: Mapping[str, Any]
-) -> list[tuple[Duplicate, Figure]]:
+) -> list[Figure]:
     shown = []
     for pair in duplicates:
         pictures = []
@@ -240,7 +240,7 @@ def _duplicate_figures(
         kind = "equal" if pair.exact else "look the same"
         masks = ", with different masks" if pair.other_masks else ""
         names = " and ".join("/".join(place) for place in pair[:2])
-        shown.append((pair, Figure(pictures, f"{names}: {kind}{masks}")))
+        shown.append(Figure(pictures, f"{names}: {kind}{masks}"))
     return shown
 
 

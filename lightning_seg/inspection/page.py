@@ -8,7 +8,6 @@ from importlib.resources import files
 from string import Template
 from typing import NamedTuple
 
-from lightning_seg.inspection.duplicates import Duplicate
 from lightning_seg.inspection.plan import Choice
 from lightning_seg.inspection.summary import SplitSummary, ValueSummary
 from lightning_seg.text import printable
@@ -36,7 +35,7 @@ class Inspected(NamedTuple):
     summary: str
     summaries: Mapping[str, SplitSummary]
     problems: Sequence[str]
-    duplicates: Sequence[tuple[Duplicate, Figure]]
+    duplicates: Sequence[Figure]
     duplicate_count: int
     samples: Mapping[str, Sequence[Figure]]
     augmented: Sequence[Figure]
@@ -134,7 +133,7 @@ def _duplicates(found: Inspected) -> str:
         f"{found.duplicate_count} pairs of images are equal or look the same by a perceptual hash; those of different "
         "splits come first."
     )
-    return _note(note) + _gallery([figure for _, figure in found.duplicates])
+    return _note(note) + _gallery(found.duplicates)
 
 
 def _plan(found: Inspected) -> str:

@@ -59,7 +59,9 @@ def changed_machine(
         ValueError: something differs that makes it another run.
     """
     was, has = flattened(before), flattened(now)
-    differing = [key for key in sorted(was.keys() | has.keys()) if was.get(key) != has.get(key) and not is_place(key)]
+    # Those of the module last: most of them take their value from another, by whose name it is typed.
+    keys = sorted(was.keys() | has.keys(), key=lambda key: (key.startswith("module."), key))
+    differing = [key for key in keys if was.get(key) != has.get(key) and not is_place(key)]
     for key in differing:
         if not is_machine(key) and not _is_younger(key, before, now, overrides):
             raise ValueError(

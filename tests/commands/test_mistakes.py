@@ -27,7 +27,7 @@ VALUES = [
     ("data.train_limit=0", "data.train_limit=0, but it must be 1 or more."),
     ("data.std=[0,1,1]", "data.std=[0,1,1], but it must be above 0."),
     ("data.std=[1,1]", "data.std has 2 numbers, and images have 3 channels (RGB): give 3."),
-    ("data.mean=0.5", "data.mean=0.5 must be "),
+    ("data.mean=0.5", "data.mean=0.5 must be a list of numbers, auto or null."),
     ("data.class_names=abc", "data.class_names=abc must be a list of texts or null."),
     ("data.palette=red", "data.palette=red must be a list"),
     ("+data.batchsize=3", "ShapesDataModule takes no batchsize: did you mean data.batch_size?"),

@@ -148,7 +148,7 @@ def test_a_sweep_never_takes_runs_of_another_configuration_for_its_own(run: Run,
     assert all("exists" in row["error"] for row in rows(folder / "runs/s.csv"))
     fails(*SWEEP, "seed=0,1", "optimizer.lr=0.1")
     errors = [row["error"] for row in rows(folder / "runs/s.csv")]
-    assert all("optimizer.lr=0.1:" in error for error in errors), errors
+    assert all("and now optimizer.lr=0.1:" in error for error in errors), errors
 
 
 def test_two_jobs_never_share_a_folder() -> None:

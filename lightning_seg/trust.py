@@ -203,12 +203,26 @@ def build_trusted(
     Raises:
         ValueError: it holds something else, or cannot be built; if a name or value is refused, nothing was built.
     """
-    check_values(config, source)
-    builder = _Builder(tuple(trusted), source)
-    builder.check(config, (role,), role)
+    builder = _checked(config, role, trusted, source)
     with _Bounded(tensors, memory):
         built = builder.build(config, (role,), role)
     return builder.require(built, role, role)
+
+
+def check_trusted(config: Mapping[str, Any], role: Role, *, trusted: Sequence[str] = (), source: str) -> None:
+    """Refuses what `build_trusted` would refuse by its names and values; nothing is built.
+
+    Raises:
+        ValueError: see `build_trusted`.
+    """
+    _checked(config, role, trusted, source)
+
+
+def _checked(config: Mapping[str, Any], role: Role, trusted: Sequence[str], source: str) -> "_Builder":
+    check_values(config, source)
+    builder = _Builder(tuple(trusted), source)
+    builder.check(config, (role,), role)
+    return builder
 
 
 def own_packages(config: Any) -> list[str]:

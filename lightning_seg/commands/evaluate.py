@@ -32,7 +32,7 @@ from lightning_seg.runs.identity import flattened
 from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
 from lightning_seg.schema import Evaluate, check_config, check_part
 from lightning_seg.text import say
-from lightning_seg.trust import build_trusted
+from lightning_seg.trust import build_trusted, check_trusted
 
 _PRECISIONS = (
     *("64-true", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64", "32", "16", "bf16", 64, 32, 16),
@@ -71,6 +71,8 @@ def evaluate_composed(composed: DictConfig) -> float:
     config["own_data"] = own and not {"data.root", "data.images", "data.table"}.intersection(given)
     if own:
         config["data"] = with_what_is_left_out(data_config(stored.get("data"), config["data"], added, first), first)
+        # Whose data they are comes before what is wrong with them.
+        check_trusted(config["data"], "data", trusted=config["trusted"], source="the data configuration")
         check_part("data", config["data"], lambda target: target.startswith("lightning_seg.data."))
     trainer = {name: value for name, value in scored_with(stored).items() if f"trainer.{name}" not in given}
     config["trainer"] = {**config["trainer"], **trainer}

@@ -1,0 +1,118 @@
+"""How a module predicts: images of any size, in tiles and averaged where it is told so, as labels or probabilities."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal, overload
+
+import lightning
+from torch import Tensor, nn
+
+from lightning_seg.backbones import PadToStride
+from lightning_seg.inference.image import AnyImage, Prediction, predict_image
+from lightning_seg.inference.symmetric import Augmentation, symmetric_logits, views
+from lightning_seg.inference.tiling import tiled_logits
+from lightning_seg.losses.engine.predictions import largest_channels
+from lightning_seg.task import Task
+
+
+class PredictingModule(lightning.LightningModule):
+    """The part of `SegmentationModule` that predicts, whose arguments describe the attributes."""
+
+    backbone: nn.Module
+    num_classes: int
+    task: Task
+    test_time_augmentation: Augmentation
+    tile: int | None
+    margin: int | None
+    scale: float
+    threshold: float | Literal["best"]
+    found_threshold: float | None
+
+    def predict_logits(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
+        """Logits as of `forward`, in tiles where `tile` asks for them, averaged if `test_time_augmentation`.
+
+        Called in test and prediction; the validations of a training are in tiles too, but never averaged.
+
+        Args:
+            image: as `forward` takes it.
+            size: likewise.
+        """
+        size = image.shape[2:] if size is None else size
+        # Of an enlarged tile, too.
+        by_tiles = partial(tiled_logits, self, tile=self.tile, margin=self.margin, stride=self.tile_stride)
+        if not self.test_time_augmentation:
+            return by_tiles(image, size)
+        averaged = partial(
+            symmetric_logits, by_tiles, softmax=self.task == "multiclass", views=views(self.test_time_augmentation)
+        )
+        return tiled_logits(averaged, image, size, tile=self.tile, margin=self.margin, stride=self.tile_stride)
+
+    @property
+    def tile_stride(self) -> int:
+        """Tiles start at its multiples: the stride that the backbone says, else 32, which is a multiple of most."""
+        strides = (part.stride for part in self.backbone.modules() if isinstance(part, PadToStride))
+        return max(strides, default=32)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities `(N, num_classes, *spatial)` of the classes. Called in prediction, when they are asked for."""
+        return logits.softmax(dim=1) if self.task == "multiclass" else logits.sigmoid()
+
+    def predict_labels(self, logits: Tensor) -> Tensor:
+        """Labels, int64: `(N, *spatial)`, or 0 and 1 in the logits' shape if multilabel. Called in prediction."""
+        if self.task == "multiclass":
+            return largest_channels(logits)
+        labels = (self.scored_logits(logits) > 0).long()
+        return labels if self.task == "multilabel" else labels.squeeze(1)
+
+    def scored_logits(self, logits: Tensor) -> Tensor:
+        """Logits of which those above 0 are the object: shifted by the `threshold` of the binary task."""
+        threshold = self.decision_threshold
+        return logits if threshold == 0.5 else logits - math.log(threshold / (1 - threshold))
+
+    @property
+    def decision_threshold(self) -> float:
+        """The number that `threshold` stands for, 0.5 while it has not been found."""
+        if self.threshold == "best":
+            return 0.5 if self.found_threshold is None else self.found_threshold
+        return self.threshold
+
+    @overload
+    def predict(self, image: AnyImage, *, probabilities: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def predict(self, image: AnyImage, *, probabilities: Literal[True]) -> Prediction: ...
+
+    def predict(self, image: AnyImage, *, probabilities: bool = False) -> Tensor | Prediction:
+        """Labels of an image at its own size, whatever that is, on the CPU.
+
+        The network sees the image as in its training (`scale`, set by `load_module`), in tiles and averaged where
+        `tile` and `test_time_augmentation` say so.
+
+        Args:
+            image: a path, a Pillow image, an array `(H, W, channels)` or a tensor `(channels, H, W)`; a batch as a
+                tensor `(N, channels, H, W)`. See `lightning_seg.inference.image.image_tensor`.
+            probabilities: also return those.
+
+        Returns:
+            int64 `(H, W)`, `(C, H, W)` in the multilabel task, with N before them for a batch; with probabilities a
+            pair of these and float32 `(num_classes, H, W)`.
+
+        Raises:
+            ValueError: the module is in training mode, or the image has another shape or dtype.
+            OSError: a path that cannot be read.
+            FloatingPointError: the logits are NaN.
+        """
+        prediction = predict_image(self, image, scale=self.scale, probabilities=probabilities)
+        return prediction if probabilities else prediction.labels
+
+    def check_threshold(self) -> None:
+        """Refuses a `threshold` that cannot be.
+
+        Raises:
+            ValueError: it is not between 0 and 1, or the task is not binary.
+        """
+        if self.threshold != 0.5 and self.task != "binary":
+            raise ValueError(f"threshold={self.threshold} is that of the binary task, and task={self.task}.")
+        if self.threshold != "best" and not 0 < self.threshold < 1:
+            raise ValueError(f"threshold={self.threshold} is not between 0 and 1, nor best.")

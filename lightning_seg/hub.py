@@ -34,7 +34,7 @@ def downloaded(address: str) -> Path:
     """
     name, _, revision = address.removeprefix(ADDRESS).partition("@")
     if not is_repository(name):
-        raise ValueError(f"{address} is not the address of a model: write hf://owner/name or hf://owner/name@revision.")
+        raise ValueError(f"{address} is not a model's address: write hf://owner/name or hf://owner/name@revision.")
     hub = require("huggingface_hub")
     try:
         return Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS]))

@@ -76,7 +76,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     weights = _tensors(content)
     if not weights:
         found = f"the keys {', '.join(map(str, list(content)[:8]))}" if isinstance(content, Mapping) else "no mapping"
-        raise ValueError(f"init_from={path} holds {found}, and no names with tensors.")
+        raise ValueError(f"init_from={path} holds {found}, not a mapping from names to tensors.")
     return weights
 
 
@@ -113,7 +113,7 @@ def load_weights(
     trained = {name for name, _ in module.named_parameters() if name in own}
     if not trained & fitting.keys():
         raise ValueError(
-            f"{source}: none of its {len(weights)} tensors fits the network by name and shape: it has "
+            f"{source}: none of its {len(weights)} tensors fits the network by name and shape: the file has "
             f"{_first(weights)}, and the network {_first(name for name in own if name in trained)}."
         )
     for key in fitting.values():

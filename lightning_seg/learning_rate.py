@@ -49,6 +49,6 @@ def find_learning_rate(
     if rate is None or not losses[place + 1] < losses[place - 1]:
         raise ValueError(
             f"find_learning_rate: no learning rate from {_LOWEST} to {_HIGHEST} lowers the loss within {len(losses)} "
-            "steps; are images and masks those that are meant?"
+            "steps; are these the intended images and masks?"
         )
     return float(rate)

@@ -253,7 +253,7 @@ def check_values(config: Any, source: str, most: int = MOST_VALUES) -> None:
         count += len(node) if isinstance(node, dict | list | tuple) else 0
         if count > most or depth > _DEEPEST:
             amount = f"over {most} values" if count > most else f"over {_DEEPEST} levels"
-            raise ValueError(f"{source} holds more than a configuration of ours ever does: {amount}, met in {key}.")
+            raise ValueError(f"{source} holds more than any configuration of lightning_seg: {amount}, met in {key}.")
         if isinstance(node, dict):
             for name in node:
                 if type(name) is not str or len(name) > _LONGEST:
@@ -543,7 +543,7 @@ class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not func._schema.is_mutable and self.bytes != math.inf:
             self.bytes -= sum(tensor.numel() * tensor.element_size() for tensor in _shapes(func, args, kwargs))
         if self.calls < 0 or self.bytes < 0:
-            raise MemoryError("it asks for far more memory or layers than the weights in the file need.")
+            raise MemoryError("it asks for far more memory or layers than the file's weights need.")
         return func(*args, **kwargs)
 
 

@@ -245,7 +245,7 @@ def test_a_few_kilobytes_of_shared_lists_are_counted_as_what_they_stand_for(tmp_
     node = [0] * 10
     for _ in range(9):
         node = [node] * 10
-    with pytest.raises(ValueError, match="holds more than a configuration of ours ever does"):
+    with pytest.raises(ValueError, match="holds more than any configuration of lightning_seg"):
         load_module(write(tmp_path / "best.ckpt", config=MODULE | {"class_names": node}))
 
 

@@ -90,7 +90,7 @@ def test_the_weights_of_the_loss_are_not_those_of_another_training() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: {"other.weight": torch.ones(2)}, r"file: none of its 1 tensors fits .* it has other.weight"),
+        (lambda state: {"other.weight": torch.ones(2)}, r"file: none of its 1 tensors fits .* the file has other.weight"),
         (lambda state: {name: value[None] for name, value in state.items()}, "none of its 9 tensors fits"),
         (lambda state: {name: value * torch.nan for name, value in state.items()}, "holds numbers that are not finite"),
     ],
@@ -131,7 +131,7 @@ def objects(path: Path) -> None:
         (lambda path: path.write_text("text"), "is neither a checkpoint, nor a state dict of torch.save, nor safeten"),
         (lambda path: path.write_bytes(b""), "is neither a checkpoint"),
         (objects, r"holds objects, such as a whole network, .* save its state_dict\(\)"),
-        (lambda path: torch.save({"a": 1, "b": 2}, path), "holds the keys a, b, and no names with tensors"),
+        (lambda path: torch.save({"a": 1, "b": 2}, path), "holds the keys a, b, not a mapping from names to tensors"),
         (lambda path: torch.save([torch.ones(1)], path), "holds no mapping"),
     ],
 )

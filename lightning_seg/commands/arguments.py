@@ -91,7 +91,7 @@ def _chosen(argument: str) -> str:
     if group in _NOTHING and value.lower() == "null":
         return f"{group}={_NOTHING[group]}"
     if group == "logger" and value.startswith("[") and "," in value:
-        raise ValueError(f"{argument} is several loggers, and a run has one: the curves are in curves.csv in any case.")
+        raise ValueError(f"{argument} names several loggers, and a run has one; curves.csv is written in any case.")
     if equals and group in (*_NOTHING, *_NEEDED) and re.fullmatch(r"null|true|false|[\d.]*", value, re.IGNORECASE):
         raise ValueError(f"{argument} is not one of {', '.join(available(group))}.")
     return argument

@@ -34,7 +34,7 @@ def export(composed: DictConfig) -> None:
     if config["format"] == "hub":
         for name in ("argmax", "tolerance", "overwrite"):
             if config[name]:
-                raise ValueError(f"{name}={config[name]} has no meaning with format=hub: leave it out.")
+                raise ValueError(f"{name}={config[name]} does not apply to format=hub: leave it out.")
         trusted = tuple(config["trusted"])
         write_hub_folder(checkpoint, output, half=config["half"], trusted=trusted, name=config["push"] or "")
         say(f"{output}: {_size(output)}, loaded by load_module({str(output)!r})")

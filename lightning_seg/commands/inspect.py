@@ -24,7 +24,7 @@ def main() -> None:
     with errors_in_one_line():
         sys.argv[1:] = as_typed(sys.argv[1:])
         if {"-m", "--multirun"} & set(sys.argv):
-            raise ValueError("an inspection is of one data set: leave -m out.")
+            raise ValueError("lightning-seg-inspect takes one data set: leave -m out.")
     find_own_packages()
     register_plugins()
     run_command(inspect_composed, "inspect")

@@ -44,11 +44,11 @@ class LabelmeFile:
         height, width = size()
         shapes = content.get("shapes") if isinstance(content, dict) else None
         if not isinstance(shapes, list):
-            raise ImageFileError(f"{self.path} has no shapes, as a file of Labelme has.")
+            raise ImageFileError(f"{self.path} has no shapes, which a Labelme file has.")
         stated = content.get("imageHeight") or height, content.get("imageWidth") or width
         if stated != (height, width):
             raise ImageFileError(
-                f"{self.path} is of an image of {stated[0]}×{stated[1]}, and its own is {height}×{width}."
+                f"{self.path} describes an image of {stated[0]}×{stated[1]}, and its image is {height}×{width}."
             )
         objects = []
         for number, shape in enumerate(shapes):
@@ -88,11 +88,11 @@ class YoloFile:
                 index, *corners = line.split()
                 raw, numbers = int(index), [float(one) for one in corners]
             except ValueError:
-                raise ImageFileError(f"line {number} of {self.path} holds something else than numbers.") from None
+                raise ImageFileError(f"line {number} of {self.path} holds something other than numbers.") from None
             if len(numbers) < 6 or len(numbers) % 2:
                 raise ImageFileError(
                     f"line {number} of {self.path} has {len(numbers)} numbers after its class, and a polygon has the x "
-                    "and y of 3 corners or more; boxes are no masks."
+                    "and y of 3 corners or more; boxes are not masks."
                 )
             label = self._label(raw, number, reader)
             corner = np.array(numbers).reshape(-1, 2) * (width, height)
@@ -146,7 +146,7 @@ class CocoImage:
         for one in self.annotations:
             outline = one.get("segmentation")
             if not outline:
-                raise ImageFileError(f"{self} has an annotation ({one.get('id')}) with a box and without an outline.")
+                raise ImageFileError(f"{self} has an annotation ({one.get('id')}) that has a box and no outline.")
             raw = one["category_id"]
             if reader.values is not None:
                 label = int(reader.values(np.array([raw]), self)[0])
@@ -182,7 +182,7 @@ def read_coco(path: Path) -> dict[str, CocoImage]:
         content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations", "categories")
     ]
     if not all(isinstance(part, list) for part in parts):
-        raise ImageFileError(f"{path} has no images, annotations and categories, as a file of COCO has.")
+        raise ImageFileError(f"{path} has no images, annotations and categories, which a COCO file has.")
     images, annotations, categories = parts
     try:
         names = {int(one["id"]): str(one["name"]) for one in categories}  # type: ignore[union-attr]
@@ -194,7 +194,7 @@ def read_coco(path: Path) -> dict[str, CocoImage]:
             for one in images  # type: ignore[union-attr]
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise ImageFileError(f"{path} lacks {error} in one of its entries, which a file of COCO has.") from None
+        raise ImageFileError(f"{path} lacks {error} in one of its entries, which a COCO file has.") from None
 
 
 def drawn(objects: Sequence[tuple[Shape, int]], reader: MaskReader, size: Size) -> Tensor:

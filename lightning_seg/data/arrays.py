@@ -34,12 +34,12 @@ def load_array(path: str | Path, *, max_pixels: int) -> npt.NDArray[Any]:
         reason = " ".join(str(error).split())
         raise ImageFileError(f"{path} cannot be read as an array: {reason.rstrip('.')}.") from None
     if not isinstance(array, np.ndarray) or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise ImageFileError(f"{path} holds {getattr(array, 'dtype', 'several arrays')}, and numbers are expected.")
+        raise ImageFileError(f"{path} holds {getattr(array, 'dtype', 'several arrays')}; expected numbers.")
     if array.ndim not in (2, 3) or np.issubdtype(array.dtype, np.complexfloating) or array.size == 0:
         raise ImageFileError(f"{path} is an array of {array.shape} and {array.dtype}: give (H, W) or (H, W, channels).")
     if array.ndim == 3:
         if array.shape[0] == array.shape[-1]:
-            raise ImageFileError(f"{path} is an array of {array.shape}, of which no axis is known to be the channels.")
+            raise ImageFileError(f"{path} has shape {array.shape}, and it is unclear which axis holds the channels.")
         if array.shape[0] < array.shape[-1]:
             array = np.moveaxis(array, 0, -1)
     height, width = array.shape[:2]

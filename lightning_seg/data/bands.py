@@ -28,7 +28,7 @@ def check_channels_asked(channels: Channels, value_range: Sequence[float] | None
     elif not channels or not all(type(one) is int and one >= 0 for one in channels):
         raise ValueError(f"data.channels={list(channels)} must be bands, counted from 0: [0,1,2,7].")
     if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
-        raise ValueError(f"data.range={list(value_range)} must be the values of black and white: [0,4095].")
+        raise ValueError(f"data.range={list(value_range)} must be the values of black and white, as in [0,4095].")
 
 
 def is_banded(path: str | Path) -> bool:
@@ -80,7 +80,7 @@ def chosen(bands: npt.NDArray[Any], channels: Channels, path: str | Path) -> npt
     if channels == "rgb":
         if count not in (1, 3):
             raise ImageFileError(
-                f"{path} has {count} bands, of which three colors are not known: say which with data.channels=[0,1,2], "
+                f"{path} has {count} bands, and it is unknown which three are the colors: give data.channels=[0,1,2], "
                 "or data.channels=all."
             )
         return bands

@@ -77,7 +77,7 @@ class SampleCache:
         if image.dtype != torch.uint8 or mask.dtype != torch.uint8:
             raise ImageFileError(f"{path} has more than 8 bits, and data.cache keeps images of 8: leave the cache out.")
         if (tuple(image.shape), tuple(mask.shape)) != self._shapes[index]:
-            raise ImageFileError(f"{path} has changed while it was used: its size is another.")
+            raise ImageFileError(f"{path} changed size while it was in use.")
         start = int(self._starts[index])
         self._bytes[start : int(self._starts[index + 1])] = torch.cat([image.reshape(-1), mask.reshape(-1)])
         self._bytes[index] = 1

@@ -43,7 +43,7 @@ def effective_number(pixels: Tensor, beta: float | None = None) -> Tensor:
         ValueError: beta is out of range.
     """
     if beta is not None and not 0 <= beta < 1:
-        raise ValueError(f"beta={beta} is not a number from 0 and below 1.")
+        raise ValueError(f"beta={beta} must be at least 0 and less than 1.")
     counts = pixels.double().sum(0)
     mean_count = counts.sum() / (counts > 0).sum()
     log_beta = torch.log1p(-1 / mean_count) if beta is None else torch.tensor(beta, dtype=torch.float64).log()

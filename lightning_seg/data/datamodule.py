@@ -235,8 +235,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
             )
         if self.num_classes == 1:
             raise ValueError(
-                f"class_weights={estimate} weighs classes against each other, and the binary task has one: leave "
-                "class_weights out; loss=focal loss.gamma=0 loss.alpha=... weighs foreground against background."
+                f"class_weights={estimate} balances classes against each other, and the binary task has one: leave "
+                "class_weights out; loss=focal loss.gamma=0 loss.alpha=... weights foreground against background."
             )
         if self.train_set is None:
             self.prepare_data()

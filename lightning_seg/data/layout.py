@@ -513,7 +513,7 @@ def _one_named(path: Path, number: int, text: str, known: Mapping[str, Sequence[
                     "their paths below data.root."
                 )
             return found[0]
-    raise ValueError(f"line {number} of {path} names {text}, which is no image that data.images fits.")
+    raise ValueError(f"line {number} of {path} names {text}, which is not an image that data.images fits.")
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
@@ -533,7 +533,7 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     rows = []
     for row in reader:
         if None in row or None in row.values():
-            raise ValueError(f"line {reader.line_num} of {path} has another number of values than its header.")
+            raise ValueError(f"line {reader.line_num} of {path} has a different number of values than its header.")
         rows.append((reader.line_num, {name: value.strip() for name, value in row.items()}))
     if not rows:
         raise ValueError(f"{path} has no line below its header.")

@@ -84,7 +84,7 @@ def estimated_class_weights(datamodule: Any, estimate: str) -> list[float]:
     """
     if not isinstance(datamodule, EstimatesClassWeights):
         raise ValueError(
-            f"class_weights={estimate} asks the data module {type(datamodule).__name__}, which has no class_weights "
-            "method: give one number for each class, or write it (see lightning_seg.data.EstimatesClassWeights)."
+            f"class_weights={estimate} needs a method class_weights, which {type(datamodule).__name__} does not "
+            "have: give one number for each class, or write the method (see lightning_seg.data.EstimatesClassWeights)."
         )
     return datamodule.class_weights(estimate)

@@ -79,12 +79,12 @@ def check_agreement(
         if found.difference is not None:
             difference = float((given - logits).abs().max())
             if not difference <= limit:
-                raise ValueError(f"at {_listed([shape])} logits differ by {difference:.2g}, allowed are {limit:.2g}.")
+                raise ValueError(f"at {_listed([shape])} logits differ by {difference:.2g}, more than {limit:.2g}.")
             found.difference = max(found.difference, difference)
             given = reference.module.predict_labels(given)
         wrong = (given != labels) & (_lead(logits, reference.module.task) > 2 * limit)
         if bool(wrong.any()):
-            raise ValueError(f"at {_listed([shape])} {int(wrong.sum())} labels are others, and no tie explains it.")
+            raise ValueError(f"at {_listed([shape])} {int(wrong.sum())} labels differ, and no tie explains it.")
         equal, pixels = equal + int((given == labels).sum()), pixels + labels.numel()
         found.sizes.append(shape)
     if not found.sizes:

@@ -187,4 +187,4 @@ def _check_weights(found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch
         if not torch.isfinite(found[name]).all() and torch.isfinite(value).all():
             raise ValueError(f"{name} is too large for float16: leave half=true out.")
         if not half and not torch.equal(found[name].cpu(), value.cpu()):
-            raise ValueError(f"{name} is not what was written.")
+            raise ValueError(f"{name} does not match what was written.")

@@ -29,7 +29,7 @@ class ExportedNetwork(nn.Module):
         super().__init__()
         module = deepcopy(module).cpu().float().eval()
         if any(isinstance(part, nn.Conv1d | nn.Conv3d) for part in module.backbone.modules()):
-            raise ValueError("the network is not for images (N, channels, H, W), and only these are exported.")
+            raise ValueError("only networks for images (N, channels, H, W) can be exported.")
         self.channels, self.stride = _channels(module), _stride(module.backbone)
         if half:
             module.backbone = _Half(module.backbone)

@@ -45,7 +45,7 @@ def write_onnx(
     """
     output = Path(output).expanduser()
     if output.suffix != ".onnx":
-        raise ValueError(f"output={output} is to be an ONNX file: name it .onnx.")
+        raise ValueError(f"output={output} must have the suffix .onnx.")
     for name in ("onnx", "onnxscript", "onnxruntime"):
         require(name)
     network = ExportedNetwork(module, argmax=argmax, half=half)
@@ -69,7 +69,7 @@ def write_onnx(
         try:
             return check_agreement(run, network, reference, tolerance)
         except ValueError as error:
-            raise ValueError(f"the export to {output} is wrong, and nothing is left of it: {error}") from error
+            raise ValueError(f"the export to {output} failed its check and was removed: {error}") from error
 
 
 def _program(network: ExportedNetwork) -> Any:

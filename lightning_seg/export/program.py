@@ -42,7 +42,7 @@ def write_program(
     """
     output = Path(output).expanduser()
     if output.suffix != ".pt2":
-        raise ValueError(f"output={output} is to be a program of torch.export: name it .pt2.")
+        raise ValueError(f"output={output} must have the suffix .pt2.")
     network = ExportedNetwork(module, argmax=argmax, half=half)
     reference = ExportedNetwork(module)
     with atomic_write(output, overwrite=overwrite) as temporary, warnings.catch_warnings():
@@ -59,7 +59,7 @@ def write_program(
             return check_agreement(run, network, reference, tolerance)
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:400]
-            raise ValueError(f"the export to {output} is wrong, and nothing is left of it: {reason}") from error
+            raise ValueError(f"the export to {output} failed its check and was removed: {reason}") from error
 
 
 def _program(network: ExportedNetwork) -> torch.export.ExportedProgram:

@@ -144,9 +144,9 @@ def predict_files(
     margin = module.margin if margin is None else margin
     _check_arguments(module, palette, scale, overlay, probabilities)
     if module.task == "multilabel" and (contours or run_lengths or areas):
-        raise ValueError("task=multilabel has any number of labels a pixel, and no contours, run lengths or areas.")
+        raise ValueError("task=multilabel allows several labels a pixel, so it has no contours, run lengths or areas.")
     if resume and overwrite:
-        raise ValueError("resume=true keeps what is there, and overwrite=true replaces it: choose one.")
+        raise ValueError("resume=true keeps existing files and overwrite=true replaces them: choose one.")
     if precision not in _PRECISIONS:
         raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
     check_tiling(tile, margin)
@@ -312,10 +312,10 @@ def _areas_of_mask(path: Path, classes: int) -> list[int]:
 
 def _check_arguments(module: Predictor, palette: Palette, scale: float, overlay: bool, probabilities: bool) -> None:
     if module.training:
-        raise ValueError("the module is in training mode, in which predictions are noisy: call module.eval() first.")
+        raise ValueError("the module is in training mode, where predictions are random: call module.eval() first.")
     if module.task == "multilabel" and (overlay or not probabilities):
         raise ValueError(
-            "task=multilabel has any number of labels a pixel, which neither an index mask nor an overlay can show: "
+            "task=multilabel allows several labels a pixel, which neither an index mask nor an overlay can show: "
             "ask for probabilities=true and overlay=false."
         )
     values = 2 if module.task == "binary" else module.num_classes
@@ -360,7 +360,9 @@ def _sources(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
             raise ValueError(f"input={input} is not an image file; expected a suffix of {known}.")
         return [(input, Path())]
     if os.path.realpath(input) == os.path.realpath(output):
-        raise ValueError(f"output={output} is the input folder, so masks would be taken for images: name another one.")
+        raise ValueError(
+            f"output={output} is the input folder, where masks would be mistaken for images: name another."
+        )
     found = [
         (path, path.parent.relative_to(input))
         for path in _files(input, avoid=os.path.realpath(output))

@@ -41,7 +41,7 @@ def predict_image(module: Predictor, image: AnyImage, *, scale: float = 1.0, pro
         FloatingPointError: the logits are NaN.
     """
     if module.training:
-        raise ValueError("the module is in training mode, in which predictions are noisy: call module.eval() first.")
+        raise ValueError("the module is in training mode, where predictions are random: call module.eval() first.")
     pixels = image_tensor(image, getattr(module, "reading", None))
     batch = pixels if pixels.ndim == 4 else pixels[None]
     mean = getattr(module, "mean", None)

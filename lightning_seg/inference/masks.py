@@ -63,7 +63,7 @@ def overlay(image: Tensor, labels: Labels, palette: Palette, opacity: float = 0.
         ValueError: sizes that differ, a label without a color, or an opacity outside 0 ... 1.
     """
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity={opacity} is not in 0 ... 1.")
+        raise ValueError(f"opacity={opacity} must be from 0 to 1.")
     if image.ndim != 3 or image.shape[0] != 3 or tuple(image.shape[1:]) != labels.shape:
         raise ValueError(
             f"expected an image (3, H, W) with labels (H, W), but got {tuple(image.shape)} with {labels.shape}."

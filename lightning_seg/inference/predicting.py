@@ -113,6 +113,6 @@ class PredictingModule(lightning.LightningModule):
             ValueError: it is not between 0 and 1, or the task is not binary.
         """
         if self.threshold != 0.5 and self.task != "binary":
-            raise ValueError(f"threshold={self.threshold} is that of the binary task, and task={self.task}.")
+            raise ValueError(f"threshold={self.threshold} applies to task=binary only, and task={self.task}.")
         if self.threshold != "best" and not 0 < self.threshold < 1:
-            raise ValueError(f"threshold={self.threshold} is not between 0 and 1, nor best.")
+            raise ValueError(f"threshold={self.threshold} is neither a number between 0 and 1 nor best.")

@@ -58,7 +58,7 @@ def views(augmentation: Augmentation) -> tuple[View, ...]:
     flips = "d4" if flips is True else flips
     if not isinstance(flips, bool | str) or flips not in _SYMMETRIES:
         raise ValueError(
-            f"test_time_augmentation={augmentation} is not false, flip, flips or d4, nor {{scales: [0.75, 1, 1.25], "
+            f"test_time_augmentation={augmentation} must be false, flip, flips, d4 or {{scales: [0.75, 1, 1.25], "
             "flips: flip}."
         )
     if isinstance(scales, str) or not isinstance(scales, Sequence) or not scales or not all(map(_is_scale, scales)):
@@ -103,7 +103,7 @@ def symmetric_logits(
     """
     if image.ndim < 4:
         raise ValueError(
-            f"an image of shape {tuple(image.shape)} has one spatial dimension, and turning needs two: "
+            f"an image of shape {tuple(image.shape)} has one spatial dimension, and flips and rotations need two: "
             "leave test_time_augmentation out."
         )
     total: list[Tensor] = []

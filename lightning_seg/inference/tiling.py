@@ -122,7 +122,7 @@ def check_tiling(tile: int | None, margin: int | None) -> None:
         raise ValueError(f"tile={tile} and margin={margin} must be given together or not at all.")
     if margin < 0 or tile <= 2 * margin:
         raise ValueError(
-            f"tile={tile} leaves no center between two margins of margin={margin}: "
+            f"tile={tile} leaves no center between two margins of {margin}: "
             "the tile must be larger than twice the margin, and the margin not negative."
         )
 

@@ -172,7 +172,7 @@ class _Facts(Dataset[ImageFacts | Unreadable]):
             return Unreadable(str(path or index), " ".join(str(error).split()))
         if mask.ndim != 2:
             raise ValueError(
-                f"{name} has a mask of shape {tuple(mask.shape)}; inspected are label maps (H, W), one label a pixel."
+                f"{name} has a mask of shape {tuple(mask.shape)}, and only label maps (H, W) can be inspected."
             )
         return image_facts(index, name, image, mask, self.num_values, "" if path is None else _stored(path))
 

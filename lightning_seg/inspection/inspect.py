@@ -110,7 +110,7 @@ def inspect_data(config: dict[str, Any], folder: Path, groups: Mapping[str, str]
 
 def _data_module(config: dict[str, Any]) -> Any:
     if config["task"] == "multilabel":
-        raise ValueError("task=multilabel has masks of several labels a pixel; inspected are label maps.")
+        raise ValueError("task=multilabel has masks with several labels a pixel, and only label maps can be inspected.")
     data = dict(config["data"])
     if "check_masks" in data:
         data["check_masks"] = False  # every mask is read here, and the wrong ones are named
@@ -122,8 +122,8 @@ def _data_module(config: dict[str, Any]) -> Any:
     ]
     if lacking:
         raise ValueError(
-            f"{type(datamodule).__name__} has no {lacking[0]}: inspected are data modules that derive from "
-            "lightning_seg.data.SegmentationDataModule."
+            f"{type(datamodule).__name__} has no {lacking[0]}: only data modules derived from "
+            "lightning_seg.data.SegmentationDataModule can be inspected."
         )
     datamodule.prepare_data()
     datamodule.setup("fit")

@@ -61,13 +61,13 @@ class Loss(nn.Module, ABC):
         if reduction not in get_args(Reduction):
             raise ValueError(f"reduction={reduction!r} is not one of mean, sum, none.")
         if reduction != "mean" and per_image:
-            raise ValueError(f"per_image=True averages over images, which reduction={reduction!r} does not do.")
+            raise ValueError(f"per_image=True averages over images and does not work with reduction={reduction!r}.")
         if reduction == "none" and sync_dist:
             raise ValueError("sync_dist=True sums over processes, and reduction='none' sums nothing.")
         if class_weights is not None and task == "binary":
             raise ValueError(
-                "class_weights weigh classes against each other and the binary task has one; "
-                "to weigh foreground against background use FocalLoss(gamma=0, alpha=...)."
+                "class_weights balance classes against each other, and the binary task has one; "
+                "to weight foreground against background use FocalLoss(gamma=0, alpha=...)."
             )
         self.task: Task = task
         self.ignore_index = ignore_index

@@ -341,10 +341,10 @@ def _samples(path: Path) -> list[Sample]:
             about = json.loads(str(_array(archive, "about", "U", 0)))
             names, void = about["names"], about["void"]
             if not (_is_names(names) and _is_names(about["class_names"]) and isinstance(void, int)):
-                raise ValueError("its names are no names")
+                raise ValueError("its class names are not text")
             colors = np.array(about["palette"])
             if colors.ndim != 2 or colors.shape[1] != 3 or colors.dtype.kind != "i" or len(colors) != void:
-                raise ValueError("its palette is none")
+                raise ValueError("its palette is malformed")
             if colors.min() < 0 or colors.max() > 255:
                 raise ValueError("its palette has colors outside of 0 to 255")
             return [_sample(archive, index, name, about) for index, name in enumerate(names)]
@@ -355,7 +355,7 @@ def _samples(path: Path) -> list[Sample]:
         *(NotImplementedError, RuntimeError),  # of zipfile, for an unknown compression or a password
     ) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} holds no validation samples ({reason}): remove it, or the run.") from None
+        raise ValueError(f"{path} does not hold validation samples ({reason}): remove it, or the run.") from None
 
 
 def _sample(archive: zipfile.ZipFile, index: int, name: str, about: dict[str, Any]) -> Sample:

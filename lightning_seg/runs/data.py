@@ -24,7 +24,7 @@ def read_digests(folder: Path) -> Digests | None:
         return None
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
-        raise ValueError(f"{path} is not the digest of a run's data: remove it, and the run takes those of now.")
+        raise ValueError(f"{path} is not the digest of a run's data: remove it, and the current data will be recorded.")
     return content
 
 
@@ -57,8 +57,8 @@ def check_same_data(folder: Path, before: Digests, now: Digests) -> None:
             if was.get("images") == has.get("images"):
                 counts = f"{has.get('images')} as now, but with other names, sizes or masks"
             raise ValueError(
-                f"{folder} was made with other data: images of its {split} split were {counts}. Other data are another "
-                "run, run=ANOTHER; a copy of its own elsewhere would be taken."
+                f"{folder} was trained on different data: its images of the {split} split were {counts}. "
+                "Different data needs a run of its own, run=ANOTHER; a copy of the same data elsewhere is accepted."
             )
 
 

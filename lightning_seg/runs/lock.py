@@ -47,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         left = _holder(descriptor)
         if left is not None:
-            say(f"{folder} was left by {left}, which ended before it could free the folder; this command takes over.")
+            say(f"{folder} was locked by {left}, which ended without releasing it; this command takes over.")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(Holder(host_name(), os.getpid())._asdict()).encode(), 0)
         yield
@@ -78,7 +78,7 @@ def _lock(path: Path) -> int:
                 raise
             other = "no other command" if holder is None else f"no other command, such as {holder},"
             say(
-                f"{path.parent}: this file system cannot lock files ({os.strerror(error.errno or 0)}); see to it that "
+                f"{path.parent}: this file system cannot lock files ({os.strerror(error.errno or 0)}); make sure that "
                 f"{other} trains there at the same time."
             )
             os.ftruncate(descriptor, 0)

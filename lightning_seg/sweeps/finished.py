@@ -41,7 +41,7 @@ def _check_data(folder: Path, config: Mapping[str, Any]) -> None:
         return
     digests = _digests_of(config["data"])
     if kept is None or not digests:
-        say(f"{folder} does not tell what its data are, so {root} may hold others than it was made with.")
+        say(f"{folder} does not record its data, so {root} may not hold what it was trained on.")
     else:
         check_same_data(folder, kept, digests)
 

@@ -113,7 +113,7 @@ def test_the_best_threshold_is_found_on_validation_images_and_kept(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"threshold": 0.4}, "that of the binary task"),
+        ({"threshold": 0.4}, "applies to task=binary only"),
         ({"background": 3}, "background=3 is not one of the 3 classes"),
     ],
 )

@@ -63,5 +63,5 @@ def test_an_inspection_prints_what_is_wrong_and_leaves_a_page_and_a_plan(run: Ru
 
 def test_an_inspection_is_of_one_data_set_of_label_maps(fails: Run, folder: Path) -> None:
     assert "leave -m out" in fails(*INSPECT, "-m", "seed=0,1")
-    assert "task=multilabel has masks of several labels" in fails(*INSPECT, "task=multilabel")
+    assert "task=multilabel has masks with several labels" in fails(*INSPECT, "task=multilabel")
     assert "samples=-1" in fails(*INSPECT, "samples=-1")

@@ -94,7 +94,7 @@ def test_one_without_names_colors_or_class_weights_is_trained_on_and_what_a_call
     ("arguments", "message"),
     [
         (OWN, "module.num_classes is not known, since this data configuration has no num_classes: give module.num"),
-        ([*TRAIN[1:], "class_weights=median_frequency"], "the data module NamedSquares, which has no class_weights"),
+        ([*TRAIN[1:], "class_weights=median_frequency"], "needs a method class_weights, which NamedSquares does not"),
         ([*TRAIN[1:], "data._target_=own_data.Untested", "~data.count"], "the data module Untested has no test_datal"),
         (
             [*TRAIN[1:], "data._target_=collections.Counter"],

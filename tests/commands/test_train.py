@@ -217,8 +217,11 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
         (["class_weights=inverse"], r"class_weights=inverse is neither.*inverse_frequency, median_freq.*effective"),
         (["loss=dice", "loss.class_weights=no"], r"class_weights=no is neither"),
         (["class_weights=[1,2]"], r"class_weights has 2 numbers and the logits have 6 classes"),
-        ([*BINARY, "class_weights=median_frequency"], r"median_frequency weighs classes .* binary task has one"),
-        ([*BINARY, "class_weights=[1]"], r"class_weights weigh classes against each other and the binary task has one"),
+        ([*BINARY, "class_weights=median_frequency"], r"median_frequency balances classes .* binary task has one"),
+        (
+            [*BINARY, "class_weights=[1]"],
+            r"class_weights balance classes against each other, and the binary task has one",
+        ),
         (["loss=dice_boundary", "trainer.max_epochs=-1"], r"last_epoch=-1"),
         (["resume=yes"], r"resume=.*never or auto"),
         (["run=a/b"], r"plain name"),

@@ -135,7 +135,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "another size": (
         lambda root: labelme(root, [], imageHeight=9, imageWidth=10),
         "{split}/{id}.json",
-        "is of an image of 9×10, and its own is 8×10",
+        "describes an image of 9×10, and its image is 8×10",
     ),
     "a line": (
         lambda root: labelme(root, [shape("car", [[1, 1], [2, 2]], "line")]),
@@ -156,9 +156,9 @@ def test_annotations_that_cannot_be_drawn_are_refused(tmp_path: Path, what: str)
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 0.1 0.1 0.5 0.5", r"line 1 of .* has 4 numbers after its class, .* boxes are no masks"),
+        ("0 0.1 0.1 0.5 0.5", r"line 1 of .* has 4 numbers after its class, .* boxes are not masks"),
         ("7 0 0 1 0 1 1", "has class 7, which would be class 8 of 3"),
-        ("car 0 0 1 0 1 1", "holds something else than numbers"),
+        ("car 0 0 1 0 1 1", "holds something other than numbers"),
     ],
 )
 def test_lines_of_yolo_that_are_no_polygon_are_refused(tmp_path: Path, line: str, message: str) -> None:

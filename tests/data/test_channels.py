@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "five bands as rgb": (
         np.save,
         {},
-        r"has 5 bands, of which three colors are not known: say which with data\.channels",
+        r"has 5 bands, and it is unknown which three are the colors: give data\.channels",
     ),
     "a band too many": (np.save, {"channels": [0, 5]}, r"has 5 bands, and data\.channels asks for band 5, from 0"),
     "floats": (

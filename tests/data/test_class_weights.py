@@ -48,7 +48,7 @@ def test_the_effective_number_lies_between_no_weights_and_the_inverse_frequency(
     assert effective_number(PIXELS, beta=0.0).tolist() == [1, 1, 1]
     assert effective_number(PIXELS, beta=1 - 1e-9).tolist() == pytest.approx(inverse_frequency(PIXELS).tolist())
     for beta in (-0.1, 1.0):
-        with pytest.raises(ValueError, match=f"beta={beta} is not a number from 0 and below 1"):
+        with pytest.raises(ValueError, match=f"beta={beta} must be at least 0 and less than 1"):
             effective_number(PIXELS, beta=beta)
 
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_estimated_is_refused(tmp_path: Path) -> None:
         match=r"class_weights=inverse is neither a list .* inverse_frequency, median_frequency, effective_nu",
     ):
         shapes().class_weights("inverse")
-    with pytest.raises(ValueError, match=r"class_weights=median_frequency weighs classes .* the binary task has one"):
+    with pytest.raises(ValueError, match=r"class_weights=median_frequency balances classes .* the binary task has one"):
         shapes(num_classes=1).class_weights("median_frequency")
     void = write(tmp_path, a=[[255]], b=[[255]])
     with pytest.raises(ValueError, match="no training mask has a pixel of a class"):

@@ -303,7 +303,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a list that is not there": ({"splits": {"train": "no.txt"}}, r"no\.txt does not exist"),
     "a name that is not there": (
         {"splits": {"train": "wrong.txt"}},
-        r"line 2 of .*wrong\.txt names zz, which is no image",
+        r"line 2 of .*wrong\.txt names zz, which is not an image",
     ),
     "an image in two": (
         {"splits": {"train": "one.txt", "val": "one.txt"}},

@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "b.npy": (lambda path: np.save(path, np.array([{}])), "cannot be read as an array"),
     "c.npy": (lambda path: np.save(path, LABELS[None, None]), r"is an array of \(1, 1, 2, 4\)"),
     "d.npy": (lambda path: path.write_bytes(b"\x93NUMPY"), "cannot be read as an array"),
-    "e.npy": (lambda path: np.save(path, np.zeros((3, 5, 3), np.uint8)), "no axis is known to be the channels"),
+    "e.npy": (lambda path: np.save(path, np.zeros((3, 5, 3), np.uint8)), "it is unclear which axis holds the channels"),
 }
 
 

@@ -128,10 +128,10 @@ def test_the_command_writes_each_format_and_says_what_it_compared(
     assert "100.000 % of labels are equal, at 1×64×128" in printed
     assert "overwrite=true" in fails("lightning-seg-export", checkpoint, "format=torch_export", "output=model.pt2")
     assert "format=onn" in fails("lightning-seg-export", checkpoint, "format=onn", "output=model.onnx")
-    assert "has no meaning with format=hub" in fails(
+    assert "does not apply to format=hub" in fails(
         "lightning-seg-export", checkpoint, "format=hub", "output=b", "argmax=true"
     )
-    assert "name it .onnx" in fails("lightning-seg-export", checkpoint, "output=model")
+    assert "must have the suffix .onnx" in fails("lightning-seg-export", checkpoint, "output=model")
 
 
 def test_prediction_takes_a_file_and_a_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,9 +162,9 @@ def test_an_enlarged_tile_is_cut_into_tiles_itself():
 @pytest.mark.parametrize(
     ("augmentation", "message"),
     [
-        ("all", r"test_time_augmentation=all is not false, flip, flips or d4, nor \{scales"),
-        (2, "test_time_augmentation=2 is not false"),
-        ({"flips": "both"}, "is not false, flip, flips or d4"),
+        ("all", r"test_time_augmentation=all must be false, flip, flips, d4 or \{scales"),
+        (2, "test_time_augmentation=2 must be false"),
+        ({"flips": "both"}, "must be false, flip, flips, d4"),
         ({"scale": [1]}, "has the key scale; it takes scales and flips"),
         ({"scales": []}, r"scales=\[\] must be a list of numbers above 0 and 4 at most"),
         ({"scales": [0.5, -1]}, r"scales=\[0.5, -1\] must be"),

@@ -331,7 +331,7 @@ def test_soft_targets_are_refused_where_they_have_no_meaning(case, task):
     if case.takes_soft_targets:
         assert loss(logits, soft).isfinite()
     else:
-        with pytest.raises(TypeError, match=r"no meaning for soft targets; give .* target.long\(\)"):
+        with pytest.raises(TypeError, match=r"does not support soft targets; give .* target.long\(\)"):
             loss(logits, soft)
 
 

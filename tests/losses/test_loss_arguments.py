@@ -38,7 +38,7 @@ TARGET = torch.zeros(2, 6, 5, dtype=torch.int64)
             {"class_weights": 2.0, "task": "multilabel"},
             "class_weights=2.0 is not a list with one number for each class",
         ),
-        ({"class_weights": [2.0], "task": "binary"}, "class_weights weigh classes against each other"),
+        ({"class_weights": [2.0], "task": "binary"}, "class_weights balance classes against each other"),
     ],
 )
 def test_a_bad_common_option_is_refused_in_one_line(loss, options, message):
@@ -69,7 +69,10 @@ def test_bad_classes_are_refused(loss, classes, message):
     ("options", "message"),
     [
         ({"reduction": "avg"}, "reduction='avg' is not one of mean, sum, none."),
-        ({"reduction": "sum", "per_image": True}, "per_image=True averages over images, which reduction='sum'"),
+        (
+            {"reduction": "sum", "per_image": True},
+            "per_image=True averages over images and does not work with reduction='sum'",
+        ),
         ({"reduction": "none", "per_image": True}, "per_image=True averages over images"),
         ({"reduction": "none", "sync_dist": True}, "reduction='none' sums nothing"),
     ],
@@ -99,7 +102,9 @@ def test_an_option_without_a_meaning_for_the_loss_does_not_exist(loss, option):
 
 @pytest.mark.parametrize("label_smoothing", [-0.1, 1.0, None])
 def test_label_smoothing_out_of_range_is_refused(label_smoothing):
-    with pytest.raises(ValueError, match=r"label_smoothing=.* (is not a finite number of 0 or more|give less than 1)"):
+    with pytest.raises(
+        ValueError, match=r"label_smoothing=.* (is not a finite number of 0 or more|it must be less than 1)"
+    ):
         CrossEntropyLoss(label_smoothing=label_smoothing)
 
 

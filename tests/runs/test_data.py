@@ -68,7 +68,7 @@ def test_a_copy_is_the_same_data_and_other_names_sizes_masks_or_numbers_are_not(
     assert {split for split in before if before[split] != now[split]} == {"train"}
     keep_digests(tmp_path, before)
     counts = "3 and now 2" if change is remove else "3 as now, but with other names, sizes or masks"
-    with pytest.raises(ValueError, match=rf"made with other data: images of its train split were {counts}"):
+    with pytest.raises(ValueError, match=rf"trained on different data: its images of the train split were {counts}"):
         keep_digests(tmp_path, now)
     assert read_digests(tmp_path) == before
 
@@ -121,11 +121,11 @@ def test_scores_of_a_finished_run_are_given_again_for_its_own_data_only(
     write_result(tmp_path / "one", {"best": 0.5, "test": {"test/iou": 0.5}})
     assert before(root) is not None
     assert before(copy) is not None
-    assert f"does not tell what its data are, so {copy} may hold others" in capsys.readouterr().out
+    assert f"does not record its data, so {copy} may not hold" in capsys.readouterr().out
     keep_digests(tmp_path / "one", digests(root))
     assert before(copy) is not None
-    with pytest.raises(ValueError, match="was made with other data"):
+    with pytest.raises(ValueError, match="was trained on different data"):
         before(other)
     relabel(root)
-    with pytest.raises(ValueError, match="was made with other data"):
+    with pytest.raises(ValueError, match="was trained on different data"):
         before(root)

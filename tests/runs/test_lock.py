@@ -45,7 +45,7 @@ def test_a_folder_in_use_is_refused_with_host_and_process_and_taken_over_from_th
         pass
     kill(process)
     with locked(tmp_path):
-        assert f"was left by process {process} on {host_name()}" in capsys.readouterr().out
+        assert f"was locked by process {process} on {host_name()}" in capsys.readouterr().out
         assert json.loads((tmp_path / ".lock").read_text()) == {"host": host_name(), "process": os.getpid()}
     assert not (tmp_path / ".lock").exists()
     with locked(tmp_path):
@@ -76,7 +76,7 @@ def test_a_file_system_without_locks_is_named(
 
     monkeypatch.setattr(fcntl, "lockf", no_locks)
     with locked(tmp_path):
-        assert "cannot lock files (No locks available); see to it" in capsys.readouterr().out
+        assert "cannot lock files (No locks available); make sure" in capsys.readouterr().out
     for host, refused in ((host_name(), True), ("elsewhere", False)):
         (tmp_path / ".lock").write_text(json.dumps({"host": host, "process": os.getppid()}))
         if refused:

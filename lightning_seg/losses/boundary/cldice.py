@@ -120,7 +120,7 @@ def soft_skeleton(image: Tensor, valid: Tensor, iterations: int) -> Tensor:
         ValueError: not one to three spatial dimensions.
     """
     if image.ndim - 2 not in _POOLS:
-        raise ValueError(f"skeletons are of images of one to three dimensions, not of shape {tuple(image.shape[2:])}.")
+        raise ValueError(f"skeletons need one to three dimensions, but got spatial shape {tuple(image.shape[2:])}.")
     if torch.compiler.is_compiling():
         *_, (_, skeleton) = _steps(image, torch.zeros_like(image), valid, 1 + iterations)
     else:

@@ -116,14 +116,14 @@ class DistanceLoss(Loss):
             distances = distances.unsqueeze(1)
         if distances.shape != expected or not distances.is_floating_point():
             raise ValueError(
-                f"distances are {distances.dtype} of shape {tuple(distances.shape)}; expected is what target_distances "
-                f"gives for this target and {expected[1]} classes: floating point of shape {expected}."
+                f"distances are {distances.dtype} of shape {tuple(distances.shape)}; expected what target_distances "
+                f"returns for this target and {expected[1]} classes: floating point of shape {expected}."
             )
         return distances.detach().reshape(probabilities.shape).to(probabilities)
 
 
 def shared_distance_loss(loss: nn.Module) -> DistanceLoss | None:
-    """The loss, of those within a loss, whose `target_distances` all of them can use; None if none reads distances.
+    """The loss, of those within a loss, whose `target_distances` all of them can use; None if none takes distances.
 
     Raises:
         ValueError: they differ in spacing or in the list of classes that count.
@@ -133,7 +133,9 @@ def shared_distance_loss(loss: nn.Module) -> DistanceLoss | None:
     read = {(term.spacing, term.classes if isinstance(term.classes, tuple) else "all"): None for term in readers}
     if len(read) > 1:
         listed = " and ".join(f"spacing={spacing}, classes={classes}" for spacing, classes in read)
-        raise ValueError(f"the terms read different distances ({listed}): let them agree, or each find its own.")
+        raise ValueError(
+            f"the terms need different distances ({listed}): give them equal options, or let each compute its own."
+        )
     return readers[0] if readers else None
 
 

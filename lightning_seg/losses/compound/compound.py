@@ -45,7 +45,7 @@ class CompoundLoss(nn.Module):
     def __init__(self, *, terms: Mapping[str, nn.Module], weights: Mapping[str, float | WeightSchedule]) -> None:
         super().__init__()
         if not terms:
-            raise ValueError("CompoundLoss has no terms; give at least one loss.")
+            raise ValueError("CompoundLoss got no terms; give at least one loss.")
         if set(terms) != set(weights):
             raise ValueError(f"terms are {sorted(terms)} and weights are for {sorted(weights)}; give each term one.")
         for name, term in terms.items():
@@ -107,7 +107,7 @@ class CompoundLoss(nn.Module):
         """
         term = shared_distance_loss(self)
         if term is None:
-            raise ValueError(f"no term of {sorted(self.terms)} reads distances.")
+            raise ValueError(f"no term of {sorted(self.terms)} takes distances.")
         return term.target_distances(target, num_classes)
 
     @property

@@ -143,7 +143,7 @@ def _check_tensors(logits: Tensor, target: Tensor, soft_targets: bool) -> None:
         raise TypeError(f"target is {target.dtype}; give bool or integer labels, or probabilities.")
     if target.is_floating_point() and not soft_targets:
         raise TypeError(
-            f"target is {target.dtype}, and this loss has no meaning for soft targets; "
+            f"target is {target.dtype}, and this loss does not support soft targets; "
             "give bool or integer labels: target.long() turns 0.0 and 1.0 into them."
         )
     if logits.device != target.device:

@@ -63,7 +63,7 @@ class CrossEntropyLoss(Loss):
         super().__init__(**options)
         self.label_smoothing = not_negative(label_smoothing, "label_smoothing")
         if label_smoothing >= 1:
-            raise ValueError(f"label_smoothing={label_smoothing} leaves nothing of the target; give less than 1.")
+            raise ValueError(f"label_smoothing={label_smoothing} leaves nothing of the target; it must be less than 1.")
 
     @property
     def requires(self) -> Requirements:

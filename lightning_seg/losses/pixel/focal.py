@@ -97,7 +97,7 @@ def _checked_alpha(alpha: float | Iterable[float] | None, task: Task) -> Tensor 
     is_number = isinstance(alpha, int | float) and not isinstance(alpha, bool)
     if task == "multiclass":
         if is_number:
-            raise ValueError(f"alpha={alpha} has no one meaning for several classes; give a list, one for each class.")
+            raise ValueError(f"alpha={alpha} is ambiguous for several classes; give a list, one number for each class.")
         assert not isinstance(alpha, int | float)
         return checked_weights(alpha, "alpha")
     if not is_number or not 0 <= alpha <= 1:  # type: ignore[operator]

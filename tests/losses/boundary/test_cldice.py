@@ -212,5 +212,5 @@ def test_options_that_do_not_fit_are_refused():
         SoftClDiceLoss(task="binary", class_weights=[1.0])
     with pytest.raises(ValueError, match="do not all exist: the logits have 4 classes"):
         SoftClDiceLoss(classes=[1, 4])(*batch("multiclass"))
-    with pytest.raises(ValueError, match=r"of one to three dimensions, not of shape \(2, 1, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"need one to three dimensions, but got spatial shape \(2, 1, 2, 2\)"):
         SoftClDiceLoss()(torch.zeros(1, 2, 2, 1, 2, 2), torch.zeros(1, 2, 1, 2, 2, dtype=torch.int64))

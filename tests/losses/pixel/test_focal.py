@@ -83,7 +83,7 @@ def test_class_weights_enter_the_divisor_and_alpha_does_not(multiclass):
 
 
 def test_one_number_as_alpha_is_refused_for_several_classes():
-    with pytest.raises(ValueError, match=r"alpha=0.25 has no one meaning for several classes; give a list"):
+    with pytest.raises(ValueError, match=r"alpha=0.25 is ambiguous for several classes; give a list"):
         FocalLoss(alpha=0.25)
 
 

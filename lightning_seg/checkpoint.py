@@ -15,7 +15,9 @@ from torch.nn.parameter import is_lazy
 
 from lightning_seg.hub import ADDRESS, CONFIG, WEIGHTS, downloaded, read_hub_folder
 from lightning_seg.module import SegmentationModule
-from lightning_seg.trust import Untrusted, build_trusted, check_values, own_packages
+from lightning_seg.runs.identity import flattened
+from lightning_seg.runs.kept import LEFT_OUT
+from lightning_seg.trust import Untrusted, build_trusted, check_values, is_of_weights, own_packages
 
 CONFIG_KEY = "lightning_seg"
 
@@ -25,6 +27,7 @@ _FOREIGN = (
 )
 _MOST_OBJECTS = 2**26  # bytes of a checkpoint that are not weights
 _SCALES = (1 / 64, 4.0)  # of images; a file cannot ask for more memory than that
+_READ_OF_DATA = ("scale", "palette", "channels", "range")
 _MOST = {  # of what a file asks of the data
     **{"image_size": 4096, "eval_batch_size": 1024, "batch_size": 1_000_000, "num_classes": 65_536},
     **{"num_train": 1_000_000, "num_val": 1_000_000, "num_test": 1_000_000},
@@ -132,6 +135,7 @@ def check_loadable(config: Mapping[str, Any], module: nn.Module) -> None:
         ValueError: the module cannot be built from it, or the weights of `module` would not fit; the message says what
             to write instead.
     """
+    _check_told(config)
     state = module.state_dict()
     shapes = {name: None if is_lazy(value) else value for name, value in state.items() if isinstance(value, Tensor)}
     memory = sum(tensor.nbytes for tensor in shapes.values() if tensor is not None)
@@ -176,6 +180,21 @@ def check_loadable(config: Mapping[str, Any], module: nn.Module) -> None:
             "loaded must be asked for what they bring (backbone.aux_loss=true for backbone.weights of torchvision), or "
             "take those of the encoder alone (backbone.weights_backbone, backbone.encoder_weights)."
         )
+
+
+def _check_told(config: Mapping[str, Any]) -> None:
+    """Refuses a configuration that leaves out what every use of its checkpoints needs.
+
+    Raises:
+        ValueError: it does.
+    """
+    data = {name: value for name, value in (config.get("data") or {}).items() if name in _READ_OF_DATA}
+    for key, value in flattened({"module": module_config(config), "data": data}).items():
+        if LEFT_OUT in (value if isinstance(value, list) else [value]) and not is_of_weights(key.split(".")[-1]):
+            raise ValueError(
+                f"{key} is a secret or comes from an environment variable, which checkpoints do not tell, and nothing "
+                "could be predicted without it: give its value on the command line or in a file of conf/."
+            )
 
 
 def module_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,13 +281,13 @@ def _wrong_data(data: Mapping[str, Any]) -> str:
     workers = data.get("num_workers")
     if wrong := _wrong_scale("config.data", data) or _wrong_palette("config.data", data):
         return wrong
-    if workers is not None and (type(workers) is not int or workers < 0):
+    if workers not in (None, LEFT_OUT) and (type(workers) is not int or workers < 0):
         return f"config.data.num_workers is {_shown(workers)}, expected a whole number of 0 or more"
     if wrong := _wrong_bands(data):
         return wrong
     for name, most in _MOST.items():
         value = data.get(name)
-        if value is not None and (type(value) is not int or not 0 <= value <= most):
+        if value not in (None, LEFT_OUT) and (type(value) is not int or not 0 <= value <= most):
             return f"config.data.{name} is {_shown(value)}, expected a whole number up to {most}"
     return ""
 

@@ -370,7 +370,7 @@ class _Builder:
                 raise ValueError(f"{self.source} holds {place}.{name}: names that begin with _ are not arguments.")
             if role == "network" and node["_target_"].startswith("transformers."):
                 self._check_repository(node, place)
-            if role == "network" and not _fetches(name):
+            if role == "network" and not is_of_weights(name):
                 self._check_network_value(value, f"{place}.{name}")
 
     def _check_repository(self, config: Mapping[str, Any], place: str) -> None:
@@ -391,7 +391,7 @@ class _Builder:
         elif isinstance(value, Mapping) and "_target_" not in value:
             self._check_repository(value, place)
             for name, item in value.items():
-                if _fetches(name) and item:
+                if is_of_weights(name) and item:
                     raise ValueError(f"{self.source} holds {place}.{name}, weights to open or to download.")
                 self._check_network_value(item, f"{place}.{name}")
         elif isinstance(value, str) and not _is_plain_word(value):
@@ -499,14 +499,15 @@ def _is_plain_word(text: str) -> bool:
     return all(character.isalnum() or character in "_-+. " for character in text) and ".." not in text
 
 
-def _fetches(name: str) -> bool:
+def is_of_weights(name: str) -> bool:
+    """Whether an argument of a network says what weights to open or to download."""
     return name in _WEIGHTS or "pretrained" in name or name.endswith("attn_implementation")
 
 
 def _without_weights(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a listed network without pretrained weights, also where those are its default."""
-    kept = {name: value for name, value in arguments.items() if not _fetches(name)}
-    parameters = [name for name in inspect.signature(function).parameters if _fetches(name)]
+    kept = {name: value for name, value in arguments.items() if not is_of_weights(name)}
+    parameters = [name for name in inspect.signature(function).parameters if is_of_weights(name)]
     return kept | {name: False if name == "pretrained" else None for name in parameters}
 
 
@@ -514,7 +515,7 @@ def _without_own_weights(name: str, value: Any) -> Any:
     """An argument of a part of one's own, without what would download weights."""
     if name == "pretrained" and value is not None:
         return False
-    return None if _fetches(name) and isinstance(value, str) else value
+    return None if is_of_weights(name) and isinstance(value, str) else value
 
 
 def _as_it_is(value: Any) -> Any:

@@ -7,7 +7,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-LEFT_OUT = "???"  # Hydra's mark of what must be given
+from lightning_seg.runs.identity import is_secret
+from lightning_seg.runs.kept import LEFT_OUT
+
 # What of a trainer changes the scores; all else is where and how they are computed.
 SCORED_WITH = ("precision", "limit_test_batches", "limit_val_batches")
 
@@ -35,7 +37,7 @@ def read_again(config: Mapping[str, Any], from_environment: Collection[str] = ()
     """The part of a training's configuration that evaluation and prediction read from its checkpoint.
 
     The rest, such as the run's folder, callbacks and loggers, tells of the machine, and stays in the run's config.yaml.
-    So do absolute paths of the data, and what they have from environment variables: `LEFT_OUT` stands for them.
+    So do absolute paths of the data, secrets, and what comes from environment variables: `LEFT_OUT` stands for them.
 
     Args:
         config: composed and resolved.
@@ -44,16 +46,24 @@ def read_again(config: Mapping[str, Any], from_environment: Collection[str] = ()
     trainer = {name: config["trainer"][name] for name in SCORED_WITH if name in config["trainer"]}
     kept = {name: config[name] for name in ("module", "data", "palette") if name in config}
     if "data" in kept:
-        kept["data"] = _without_machine(kept["data"], "data", from_environment)
-    return {**kept, "trainer": trainer}
+        kept["data"] = _without_paths(kept["data"])
+    return {name: _without(part, name, from_environment) for name, part in {**kept, "trainer": trainer}.items()}
 
 
-def _without_machine(value: Any, key: str, from_environment: Collection[str]) -> Any:
+def _without_paths(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _without_machine(part, f"{key}.{name}", from_environment) for name, part in value.items()}
+        return {name: _without_paths(part) for name, part in value.items()}
     texts = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
     is_path = any(isinstance(text, str) and PurePath(text).is_absolute() for text in texts)
-    return LEFT_OUT if is_path or key in from_environment else value
+    return LEFT_OUT if is_path else value
+
+
+def _without(value: Any, key: str, from_environment: Collection[str]) -> Any:
+    if key in from_environment or (isinstance(value, str) and is_secret(key)):
+        return LEFT_OUT
+    if isinstance(value, Mapping):
+        return {name: _without(part, f"{key}.{name}", from_environment) for name, part in value.items()}
+    return value
 
 
 def _plain(value: Any, name: str) -> Any:

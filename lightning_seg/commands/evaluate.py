@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from lightning_seg.callbacks.evaluation_details import EvaluationDetails
-from lightning_seg.callbacks.stored_config import LEFT_OUT, SCORED_WITH
+from lightning_seg.callbacks.stored_config import SCORED_WITH
 from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.own_packages import find_own_packages
@@ -28,7 +28,8 @@ from lightning_seg.launch.processes import available_cores, requested_devices, r
 from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import read_yaml
 from lightning_seg.runs.contents import CONFIG
-from lightning_seg.runs.identity import flattened
+from lightning_seg.runs.identity import flattened, is_place, is_secret
+from lightning_seg.runs.kept import LEFT_OUT, is_written
 from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
 from lightning_seg.schema import Evaluate, check_config, check_part
 from lightning_seg.text import say
@@ -140,6 +141,14 @@ def with_what_is_left_out(data: Mapping[str, Any], checkpoint: str) -> dict[str,
     beside = flattened(read_yaml(path)) if left_out and path.is_file() else {}
     for key in left_out:
         value = beside.get(f"data.{key}")
+        if is_place(f"data.{key}") and not is_secret(key):
+            del filled[key]  # of the machine that trained, num_workers for instance
+            continue
+        if is_written(value):
+            raise ValueError(
+                f"data.{key} must be given: the training took it from its environment, as data.{key}='{value}', which "
+                "is not read for a file's sake."
+            )
         if value in (None, LEFT_OUT):
             raise ValueError(
                 f"data.{key} must be given: {checkpoint} does not tell it, as all that is of the machine that trained, "

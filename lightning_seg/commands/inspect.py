@@ -12,7 +12,9 @@ from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.commands.train import check_classes_known, resolved
 from lightning_seg.inspection.inspect import PAGE, PLAN, inspect_data
+from lightning_seg.launch.composition import from_environment
 from lightning_seg.launch.errors import errors_in_one_line, quiet_lightning, run_command
+from lightning_seg.runs.identity import is_secret
 from lightning_seg.schema import Inspect, check_config
 
 # Of which a plan keeps what was given; the others are of the command itself.
@@ -53,6 +55,7 @@ def given_choices(composed: DictConfig) -> tuple[dict[str, str], dict[str, Any]]
     hydra = HydraConfig.get()
     groups: dict[str, str] = {}
     values: dict[str, Any] = {}
+    written = from_environment(composed)
     for override in OmegaConf.to_container(hydra.overrides.task):  # type: ignore[union-attr]
         key = str(override).lstrip("+~").partition("=")[0]
         if key.partition(".")[0] not in _OF_TRAINING:
@@ -61,8 +64,12 @@ def given_choices(composed: DictConfig) -> tuple[dict[str, str], dict[str, Any]]
             groups[key] = str(hydra.runtime.choices[key])
         elif not str(override).startswith("~"):
             value = OmegaConf.select(composed, key)
-            values[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    if values.get("data.root") is not None:
+            of_environment = any(f"{one}.".startswith(f"{key}.") for one in written)
+            if OmegaConf.is_config(value):
+                value = OmegaConf.to_container(value, resolve=not of_environment)
+            if not is_secret(key):
+                values[key] = written.get(key, value)
+    if values.get("data.root") is not None and "data.root" not in written:
         values["data.root"] = str(Path(values["data.root"]).expanduser().absolute())
     return groups, values
 

@@ -59,6 +59,7 @@ from lightning_seg.runs.folder import (
     run_id,
     run_name,
 )
+from lightning_seg.runs.kept import FROM_ENVIRONMENT, as_kept
 from lightning_seg.runs.lock import locked
 from lightning_seg.runs.monitor import check_direction, check_monitored, save_where_logged
 from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
@@ -103,7 +104,7 @@ def train_run(composed: DictConfig) -> float:
         composed.run = shared_name(run_name(overrides), composed.resume)
     if is_restarted():
         composed.resume = "auto"
-    config = resolved(composed)
+    config = with_environment(composed)
     check_monitored(config)
     check_processes(config["trainer"], requested_devices(config["trainer"]))
     if config["find_learning_rate"]:
@@ -120,10 +121,10 @@ def train_run(composed: DictConfig) -> float:
             print_scores(result["test"], "test", result["class_names"], counts=result.get("tested"))
         return float(result["best"])
     composed.folder = str(folder)
-    hidden = from_environment(composed)
+    config = with_environment(composed)
     best: float
     if process_rank() != 0:
-        best = run_on_processes(train, {**resolved(composed), "from_environment": hidden})
+        best = run_on_processes(train, config)
         return best
     with locked(folder):
         changed = changes(folder, config, overrides)
@@ -133,7 +134,7 @@ def train_run(composed: DictConfig) -> float:
         try:
             if config["init_from"] is not None and not begun:
                 read_weights(config["init_from"])  # a file that cannot be read is said before any work
-            best = run_on_processes(train, {**resolved(composed), "from_environment": hidden})
+            best = run_on_processes(train, config)
         except BaseException:
             discard_empty_run(folder)
             raise
@@ -151,7 +152,6 @@ def train(config: dict[str, Any]) -> float:
     """
     quiet_lightning()
     folder = Path(config["folder"])
-    hidden = config.pop("from_environment", [])
     run_data = RunData(folder, deepcopy(config))  # as composed, without what follows
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     datamodule = build(config["data"])
@@ -166,7 +166,7 @@ def train(config: dict[str, Any]) -> float:
     module = build(config["module"])
     check_direction(config, module)
     normalized = follow_normalization(module, config)
-    stored = StoredConfig(read_again(config, hidden))
+    stored = StoredConfig(read_again(config, config.get(FROM_ENVIRONMENT, ())))
     check_loadable(stored.config, module)
     resumed = checkpoint_to_resume(folder)
     loaded = initial_weights(module, config) if resumed is None else None
@@ -185,7 +185,7 @@ def train(config: dict[str, Any]) -> float:
         logger=build(config["logger"]) if config["logger"] else False,
     )
     for logger in trainer.loggers:
-        logger.log_hyperparams(config)
+        logger.log_hyperparams(as_kept(config))
     for line in [normalized, pretrained_part(module, trainer)] if trainer.is_global_zero else []:
         if line:
             say(line)
@@ -379,6 +379,11 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     container = _with_text_keys(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     assert isinstance(container, dict)
     return container
+
+
+def with_environment(config: DictConfig) -> dict[str, Any]:
+    """The configuration, resolved, with what to write where it has values of environment variables."""
+    return {**resolved(config), FROM_ENVIRONMENT: from_environment(config)}
 
 
 def _with_text_keys(node: Any) -> Any:

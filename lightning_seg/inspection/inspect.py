@@ -81,7 +81,7 @@ def inspect_data(config: dict[str, Any], folder: Path, groups: Mapping[str, str]
         say(f"plan: {choice.key}={choice.text} ({choice.reason})")
     page = inspection_page(
         Inspected(
-            title=f"Inspection of {getattr(datamodule, 'root', type(datamodule).__name__)}",
+            title=f"Inspection of {_name_of(datamodule)}",
             summary=", ".join(f"{one.images} {split} images" for split, one in summaries.items()),
             summaries=summaries,
             problems=found_problems,
@@ -129,6 +129,12 @@ def _data_module(config: dict[str, Any]) -> Any:
     datamodule.setup("fit")
     datamodule.setup("test")
     return datamodule
+
+
+def _name_of(datamodule: Any) -> str:
+    """The name of the data's folder, without where it lies."""
+    root = getattr(datamodule, "root", None)
+    return Path(root).name if isinstance(root, str | Path) else type(datamodule).__name__
 
 
 def _plan(config: dict[str, Any], datamodule: Any, train: SplitSummary, given: set[str]) -> list[Choice]:

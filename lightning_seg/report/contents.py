@@ -93,7 +93,7 @@ def _group(
     chosen = [(parameter.label, parameter.values[indices[0]]) for parameter in parameters]
     return {
         "label": ", ".join(f"{label}={value}" for label, value in chosen if value is not None) or "all runs",
-        "runs": sorted(indices, key=lambda index: runs[index].config["seed"]),
+        "runs": sorted(indices, key=lambda index: _in_order(runs[index].config["seed"])),
         "finished": sum(runs[index].status == "finished" for index in indices),
         "scores": {score: _rounded_summary(_score(runs, indices, score)) for score in scores},
         "classes": [_rounded(_mean(_by_seed(runs, indices, f"test/iou/{name}").values())) for name in classes],
@@ -103,8 +103,12 @@ def _group(
     }
 
 
-def _by_seed(runs: Sequence[Run], indices: Iterable[int], name: str) -> dict[int | None, float]:
-    values: dict[int | None, list[float]] = {}
+def _in_order(seed: int | str) -> tuple[bool, int | str]:
+    return isinstance(seed, str), seed
+
+
+def _by_seed(runs: Sequence[Run], indices: Iterable[int], name: str) -> dict[int | str | None, float]:
+    values: dict[int | str | None, list[float]] = {}
     for index in indices:
         value = runs[index].scores.get(name, math.nan)
         if not math.isnan(value):
@@ -120,7 +124,7 @@ def _descending(score: Summary | None) -> float:
     return -score.mean if score else math.inf
 
 
-def _differences(scores: Sequence[Mapping[int | None, float]]) -> list[list[list[float | None] | None]]:
+def _differences(scores: Sequence[Mapping[int | str | None, float]]) -> list[list[list[float | None] | None]]:
     return [[_rounded_difference(paired_difference(values, other)) for other in scores] for values in scores]
 
 
@@ -148,7 +152,6 @@ def _run(run: Run, name: str, group: int, scores: Sequence[str]) -> dict[str, An
     epochs = run.curves.get("epoch", [])
     return {
         "name": name,
-        "folder": str(run.folder),
         "group": group,
         "seed": run.config["seed"],
         "status": run.status,

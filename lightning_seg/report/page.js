@@ -195,7 +195,7 @@ function details() {
   };
   const without = DATA.runs.some((run) => run.details?.intervals.iou_without_background);
   const columns = () => [
-    { title: "Run", kind: "text", value: (row) => row.name, cell: (row) => el("th", { scope: "row", class: "text", title: row.folder }, row.name) },
+    { title: "Run", kind: "text", value: (row) => row.name, cell: (row) => el("th", { scope: "row", class: "text" }, row.name) },
     { title: "IoU, %", kind: "number", help: "With its 95 % interval", value: of("iou"), cell: interval("iou") },
     { title: "Dice, %", kind: "number", help: "With its 95 % interval", value: of("dice"), cell: interval("dice") },
     ...(without ? [{ title: "IoU without background, %", kind: "number", value: of("iou_without_background"), cell: interval("iou_without_background") }] : []),
@@ -251,7 +251,7 @@ function allRuns() {
   const symbols = { finished: "✓", unfinished: "…", pruned: "✂", diverged: "∞", failed: "✗" };
   const status = (row) => el("span", { class: `status-${row.status}` }, `${symbols[row.status]} ${row.status}`);
   const columns = () => [
-    { title: "Run", kind: "text", value: (row) => row.name, cell: (row) => el("th", { scope: "row", class: "text", title: row.folder }, row.name) },
+    { title: "Run", kind: "text", value: (row) => row.name, cell: (row) => el("th", { scope: "row", class: "text" }, row.name) },
     { title: "Status", value: (row) => row.status, cell: status },
     ...(DATA.runs.some((run) => run.error) ? [{ title: "Error", kind: "text", value: (row) => row.error }] : []),
     ...parameterColumns(),

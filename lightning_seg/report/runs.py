@@ -16,6 +16,7 @@ import numpy.typing as npt
 from lightning_seg.csv_files import read_csv
 from lightning_seg.reading import in_words, open_regular, read_json, read_yaml
 from lightning_seg.runs.contents import CONFIG, CONFUSION, CURVES, DIVERGED, INTERVALS, RESOURCES, RESULT, SAMPLES
+from lightning_seg.runs.kept import ENVIRONMENT, is_written
 from lightning_seg.text import is_number
 
 # Of the samples of one run, unpacked, and the sides of one; a run has six images of 320 pixels.
@@ -228,9 +229,14 @@ def _config(path: Path) -> dict[str, Any]:
     config = _mapping(path, read_yaml(path))
     _expect(path, {"module", "data", "trainer", "seed"} <= config.keys(), "module, data, trainer and seed")
     _expect(path, isinstance(config["trainer"], Mapping), "a mapping as trainer")
-    _expect(path, isinstance(config["seed"], int), "an integer as seed")
+    if is_written(config["seed"]):  # runs with other values of the variable have other marks of it
+        marks = config.get(ENVIRONMENT)
+        mark = marks.get("seed") if isinstance(marks, Mapping) else None
+        config["seed"] = f"{config['seed']} {mark}"
+    else:
+        _expect(path, isinstance(config["seed"], int), "an integer as seed")
     epochs = config["trainer"].get("max_epochs")
-    _expect(path, epochs is None or _is_number(epochs), "a number as trainer.max_epochs")
+    _expect(path, _is_number(epochs) or is_written(epochs), "a number as trainer.max_epochs")
     return config
 
 

@@ -39,7 +39,9 @@ def summary(values: Sequence[float]) -> Summary | None:
 
 
 def paired_difference(
-    values: Mapping[int | None, float], reference: Mapping[int | None, float], confidence: float = CONFIDENCE
+    values: Mapping[int | str | None, float],
+    reference: Mapping[int | str | None, float],
+    confidence: float = CONFIDENCE,
 ) -> Difference | None:
     """How much higher `values` are than those of `reference` of the same seeds, by Student's t.
 

@@ -17,6 +17,7 @@ from lightning_seg.files import atomic_write
 from lightning_seg.reading import read_yaml
 from lightning_seg.runs.contents import BEST, CONFIG, DATA, LAST, LOCK, RESULT, has_finished, read_result
 from lightning_seg.runs.identity import changed_machine, is_place, key_of, raised_length
+from lightning_seg.runs.kept import as_kept
 from lightning_seg.runs.plain import check_plain
 
 
@@ -67,7 +68,7 @@ def changes(folder: Path, config: Mapping[str, Any], overrides: Sequence[str]) -
     Raises:
         ValueError: it was made with another configuration.
     """
-    before = begun_with(folder)
+    before, config = begun_with(folder), as_kept(config)
     longer = raised_length(before, config)
     trainer = {**(before.get("trainer") or {}), **{key.split(".")[1]: now for key, (_, now) in longer.items()}}
     return {**longer, **changed_machine(folder, {**before, "trainer": trainer}, config, overrides)}
@@ -89,7 +90,7 @@ def finished_result(folder: Path, config: Mapping[str, Any], overrides: Sequence
 def keep_changes(folder: Path, config: Mapping[str, Any]) -> None:
     """Keeps the configuration that a run resumes with; a result that it has is that of a shorter training."""
     before = begun_with(folder)
-    now = dict(config) | {name: before[name] for name in ("folder", "run_id") if name in before}
+    now = as_kept(config) | {name: before[name] for name in ("folder", "run_id") if name in before}
     if raised_length(before, config):
         (folder / RESULT).unlink(missing_ok=True)
     if now != before:
@@ -171,7 +172,7 @@ def _make(folder: Path, config: Mapping[str, Any]) -> bool:
     """Makes a run's folder with its configuration in it, at once; False if another job has made it."""
     partial = folder.with_name(f".{uuid4().hex}.partial")
     partial.mkdir(parents=True)
-    _write_config(partial, config)
+    _write_config(partial, as_kept(config))
     try:
         partial.rename(folder)
     except OSError:

@@ -3,6 +3,7 @@
 One table serves resuming a run, naming it, and grouping runs in the report.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
@@ -25,10 +26,19 @@ _MACHINE = (
     *("trainer.sync_batchnorm", "on_nonfinite", "max_skipped_steps"),
     *("compile", "channels_last", "gradient_checkpointing"),
 )
+# Names under which services take what nobody else may know.
+_SECRET = re.compile(r"(\w*_)?(api_?key|access_key|secret|secret_key|password|passwd)|((api|access|auth|hf)_)?token")
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key, with dots, has the name of a secret, such as `logger.api_key`."""
+    return _SECRET.fullmatch(key.split(".")[-1].lower()) is not None
 
 
 def is_place(key: str) -> bool:
-    """Whether a key, with dots, says where a run is kept or how it is watched."""
+    """Whether a key, with dots, says where a run is kept or how it is watched, which secrets do not change either."""
+    if is_secret(key):
+        return True
     group, _, rest = key.partition(".")
     if group == "callbacks":
         name, _, option = rest.partition(".")
@@ -60,10 +70,16 @@ def changed_machine(
     """
     was, has = flattened(before), flattened(now)
     # Those of the module last: most of them take their value from another, by whose name it is typed.
-    keys = sorted(was.keys() | has.keys(), key=lambda key: (key.startswith("module."), key))
+    keys = sorted(was.keys() | has.keys(), key=lambda key: (key.startswith(("module.", "environment.")), key))
     differing = [key for key in keys if was.get(key) != has.get(key) and not is_place(key)]
     for key in differing:
         if not is_machine(key) and not _is_younger(key, before, now, overrides):
+            if key.startswith("environment."):
+                name = key.removeprefix("environment.")
+                raise ValueError(
+                    f"{begun} was started with another value of {name}={has.get(name)}, which comes from the "
+                    "environment: it resumes as it was started; or choose another name, run=ANOTHER."
+                )
             raise ValueError(
                 f"{begun} was started with {key}={was.get(key)}, and now {key}={has.get(key)}: "
                 "it resumes as it was started; or choose another name, run=ANOTHER."

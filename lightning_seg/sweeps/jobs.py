@@ -14,10 +14,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lightning_seg.launch.composition import from_environment
 from lightning_seg.launch.errors import JobError, one_line
 from lightning_seg.launch.overrides import quoted
 from lightning_seg.launch.processes import ProcessError, end_with
 from lightning_seg.runs.contents import DIVERGED, read_result
+from lightning_seg.runs.kept import FROM_ENVIRONMENT
 from lightning_seg.runs.monitor import check_monitored
 from lightning_seg.schema import Train, check_config
 from lightning_seg.text import say_lines
@@ -107,7 +109,7 @@ def resolved_task(config: DictConfig) -> dict[str, Any]:
         del config["hydra"]
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
-    return {str(name): value for name, value in container.items()}
+    return {**{str(name): value for name, value in container.items()}, FROM_ENVIRONMENT: from_environment(config)}
 
 
 def launch(launcher: Launcher, jobs: Sequence[Job], first: int) -> None:

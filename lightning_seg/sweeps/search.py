@@ -18,6 +18,7 @@ from lightning_seg.launch.overrides import quoted
 from lightning_seg.runs.contents import PRUNED
 from lightning_seg.runs.folder import sweep_path
 from lightning_seg.runs.identity import changed_machine
+from lightning_seg.runs.kept import as_kept
 from lightning_seg.sweeps.jobs import (
     Job,
     Status,
@@ -157,7 +158,7 @@ class SearchSweeper(Sweeper):
             load_if_exists=True,
         )
         space = {"params": {**self.params, **self.given}, "params_when": _plain(self.params_when)}
-        now = {**resolved_task(self.config), **space}
+        now = as_kept({**resolved_task(self.config), **space})
         begun = study.user_attrs.get("begun_with")
         if begun is None:
             study.set_user_attr("begun_with", now)

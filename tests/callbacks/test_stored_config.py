@@ -37,14 +37,26 @@ def test_a_checkpoint_does_not_tell_values_of_environment_variables(monkeypatch:
         {"local": {"token": "a-${oc.env:TOKEN}"}, "other": 3, "copy": {"part": "${data.token}"}, "data": data}
     )
     hidden = from_environment(config)
-    assert sorted(hidden) == ["copy.part", "data.names", "data.nested.part", "data.token", "local.token"]
+    assert hidden == {
+        "copy.part": "a-${oc.env:TOKEN}",
+        "data.names": ["a-${oc.env:TOKEN}", "b"],
+        "data.nested.part": "a-${oc.env:TOKEN}",
+        "data.token": "a-${oc.env:TOKEN}",
+        "local.token": "a-${oc.env:TOKEN}",
+    }
     resolved = OmegaConf.to_container(config.data, resolve=True)
     assert isinstance(resolved, dict)
     assert resolved["token"] == "a-secret"
     assert stored({str(key): value for key, value in resolved.items()}, *hidden) == {
         **{"token": "???", "names": "???", "nested": {"part": "???"}, "open": 3}
     }
-    assert from_environment(OmegaConf.create({"a": 1})) == []
+    assert from_environment(OmegaConf.create({"a": 1})) == {}
+
+
+def test_a_checkpoint_does_not_tell_secrets() -> None:
+    assert stored({"api_key": "abc", "pad_token": "x", "part": {"token": "abc"}, "password": None}) == {
+        **{"api_key": "???", "pad_token": "x", "part": {"token": "???"}, "password": None}
+    }
 
 
 def test_an_evaluation_finds_them_beside_the_checkpoint_or_asks_for_them(tmp_path: Path) -> None:
@@ -56,6 +68,10 @@ def test_an_evaluation_finds_them_beside_the_checkpoint_or_asks_for_them(tmp_pat
     (tmp_path / "run/config.yaml").write_text("data: {root: /data, splits: {train: /a.txt, val: b.txt}}")
     found = with_what_is_left_out(data, str(checkpoint))
     assert found == {"root": "/data", "splits": {"train": "/a.txt", "val": "val.txt"}}
+    (tmp_path / "run/config.yaml").write_text("data: {root: '${oc.env:DATA}', num_workers: '${oc.env:CORES}'}")
+    with pytest.raises(ValueError, match=r"data\.root must be given: .*as data\.root='\$\{oc\.env:DATA\}', which"):
+        with_what_is_left_out({"root": "???"}, str(checkpoint))
+    assert with_what_is_left_out({"num_workers": "???"}, str(checkpoint)) == {}
     assert with_what_is_left_out({"root": "given", "splits": None}, str(tmp_path / "a.ckpt")) == {
         **{"root": "given", "splits": None}
     }

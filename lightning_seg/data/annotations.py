@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lightning_seg.data.image_files import ImageFileError
 from lightning_seg.data.mask_sources import MaskReader, Size
+from lightning_seg.data.outlines import Shape, coco_shape, corners, polygon
 from lightning_seg.data.values import VOID
 from lightning_seg.reading import read_json, read_text
 
 ANNOTATION_SUFFIXES = (".json", ".txt")
 _MOST = 2**31  # bytes of a file
-Shape = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,16 @@ class LabelmeFile:
             )
         objects = []
         for number, shape in enumerate(shapes):
+            if not isinstance(shape, dict):
+                raise ImageFileError(f"{self.path} has {shape!r:.40} as shape {number}, which is not an object.")
             kind, points = shape.get("shape_type", "polygon"), shape.get("points", [])
             if kind not in ("polygon", "rectangle", "circle"):
                 raise ImageFileError(
                     f"{self.path} has a {kind} as shape {number}, and polygons, rectangles and circles are drawn."
                 )
             label = _named(shape.get("label"), reader, self.path)
-            objects.append((_labelme_shape(kind, points, (height, width)), label))
+            place = f"shape {number} of {self.path}"
+            objects.append((_labelme_shape(kind, points, (height, width), place), label))
         return drawn(objects, reader, (height, width))
 
 
@@ -85,8 +87,8 @@ class YoloFile:
             if not line.strip():
                 continue
             try:
-                index, *corners = line.split()
-                raw, numbers = int(index), [float(one) for one in corners]
+                index, *rest = line.split()
+                raw, numbers = int(index), [float(one) for one in rest]
             except ValueError:
                 raise ImageFileError(f"line {number} of {self.path} holds something other than numbers.") from None
             if len(numbers) < 6 or len(numbers) % 2:
@@ -95,8 +97,9 @@ class YoloFile:
                     "and y of 3 corners or more; boxes are not masks."
                 )
             label = self._label(raw, number, reader)
-            corner = np.array(numbers).reshape(-1, 2) * (width, height)
-            objects.append((_polygon(corner, (height, width)), label))
+            pixels = [(x * width, y * height) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+            found = corners(pixels, 3, (height, width), f"line {number} of {self.path}")
+            objects.append((polygon(found, (height, width)), label))
         return drawn(objects, reader, (height, width))
 
     def _label(self, raw: int, number: int, reader: MaskReader) -> int:
@@ -137,10 +140,6 @@ class CocoImage:
             ImportError: pycocotools is not installed.
             ImageFileError: a category has no class, or an outline cannot be drawn.
         """
-        try:
-            from pycocotools import mask as coco
-        except ImportError:
-            raise ImportError('COCO annotations are drawn by pycocotools: pip install "lightning-seg[data]".') from None
         height, width = size()
         objects = []
         for one in self.annotations:
@@ -152,20 +151,7 @@ class CocoImage:
                 label = int(reader.values(np.array([raw]), self)[0])
             else:
                 label = _named(self.categories.get(raw, raw), reader, self)
-            try:
-                if isinstance(outline, list):
-                    runs = coco.merge(coco.frPyObjects(outline, height, width))
-                elif isinstance(outline.get("counts"), list):
-                    runs = coco.frPyObjects(outline, height, width)
-                else:
-                    runs = outline
-                shape: Shape = coco.decode(runs).astype(bool)
-            except Exception as error:  # of C code, of several kinds
-                raise ImageFileError(
-                    f"{self} has an outline ({one.get('id')}) that cannot be drawn: {error}."
-                ) from None
-            if shape.shape != (height, width):
-                raise ImageFileError(f"{self} has an outline of {shape.shape} in an image of {(height, width)}.")
+            shape = coco_shape(outline, (height, width), f"{self}, annotation {one.get('id')},")
             objects.append((shape, label))
         return drawn(objects, reader, (height, width))
 
@@ -188,13 +174,16 @@ def read_coco(path: Path) -> dict[str, CocoImage]:
         names = {int(one["id"]): str(one["name"]) for one in categories}  # type: ignore[union-attr]
         of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
         for one in annotations:  # type: ignore[union-attr]
+            if type(one["category_id"]) is not int:
+                raise ValueError(f"category_id={one['category_id']!r:.20}")
             of_image[one["image_id"]].append(one)
         return {
-            one["file_name"]: CocoImage(path, one["file_name"], names, of_image[one["id"]])
+            str(one["file_name"]): CocoImage(path, str(one["file_name"]), names, of_image[one["id"]])
             for one in images  # type: ignore[union-attr]
         }
-    except (KeyError, TypeError, ValueError) as error:
-        raise ImageFileError(f"{path} lacks {error} in one of its entries, which a COCO file has.") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        wrong = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed ({error})"
+        raise ImageFileError(f"{path} {wrong} in one of its entries.") from None
 
 
 def drawn(objects: Sequence[tuple[Shape, int]], reader: MaskReader, size: Size) -> Tensor:
@@ -221,31 +210,14 @@ def _named(name: object, reader: MaskReader, place: object) -> int:
     )
 
 
-def _labelme_shape(kind: str, points: Sequence[Sequence[float]], size: Size) -> Shape:
-    corners = np.array(points, float).reshape(-1, 2)
+def _labelme_shape(kind: str, points: Any, size: Size, place: str) -> Shape:
+    found = corners(points, 3 if kind == "polygon" else 2, size, place)
     if kind == "polygon":
-        return _polygon(corners, size)
-    if len(corners) < 2:
-        return np.zeros(size, bool)
-    (x0, y0), (x1, y1) = corners[:2]
+        return polygon(found, size)
+    (x0, y0), (x1, y1) = found[:2]
     if kind == "rectangle":
-        return _polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), size)
+        return polygon(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), size)
     y, x = np.mgrid[: size[0], : size[1]] + 0.5
-    shape: Shape = (x - x0) ** 2 + (y - y0) ** 2 <= (x1 - x0) ** 2 + (
-        y1 - y0
-    ) ** 2  # the center, and a point of the rim
+    # Of a circle these are the center and a point of the rim.
+    shape: Shape = (x - x0) ** 2 + (y - y0) ** 2 <= (x1 - x0) ** 2 + (y1 - y0) ** 2
     return shape
-
-
-def _polygon(corners: npt.NDArray[Any], size: Size) -> Shape:
-    """A polygon, by the even-odd rule: a pixel is in it if its center is; corners are in pixels."""
-    height, width = size
-    crossed = np.zeros((height, width + 1), np.int64)
-    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        first, last = (int(np.clip(np.ceil(y - 0.5), 0, height)) for y in sorted((y0, y1)))
-        rows = np.arange(first, last)
-        if len(rows):
-            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-            np.add.at(crossed, (rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)
-    inside: Shape = crossed.cumsum(1)[:, :width] % 2 == 1
-    return inside

@@ -16,6 +16,25 @@ def is_array_file(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".npy"
 
 
+def mapped_array(path: str | Path) -> npt.NDArray[Any]:
+    """The array of numbers in a file, which is read where it is used.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ImageFileError: it holds no array of numbers.
+    """
+    with open_regular(path):
+        pass
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise ImageFileError(f"{path} cannot be read as an array: {reason.rstrip('.')}.") from None
+    if not isinstance(array, np.ndarray) or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
+        raise ImageFileError(f"{path} holds {getattr(array, 'dtype', 'several arrays')}, and numbers are expected.")
+    return array
+
+
 def load_array(path: str | Path, *, max_pixels: int) -> npt.NDArray[Any]:
     """The array of a file, `(H, W)` or `(H, W, channels)`, not read before it is used.
 
@@ -26,15 +45,7 @@ def load_array(path: str | Path, *, max_pixels: int) -> npt.NDArray[Any]:
         ImageFileError: it holds no array of numbers, one of other axes, or of more than `max_pixels` pixels.
         MemoryError: it does not fit into memory.
     """
-    with open_regular(path):
-        pass
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        reason = " ".join(str(error).split())
-        raise ImageFileError(f"{path} cannot be read as an array: {reason.rstrip('.')}.") from None
-    if not isinstance(array, np.ndarray) or not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
-        raise ImageFileError(f"{path} holds {getattr(array, 'dtype', 'several arrays')}; expected numbers.")
+    array = mapped_array(path)
     if array.ndim not in (2, 3) or np.issubdtype(array.dtype, np.complexfloating) or array.size == 0:
         raise ImageFileError(f"{path} is an array of {array.shape} and {array.dtype}: give (H, W) or (H, W, channels).")
     if array.ndim == 3:

@@ -14,6 +14,7 @@ import torch
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
+from lightning_seg.data.arrays import mapped_array
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.images import load_image, read_image
 from lightning_seg.reading import open_regular
@@ -129,12 +130,7 @@ def scaled_image(path: Path, scale: float, max_pixels: int) -> Tensor:
 
 
 def _mapped(path: Path, max_pixels: int) -> Raster:
-    with open_regular(path):
-        pass
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise ImageFileError(f"{path} cannot be read as an array: {error}") from None
+    array = mapped_array(path)
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype.name not in _TOPS or array.size == 0:
         raise ImageFileError(f"{path} holds {array.dtype} {array.shape}; expected uint8 or uint16 (H, W) or (H, W, 3).")

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycocotools.mask
 import pytest
 from PIL import Image
 
 from lightning_seg.data import FolderDataModule
+from lightning_seg.data.outlines import coco_shape, corners
 
 NAMES = ["background", "car", "wheel"]
 
@@ -167,3 +169,49 @@ def test_lines_of_yolo_that_are_no_polygon_are_refused(tmp_path: Path, line: str
         (tmp_path / split / "a.txt").write_text(line)
     with pytest.raises(ValueError, match=message):
         data(tmp_path, "{split}/{id}.txt").setup("fit")
+
+
+OBJECTS: dict[str, tuple[Any, str]] = {  # a segmentation, and what is said of it
+    "run lengths of another size": ({"size": [2**31, 2**31], "counts": "1"}, r"run lengths of .* in an image of 8×10"),
+    "too many pixels": ({"size": [8, 10], "counts": [0, 10**9]}, "do not add up to 8×10 pixels"),
+    "too few pixels": ({"size": [8, 10], "counts": [5]}, "do not add up to 8×10 pixels"),
+    "a negative run": ({"size": [8, 10], "counts": [-5, 85]}, "do not add up to 8×10 pixels"),
+    "text that does not end": ({"size": [8, 10], "counts": "o" * 1000}, "do not add up to 8×10 pixels"),
+    "other characters": ({"size": [8, 10], "counts": "é\0"}, "do not add up to 8×10 pixels"),
+    "corners far away": ([[0, 0, 1e9, 0, 1e9, 1e9]], "far outside of the image"),
+    "no numbers": ([[float("nan")] * 6], "not finite"),
+    "a rim of gigabytes": ([[0, 0, 60, 0] * 50_000], "far longer than any in an image"),
+    "a box": ([[1, 2, 3, 4]], "not 3 corners or more"),
+    "half a corner": ([[1, 2, 3, 4, 5, 6, 7]], "neither polygons"),
+    "something else": ("abc", "neither polygons"),
+}
+
+
+@pytest.mark.parametrize("what", OBJECTS)
+def test_outlines_of_coco_are_checked_before_c_code_draws_them(what: str) -> None:
+    outline, message = OBJECTS[what]
+    with pytest.raises(ValueError, match=message):
+        coco_shape(outline, (8, 10), "a.json")
+
+
+def test_run_lengths_as_text_are_those_of_pycocotools() -> None:
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        drawn = random.random((37, 53)) < random.choice([0.001, 0.1, 0.5, 0.99])
+        encoded = pycocotools.mask.encode(np.asfortranarray(drawn.astype(np.uint8)))
+        outline = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+        assert (coco_shape(outline, (37, 53), "a.json") == drawn).all()
+
+
+@pytest.mark.parametrize(
+    "points", [5, "abc", None, [[1, 2], [3]], [[1, 2, 3]] * 4, [[10**400, 1]] * 3, {"a": 1}, [[1, 1]]]
+)
+def test_what_is_no_list_of_corners_is_refused(points: Any) -> None:
+    with pytest.raises(ValueError, match="not 3 corners or more"):
+        corners(points, 3, (8, 10), "a.json")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e300, -1000])
+def test_corners_lie_in_or_near_the_image(number: float) -> None:
+    with pytest.raises(ValueError, match="not finite, or far outside"):
+        corners([[1, 2], [3, 4], [5, number]], 3, (8, 10), "a.json")

@@ -57,6 +57,7 @@ class Ensemble(SegmentationModule):
             test_time_augmentation=first.test_time_augmentation,
             tile=first.tile,
             margin=first.margin,
+            tiling=first.tiling,
             threshold=first.decision_threshold,
         )
         self.scale, self.palette = first.scale, first.palette

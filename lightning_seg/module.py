@@ -19,7 +19,7 @@ from lightning_seg.backbones.outputs import resized
 from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.predicting import PredictingModule
 from lightning_seg.inference.symmetric import Augmentation, views
-from lightning_seg.inference.tiling import check_tiling, tiled_logits
+from lightning_seg.inference.tiling import Tiling, check_tiling
 from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.compound.deep_supervision import target_at_size
@@ -84,6 +84,7 @@ class SegmentationModule(PredictingModule):
             see `lightning_seg.inference.predict_tiled`. Default: images go through whole. Where the network is sharded
             over processes (FSDP) these need the same number of tiles, so images of one size.
         margin: context around a tile's center, in pixels; given with `tile`.
+        tiling: how tiles are joined, `crop` or `smooth`, likewise.
         background: the class that `<stage>/iou_without_background` and `<stage>/dice_without_background` leave out.
             Default: these are not logged.
         threshold: of the binary task, above which a probability is the object: a number, or `best`, that of the highest
@@ -118,6 +119,7 @@ class SegmentationModule(PredictingModule):
         test_time_augmentation: Augmentation = False,
         tile: int | None = None,
         margin: int | None = None,
+        tiling: Tiling = "crop",
         background: int | None = None,
         threshold: float | Literal["best"] = 0.5,
     ) -> None:
@@ -129,7 +131,7 @@ class SegmentationModule(PredictingModule):
             raise ValueError(f"mean={mean} and std={std} must be given together or not at all.")
         if std is not None and not all(0 < value < math.inf for value in std):
             raise ValueError(f"std={list(std)}: images are divided by it, so each number must be above 0 (data.std).")
-        check_tiling(tile, margin)
+        check_tiling(tile, margin, tiling)
         views(test_time_augmentation)
         if encoder != "auto":
             encoder_names(backbone, encoder)
@@ -152,6 +154,7 @@ class SegmentationModule(PredictingModule):
         self.test_time_augmentation = test_time_augmentation
         self.tile = tile
         self.margin = margin
+        self.tiling: Tiling = tiling
         self.scale = 1.0
         self.reading: dict[str, Any] | None = None  # how image files were read: channels and value_range
         self.background = background
@@ -450,7 +453,7 @@ class SegmentationModule(PredictingModule):
         size = mask.shape[-(image.ndim - 2) :]
         if self.trainer.state.fn == TrainerFn.FITTING:
             # These choose the best epoch, and come too often to take eight passes each.
-            logits = tiled_logits(self, image, size, tile=self.tile, margin=self.margin, stride=self.tile_stride)
+            logits = self.by_tiles(self, image, size)
         else:
             logits = self.predict_logits(image, size)
         new = self.evaluation.images.count(len(image), loaders, loader)

@@ -98,6 +98,7 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
             class_names=names,
             tile=tile,
             margin=margin,
+            tiling=_value(stored.get("lightning_seg.tiling", '"crop"')),  # which files had none of
             threshold=0.5 if found["gives"] == "labels" else found["threshold"],
         )
         module.palette = found["palette"] and [tuple(map(int, color)) for color in found["palette"]]

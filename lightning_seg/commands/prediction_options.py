@@ -9,12 +9,12 @@ from lightning_seg.module import SegmentationModule
 
 
 def set_prediction_options(module: SegmentationModule, config: Mapping[str, Any]) -> None:
-    """Sets `tile`, `margin`, `test_time_augmentation` and `threshold` where a command was given them.
+    """Sets `tile`, `margin`, `tiling`, `test_time_augmentation` and `threshold` where a command was given them.
 
     Raises:
         ValueError: the tile leaves no center between its margins, or there is no such augmentation or threshold.
     """
-    for name in ("tile", "margin", "test_time_augmentation", "threshold"):
+    for name in ("tile", "margin", "tiling", "test_time_augmentation", "threshold"):
         if config[name] is not None:
             setattr(module, name, config[name])
     module.check_threshold()
@@ -23,5 +23,5 @@ def set_prediction_options(module: SegmentationModule, config: Mapping[str, Any]
             "threshold=best is that which a training found, and this checkpoint has none: train with "
             "module.threshold=best, or give a number (lightning-seg-evaluate details=FOLDER split=val names the best)."
         )
-    check_tiling(module.tile, module.margin)
+    check_tiling(module.tile, module.margin, module.tiling)
     views(module.test_time_augmentation)

@@ -19,6 +19,7 @@ def metadata(network: ExportedNetwork) -> dict[str, str]:
         "scale": module.scale,
         "tile": module.tile,
         "margin": module.margin,
+        "tiling": module.tiling,
         "tile_stride": module.tile_stride,
         "threshold": module.decision_threshold,
         "channels": network.channels,

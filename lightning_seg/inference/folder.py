@@ -26,7 +26,7 @@ from lightning_seg.inference.outlines import run_lengths as run_lengths_of
 from lightning_seg.inference.predictor import Predictor, predicted_patches
 from lightning_seg.inference.raster_files import row_blocks, write_geo_mask, write_overlay
 from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, open_raster, scaled_image
-from lightning_seg.inference.tiling import check_tiling
+from lightning_seg.inference.tiling import Tiling, check_tiling
 from lightning_seg.reading import in_words, read_text
 from lightning_seg.text import printable
 
@@ -79,6 +79,7 @@ def predict_files(
     scale: float = 1.0,
     tile: int | None = None,
     margin: int | None = None,
+    tiling: Tiling | None = None,
     overlay: bool = False,
     probabilities: bool = False,
     contours: bool = False,
@@ -115,6 +116,7 @@ def predict_files(
         tile: larger images, as the network sees them, are cut into tiles of this side (see `predict_tiled`). Default:
             the module's own, with which it is also tested; None there: images go through whole.
         margin: context around a tile's center, in pixels. Default: the module's own.
+        tiling: how tiles are joined, `crop` or `smooth`. Default: the module's own, else `crop`.
         overlay: also write overlays.
         probabilities: also write probabilities.
         contours: also write contours, in the image's CRS, else in pixels.
@@ -142,6 +144,8 @@ def predict_files(
     output = Path(output).expanduser()
     tile = module.tile if tile is None else tile
     margin = module.margin if margin is None else margin
+    own: Tiling = getattr(module, "tiling", "crop")
+    tiling = own if tiling is None else tiling
     _check_arguments(module, palette, scale, overlay, probabilities)
     if module.task == "multilabel" and (contours or run_lengths or areas):
         raise ValueError("task=multilabel allows several labels a pixel, so it has no contours, run lengths or areas.")
@@ -149,7 +153,7 @@ def predict_files(
         raise ValueError("resume=true keeps existing files and overwrite=true replaces them: choose one.")
     if precision not in _PRECISIONS:
         raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
-    check_tiling(tile, margin)
+    check_tiling(tile, margin, tiling)
     outputs = {"overlay": overlay, "probabilities": probabilities, "contours": contours, "run_lengths": run_lengths}
     jobs = _plan(input, output, module.task != "multilabel", outputs)
     _check_targets(jobs, overwrite or resume)
@@ -162,7 +166,11 @@ def predict_files(
     counted: list[tuple[str, list[int]]] = []
     autocast = torch.autocast(module.device.type, _PRECISIONS[precision], enabled=precision != "32-true")
     columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar, torch.inference_mode(), _tiled_by(module, tile, margin):
+    with (
+        Progress(*columns, disable=not progress) as bar,
+        torch.inference_mode(),
+        _tiled_by(module, tile=tile, margin=margin, tiling=tiling),
+    ):
         for job in bar.track(jobs):
             try:
                 if resume and all(path.exists() for path in job.targets()):
@@ -207,14 +215,16 @@ def _reason_to_skip(error: Exception) -> str | None:
 
 
 @contextmanager
-def _tiled_by(module: Predictor, tile: int | None, margin: int | None) -> Iterator[None]:
-    """A module that cuts tiles of this size, and afterwards those it did before."""
-    before = getattr(module, "tile", None), getattr(module, "margin", None)
-    module.tile, module.margin = tile, margin
+def _tiled_by(module: Predictor, **options: int | str | None) -> Iterator[None]:
+    """A module that cuts tiles like this, and afterwards as it did before."""
+    before = {name: getattr(module, name, None) for name in options}
+    for name, value in options.items():
+        setattr(module, name, value)
     try:
         yield
     finally:
-        module.tile, module.margin = before
+        for name, value in before.items():
+            setattr(module, name, "crop" if name == "tiling" and value is None else value)
 
 
 @dataclass(frozen=True)

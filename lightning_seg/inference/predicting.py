@@ -1,17 +1,19 @@
 """How a module predicts: images of any size, in tiles and averaged where it is told so, as labels or probabilities."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import lightning
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_seg.backbones import PadToStride
 from lightning_seg.inference.image import AnyImage, Prediction, predict_image
+from lightning_seg.inference.reach import layer_that_sees_everything
 from lightning_seg.inference.symmetric import Augmentation, symmetric_logits, views
-from lightning_seg.inference.tiling import tiled_logits
+from lightning_seg.inference.tiling import Tiling, fits, tiled_logits
 from lightning_seg.losses.engine.predictions import largest_channels
 from lightning_seg.task import Task
 
@@ -25,9 +27,11 @@ class PredictingModule(lightning.LightningModule):
     test_time_augmentation: Augmentation
     tile: int | None
     margin: int | None
+    tiling: Tiling
     scale: float
     threshold: float | Literal["best"]
     found_threshold: float | None
+    _is_reach_known = False
 
     def predict_logits(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
         """Logits as of `forward`, in tiles where `tile` asks for them, averaged if `test_time_augmentation`.
@@ -39,14 +43,36 @@ class PredictingModule(lightning.LightningModule):
             size: likewise.
         """
         size = image.shape[2:] if size is None else size
-        # Of an enlarged tile, too.
-        by_tiles = partial(tiled_logits, self, tile=self.tile, margin=self.margin, stride=self.tile_stride)
+        by_tiles = partial(self.by_tiles, self)
         if not self.test_time_augmentation:
             return by_tiles(image, size)
-        averaged = partial(
+        averaged = partial(  # of an enlarged tile, tiles too
             symmetric_logits, by_tiles, softmax=self.task == "multiclass", views=views(self.test_time_augmentation)
         )
-        return tiled_logits(averaged, image, size, tile=self.tile, margin=self.margin, stride=self.tile_stride)
+        return self.by_tiles(averaged, image, size)
+
+    def by_tiles(
+        self, forward: Callable[[Tensor, Sequence[int]], Tensor], image: Tensor, size: Sequence[int]
+    ) -> Tensor:
+        """Logits of a function of images and the size of their logits, in the module's tiles."""
+        if not fits(image.shape[2:], self.tile):
+            self.warn_of_tiles(image)
+        tiles = {"tile": self.tile, "margin": self.margin, "stride": self.tile_stride}
+        return tiled_logits(forward, image, size, **tiles, tiling=self.tiling)  # type: ignore[arg-type]
+
+    def warn_of_tiles(self, image: Any) -> None:
+        """Says, once, where a layer sees all of a tile, by which results differ from those of a whole pass."""
+        if self._is_reach_known or self.tile is None or self.training:
+            return
+        self._is_reach_known = True
+        size = [min(length, self.tile) for length in image.shape[2:]]
+        layer = layer_that_sees_everything(self, image.shape[1], self.tile_stride, size)
+        if layer is not None:
+            advice = "a larger tile lessens it" + (", and tiling=smooth hides seams" if self.tiling == "crop" else "")
+            rank_zero_warn(
+                f"images are cut into tiles of {self.tile} pixels, and {layer} sees all of its tile: labels differ "
+                f"from those of a whole pass; {advice}."
+            )
 
     @property
     def tile_stride(self) -> int:

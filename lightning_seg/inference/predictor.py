@@ -42,7 +42,7 @@ def predicted_patches(
     """The logits of `module.predict_logits(image, size)`, one tile at a time.
 
     Args:
-        module: cuts tiles as its `tile` and `margin` say.
+        module: cuts tiles as its `tile`, `margin` and `tiling` say.
         image: `(N, channels, H, W)` on any device, or a raster, of which a window is read for each tile.
         size: `(height, width)` of the result.
         batch_size: tiles that go through the network together.
@@ -61,6 +61,9 @@ def _patches(module: Predictor, image: Tensor | Raster, size: tuple[int, int], b
         image = image[:, :, :, :].to(module.device)  # a raster is read now
         logits = module.predict_logits(image) if image.shape[2:] == size else module.predict_logits(image, size)
         return [Patch(slice(None), slice(None), logits)]
+    warn = getattr(module, "warn_of_tiles", None)
+    if warn is not None:
+        warn(image)
     return predict_tiled(
         lambda part: module.predict_logits(part.to(module.device)),
         image,
@@ -69,4 +72,5 @@ def _patches(module: Predictor, image: Tensor | Raster, size: tuple[int, int], b
         size=size,
         batch_size=batch_size,
         stride=getattr(module, "tile_stride", 1),
+        tiling=getattr(module, "tiling", "crop"),
     )

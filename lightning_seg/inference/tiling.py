@@ -1,11 +1,15 @@
 """Prediction of images of any size, tile by tile."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count, groupby, islice, product
-from typing import Any, NamedTuple
+from itertools import count, groupby, islice, pairwise, product
+from math import prod
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+
+Tiling = Literal["crop", "smooth"]
+_RAMP = 8  # weights rise over the margin, and over this part of a tile at least
 
 
 class Patch(NamedTuple):
@@ -16,11 +20,23 @@ class Patch(NamedTuple):
     logits: Tensor
 
 
+class _Share(NamedTuple):
+    """Pixels of the result along an axis that a tile gives, alone or with `tiles - 1` others, by its weight of each."""
+
+    give: slice
+    tiles: int
+    weight: Tensor | None
+
+
 class _Window(NamedTuple):
-    """What one tile covers along an axis: pixels of the image that are read, and pixels of the result it gives."""
+    """What one tile covers along an axis: pixels of the image that are read, and what it gives of the result."""
 
     read: slice
-    give: slice
+    shares: Sequence[_Share]
+
+    @property
+    def give(self) -> slice:
+        return slice(self.shares[0].give.start, self.shares[-1].give.stop)
 
 
 def predict_tiled(
@@ -32,6 +48,7 @@ def predict_tiled(
     size: tuple[int, int] | None = None,
     batch_size: int = 1,
     stride: int = 1,
+    tiling: Tiling = "crop",
 ) -> Iterator[Patch]:
     """Logits of images, in patches that cover every pixel of the result once.
 
@@ -39,8 +56,13 @@ def predict_tiled(
     predicted, and only its center is kept: pixels nearer than `margin` to an edge that the image itself does not have
     are left to the neighbor (the overlap-tile strategy of Ronneberger et al., U-Net, 2015, but tiles end at the
     image's border instead of mirroring it, as in a whole pass). Memory is that of one tile. The result equals a whole
-    pass if no pixel looks further than `margin`, and for a network that downsamples, if also `tile - 2 * margin` and
-    the image's sides are multiples of its stride.
+    pass if no pixel looks further than `margin`, and for a network that downsamples, if tiles start at multiples of its
+    `stride`.
+
+    With `tiling="smooth"` centers overlap too, and there the logits are a mean, whose weights are 0 at the margin and
+    rise linearly from it, over as many pixels as the margin has, or an eighth of the tile if that is more: a network
+    that sees further than the margin leaves no seams. It costs more passes, and logits of the overlaps of one row of
+    tiles are kept until the next.
 
     Args:
         forward: gives logits `(N, C, H, W)` of images `(N, channels, H, W)`.
@@ -52,15 +74,16 @@ def predict_tiled(
         batch_size: tiles of one size that `forward` is given at once.
         stride: of the network. Tiles start at its multiples, as the whole image does, where their centers are as large;
             the last ones are then smaller by less than it.
+        tiling: `crop` or `smooth`.
 
     Raises:
-        ValueError: the image has another shape, or `tile` leaves no center.
+        ValueError: the image has another shape, `tile` leaves no center, or there is no such tiling.
     """
     if image.ndim != 4 or image.numel() == 0:
         raise ValueError(f"expected images of shape (N, channels, H, W), but got {tuple(image.shape)}.")
-    check_tiling(tile, margin)
+    check_tiling(tile, margin, tiling)
     # Checked here and generated below, so that a mistake shows at the call and not at the first patch.
-    patches = _patches(forward, image, tile, margin, size or image.shape[2:], batch_size, stride)
+    patches = _patches(forward, image, tile, margin, size or image.shape[2:], batch_size, stride, tiling)
     return (Patch(rows, columns, logits) for (rows, columns), logits in patches)
 
 
@@ -72,6 +95,7 @@ def tiled_logits(
     tile: int | None,
     margin: int | None,
     stride: int = 1,
+    tiling: Tiling = "crop",
 ) -> Tensor:
     """Logits of images of any size: whole if they fit into a tile, else put together from those of tiles.
 
@@ -84,6 +108,7 @@ def tiled_logits(
         tile: side of a tile; None: images go through whole.
         margin: context around a tile's center; None with `tile=None`.
         stride: see `predict_tiled`.
+        tiling: likewise.
 
     Returns:
         `(N, C, *size)`.
@@ -93,7 +118,8 @@ def tiled_logits(
     assert tile is not None
     assert margin is not None
     result: Tensor | None = None
-    for give, logits in _patches(lambda part: forward(part, part.shape[2:]), image, tile, margin, size, 1, stride):
+    of_part = lambda part: forward(part, part.shape[2:])  # noqa: E731
+    for give, logits in _patches(of_part, image, tile, margin, size, 1, stride, tiling):
         if result is None:
             result = logits.new_empty((*logits.shape[:2], *size))
         result[(slice(None), slice(None), *give)] = logits
@@ -106,16 +132,19 @@ def fits(spatial: Sequence[int], tile: int | None) -> bool:
     return tile is None or max(spatial) <= tile
 
 
-def check_tiling(tile: int | None, margin: int | None) -> None:
-    """Checks that two arguments describe tiles.
+def check_tiling(tile: int | None, margin: int | None, tiling: Tiling = "crop") -> None:
+    """Checks that arguments describe tiles.
 
     Args:
         tile: side of a tile in pixels, or None.
         margin: pixels of context around its center, or None.
+        tiling: how tiles are joined.
 
     Raises:
-        ValueError: one is given without the other, or the tile has no center.
+        ValueError: one of the first two is given without the other, the tile has no center, or there is no such tiling.
     """
+    if tiling not in get_args(Tiling):
+        raise ValueError(f"tiling={tiling} is not one of {', '.join(get_args(Tiling))}.")
     if tile is None and margin is None:
         return
     if tile is None or margin is None:
@@ -135,40 +164,93 @@ def _patches(
     size: Sequence[int],
     batch_size: int,
     stride: int,
+    tiling: Tiling,
 ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
     """Pixels of the result along each spatial axis, with their logits."""
     lengths = list(zip(image.shape[2:], size, strict=True))
     whole = (slice(None), slice(None))
-    grid = product(*(list(_windows(length, out, tile, margin, stride)) for length, out in lengths))
+    windows_of = _windows if tiling == "crop" else _smooth_windows
+    grid = product(*(list(windows_of(length, out, tile, margin, stride)) for length, out in lengths))
+    unfinished: dict[tuple[tuple[int, int], ...], tuple[int, Tensor]] = {}
     for some in _batched(grid, batch_size):
         parts = [image[(*whole, *(window.read for window in windows))] for windows in some]
         together = forward(torch.cat(parts) if len(parts) > 1 else parts[0])
-        yield from _given(zip(some, torch.split(together, len(parts[0])), strict=True), lengths)
+        for windows, logits in zip(some, torch.split(together, len(parts[0])), strict=True):
+            for axis, (window, (length, out)) in enumerate(zip(windows, lengths, strict=True), start=2):
+                logits = _resample(logits, axis, window, length, out)
+            yield from _finished(windows, logits, unfinished)
 
 
-def _given(
-    predicted: Iterable[tuple[tuple[_Window, ...], Tensor]], lengths: Sequence[tuple[int, int]]
+def _finished(
+    windows: tuple[_Window, ...],
+    logits: Tensor,
+    unfinished: dict[tuple[tuple[int, int], ...], tuple[int, Tensor]],
 ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
-    """Of the logits of each tile, those that it gives."""
-    for windows, logits in predicted:
-        for axis, (window, (length, out)) in enumerate(zip(windows, lengths, strict=True), start=2):
-            logits = _resample(logits, axis, window, length, out)
-        yield tuple(window.give for window in windows), logits
+    """What a tile gives alone, and the sums of what several give, with the last of them."""
+    for shares in product(*(window.shares for window in windows)):
+        part = logits
+        for axis, (window, share) in enumerate(zip(windows, shares, strict=True), start=2):
+            part = part.narrow(axis, share.give.start - window.give.start, share.give.stop - share.give.start)
+            if share.weight is not None:
+                part = part * share.weight.to(part).view([-1 if axis == other else 1 for other in range(part.ndim)])
+        key = tuple((share.give.start, share.give.stop) for share in shares)
+        others, total = unfinished.pop(key, (0, None))
+        total = part if total is None else total + part
+        if others + 1 < prod(share.tiles for share in shares):
+            unfinished[key] = others + 1, total
+        else:
+            yield tuple(share.give for share in shares), total
 
 
 def _windows(length: int, out_length: int, tile: int, margin: int, stride: int) -> Iterator[_Window]:
-    """The last tile begins earlier and overlaps more, so that it is as large as the others, or nearly (`stride`)."""
+    """Tiles next to each other by their centers."""
     given = 0
-    stride = stride if tile - 2 * margin >= stride else 1
-    last = -(-(length - tile) // stride) * stride
-    for start in count(0, (tile - 2 * margin) // stride * stride):
-        start = max(0, min(start, last))
-        stop = min(start + tile, length)
-        give = out_length if stop == length else _first_from(stop - margin, length, out_length)
+    for read in _reads(length, tile, tile - 2 * margin, stride):
+        give = out_length if read.stop == length else _first_from(read.stop - margin, length, out_length)
         if give > given:
-            yield _Window(slice(start, stop), slice(given, give))
+            yield _Window(read, [_Share(slice(given, give), 1, None)])
             given = give
-        if stop == length:
+
+
+def _smooth_windows(length: int, out_length: int, tile: int, margin: int, stride: int) -> Iterator[_Window]:
+    """Tiles whose centers overlap, with weights that sum to 1 at each pixel of the result."""
+    center = tile - 2 * margin
+    if center == 1:
+        yield from _windows(length, out_length, tile, margin, stride)
+        return
+    ramp = min(max(margin, tile // _RAMP, 1), center // 2)
+    reads = list(_reads(length, tile, center - ramp, stride))
+    position = (torch.arange(out_length, dtype=torch.float64) + 0.5) * length / out_length
+    weights = torch.ones(len(reads), out_length, dtype=torch.float64)
+    for weight, read in zip(weights, reads, strict=True):
+        if read.start > 0:
+            weight.clamp_(max=(position - read.start - margin) / ramp)
+        if read.stop < length:
+            weight.clamp_(max=(read.stop - margin - position) / ramp)
+    weights.clamp_(min=0)
+    weights /= weights.sum(0)
+    gives = weights > 0
+    changes = (gives[:, 1:] != gives[:, :-1]).any(0).nonzero().flatten() + 1
+    parts = [slice(*ends) for ends in pairwise([0, *changes.tolist(), out_length])]
+    tiles = [int(gives[:, part.start].sum()) for part in parts]
+    for row, (weight, read) in enumerate(zip(weights, reads, strict=True)):
+        shares = [
+            _Share(part, several, weight[part] if several > 1 else None)
+            for part, several in zip(parts, tiles, strict=True)
+            if gives[row, part.start]
+        ]
+        if shares:
+            yield _Window(read, shares)
+
+
+def _reads(length: int, tile: int, step: int, stride: int) -> Iterator[slice]:
+    """The last tile begins earlier and overlaps more, so that it is as large as the others, or nearly (`stride`)."""
+    stride = stride if step >= stride else 1
+    last = -(-(length - tile) // stride) * stride
+    for start in count(0, step // stride * stride):
+        start = max(0, min(start, last))
+        yield slice(start, min(start + tile, length))
+        if start + tile >= length:
             return
 
 

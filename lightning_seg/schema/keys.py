@@ -95,6 +95,7 @@ class Evaluate(TypedDict):
     details: str | None
     tile: Count | None
     margin: Annotated[int, Range(0)] | None
+    tiling: Literal["crop", "smooth"] | None
     test_time_augmentation: bool | Literal["flip", "flips", "d4"] | Part | None
     threshold: float | Literal["best"] | None
     trusted: Sequence[str]
@@ -136,6 +137,7 @@ class Predict(TypedDict):
     device: str
     tile: Count | None
     margin: Annotated[int, Range(0)] | None
+    tiling: Literal["crop", "smooth"] | None
     max_pixels: Count
     test_time_augmentation: bool | Literal["flip", "flips", "d4"] | Part | None
     threshold: float | Literal["best"] | None

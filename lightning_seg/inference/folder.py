@@ -19,13 +19,14 @@ from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.images import IMAGE_SUFFIXES
 from lightning_seg.data.images import scaled_image as scaled_bands
 from lightning_seg.files import atomic_write
-from lightning_seg.inference.masks import Labels, Palette, probabilities_file, write_mask
+from lightning_seg.inference.masks import Labels, Palette, give_back, probabilities_file, write_mask
 from lightning_seg.inference.outlines import areas as areas_of
 from lightning_seg.inference.outlines import geojson
 from lightning_seg.inference.outlines import run_lengths as run_lengths_of
 from lightning_seg.inference.predictor import Predictor, predicted_patches
 from lightning_seg.inference.raster_files import row_blocks, write_geo_mask, write_overlay
-from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, open_raster, scaled_image
+from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, open_raster
+from lightning_seg.inference.scaled import ScaledRaster
 from lightning_seg.inference.tiling import Tiling, check_tiling
 from lightning_seg.reading import in_words, read_text
 from lightning_seg.text import printable
@@ -252,11 +253,11 @@ def _write(
     module: Predictor, job: _Job, raster: Raster, options: _Options, bands: torch.Tensor | None = None
 ) -> list[int]:
     height, width = raster.size
-    seen: Raster | torch.Tensor = raster
+    seen: Raster | ScaledRaster | torch.Tensor = raster
     if bands is not None:
         seen = bands
     elif options.scale != 1:
-        seen = scaled_image(job.source, options.scale, options.max_pixels)
+        seen = ScaledRaster(raster, options.scale)
     patches = predicted_patches(module, seen, (height, width), options.batch_size)
     labels: Labels = np.zeros((height, width), np.uint8 if len(options.palette) <= 256 else np.uint16)
 
@@ -266,6 +267,7 @@ def _write(
                 labels[rows, columns] = module.predict_labels(logits)[0].cpu().numpy()
             if probabilities is not None:
                 probabilities[:, rows, columns] = module.probabilities(logits)[0].float().cpu().numpy()
+                give_back(probabilities)
 
     if job.probabilities is None:
         fill(None)

@@ -1,5 +1,6 @@
 """Labels, probabilities and overlays as files and pictures."""
 
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -95,6 +96,12 @@ def probabilities_file(
         _reserve(temporary)
         yield array
         array.flush()
+
+
+def give_back(array: npt.NDArray[Any]) -> None:
+    """Lets the system have the memory of a mapped array again; what was written stays in the file."""
+    if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # which Windows does not have
+        array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _reserve(path: Path) -> None:

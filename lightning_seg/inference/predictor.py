@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from lightning_seg.inference.rasters import Raster
+from lightning_seg.inference.scaled import ScaledRaster
 from lightning_seg.inference.tiling import Patch, fits, predict_tiled
+
+AnyRaster = Tensor | Raster | ScaledRaster
 
 
 class Predictor(Protocol):
@@ -37,7 +40,7 @@ class Predictor(Protocol):
 
 
 def predicted_patches(
-    module: Predictor, image: Tensor | Raster, size: tuple[int, int], batch_size: int = 1
+    module: Predictor, image: AnyRaster, size: tuple[int, int], batch_size: int = 1
 ) -> Iterator[Patch]:
     """The logits of `module.predict_logits(image, size)`, one tile at a time.
 
@@ -56,7 +59,7 @@ def predicted_patches(
         yield patch
 
 
-def _patches(module: Predictor, image: Tensor | Raster, size: tuple[int, int], batch_size: int) -> Iterable[Patch]:
+def _patches(module: Predictor, image: AnyRaster, size: tuple[int, int], batch_size: int) -> Iterable[Patch]:
     if module.tile is None or module.margin is None or fits(image.shape[2:], module.tile):
         image = image[:, :, :, :].to(module.device)  # a raster is read now
         logits = module.predict_logits(image) if image.shape[2:] == size else module.predict_logits(image, size)

@@ -124,11 +124,6 @@ def banded_raster(path: Path, max_pixels: int, reading: Mapping[str, Any]) -> tu
     return image, Raster((image.shape[1], image.shape[2]), pixels, 255, None, georeference)
 
 
-def scaled_image(path: Path, scale: float, max_pixels: int) -> Tensor:
-    """The whole image at another scale, `(1, 3, H, W)`."""
-    return load_image(path, scale, max_pixels=max_pixels)[None]
-
-
 def _mapped(path: Path, max_pixels: int) -> Raster:
     array = mapped_array(path)
     array = array[..., None] if array.ndim == 2 else array

@@ -12,8 +12,8 @@ from lightning_seg.inference.tiling import tiled_logits
 from lightning_seg.losses import CrossEntropyLoss
 from lightning_seg.module import SegmentationModule
 
-SIZE, TILE, MARGIN = 768, 256, 32
-STEPS = 80
+SIZE, TILE, MARGIN = 512, 192, 32
+STEPS = 40
 
 
 def scene(size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -33,7 +33,7 @@ def trained(network: nn.Module) -> SegmentationModule:
     module = SegmentationModule(network, CrossEntropyLoss(), num_classes=3).train()
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     for step in range(STEPS):
-        image, labels = (torch.cat(part) for part in zip(*(scene(128, 4 * step + i) for i in range(4)), strict=True))
+        image, labels = (torch.cat(part) for part in zip(*(scene(96, 2 * step + i) for i in range(2)), strict=True))
         loss = module.compute_loss(module(image), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -56,16 +56,17 @@ def with_instance_norms(network: nn.Module) -> nn.Module:
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "U-Net, ResNet-18": lambda: segmentation_model("Unet", encoder_name="resnet18", **_OPTIONS),
+    "U-Net, ResNet-18": lambda: segmentation_model("Unet", encoder_name="resnet18", **_SMALL),
     "SegFormer, MiT-B0": lambda: segmentation_model("Segformer", encoder_name="mit_b0", **_OPTIONS),
     "U-Net, EfficientNet-B0 (squeeze-and-excitation)": lambda: segmentation_model(
-        "Unet", encoder_name="efficientnet-b0", **_OPTIONS
+        "Unet", encoder_name="efficientnet-b0", **_SMALL
     ),
     "U-Net, ResNet-18 with instance norms": lambda: with_instance_norms(
-        smp.create_model("Unet", encoder_name="resnet18", **_OPTIONS)
+        smp.create_model("Unet", encoder_name="resnet18", **_SMALL)
     ),
 }
 _OPTIONS = {"encoder_weights": None, "in_channels": 3, "classes": 3}
+_SMALL = {**_OPTIONS, "decoder_channels": (64, 48, 32, 24, 16)}
 
 
 def main() -> None:

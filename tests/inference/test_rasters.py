@@ -1,4 +1,6 @@
 import json
+import mmap
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from lightning_seg.csv_files import read_csv
+from lightning_seg.data.images import load_image
+from lightning_seg.inference import folder, masks
 from lightning_seg.inference.outlines import areas, geojson, run_lengths
-from lightning_seg.inference.rasters import open_raster
+from lightning_seg.inference.rasters import Raster, open_raster
+from lightning_seg.inference.scaled import ScaledRaster
 from tests.inference.test_predict_files import PALETTE, Brightest, files, predict, write_image
 
 PLACE = {"crs": rasterio.CRS.from_epsg(32632), "transform": Affine(2.0, 0, 500_000, 0, -2.0, 5_000_000)}
@@ -63,6 +68,37 @@ def test_windows_are_what_the_whole_holds(tmp_path, bands, dtype):
             assert raster.shape == (1, 3, 40, 53)
             expected = torch.from_numpy(pixels[:, 3:20, 11:]).float() / np.iinfo(dtype).max
             assert torch.equal(raster[:, :, slice(3, 20), slice(11, None)][0], expected.expand(3, -1, -1))
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.3, 0.77, 1.6])
+def test_windows_at_another_scale_are_what_the_whole_holds_when_scaled(tmp_path, scale):
+    write_geotiff(tmp_path / "a.tif", size=(67, 91))
+    whole = load_image(tmp_path / "a.tif", scale)[None]
+    with open_raster(tmp_path / "a.tif") as raster:
+        scaled = ScaledRaster(raster, scale)
+        assert scaled.shape == whole.shape
+        torch.testing.assert_close(scaled[:, :, :, :], whole, atol=1e-5, rtol=0)
+        rows, columns = slice(3, 17), slice(9, None)
+        torch.testing.assert_close(scaled[:, :, rows, columns], whole[:, :, rows, columns], atol=1e-5, rtol=0)
+
+
+def test_of_a_large_image_little_is_held(module, tmp_path):
+    pixels = write_geotiff(tmp_path / "a.tif", size=(2400, 300))
+    options = {"tile": 256, "margin": 8, "overlay": True, "probabilities": True, "scale": 0.5, "tiling": "smooth"}
+    windows, held = [], []
+    read, back = Raster._read, masks.give_back
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Raster, "_read", lambda self, *ends: windows.append(ends) or read(self, *ends))
+        patch.setattr(folder, "give_back", lambda array: back(array) or held.append(isinstance(array.base, mmap.mmap)))
+        tracemalloc.start()
+        predict(module, tmp_path / "a.tif", tmp_path / "out", **options)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert max(bottom - top for top, bottom, _, _ in windows) <= 516
+    assert held
+    assert all(held)
+    assert peak < 12 * pixels[0].size  # what the image alone would take as floats
+    assert np.load(tmp_path / "out" / "a_probabilities.npy").sum(0) == pytest.approx(1, abs=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Reading checkpoints: modules from files, without running anything that a file brings along."""
 
+import math
 import os
 import stat
 import warnings
@@ -15,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_seg.hub import ADDRESS, CONFIG, WEIGHTS, downloaded, read_hub_folder
 from lightning_seg.module import SegmentationModule
+from lightning_seg.reading import wrong_entries
 from lightning_seg.runs.identity import flattened
 from lightning_seg.runs.kept import LEFT_OUT
 from lightning_seg.trust import Untrusted, build_trusted, check_values, is_of_weights, own_packages
@@ -81,8 +83,7 @@ def load_module(
     channels, value_range = data.get("channels") or "rgb", data.get("range")
     if channels != "rgb" or value_range is not None:
         module.reading = {"channels": channels, "value_range": value_range}
-    palette = config.get("palette") or data.get("palette")
-    module.palette = palette and [(int(red), int(green), int(blue)) for red, green, blue in palette]
+    module.palette = checked_palette(config.get("palette") or data.get("palette"), module, path)
     return module.to(map_location).eval()
 
 
@@ -122,6 +123,20 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
     }
 
 
+def checked_palette(palette: Any, module: SegmentationModule, path: str | Path) -> list[tuple[int, int, int]] | None:
+    """The colors of a file for the labels of its module; None if it has none.
+
+    Raises:
+        ValueError: they are not colors, or too few.
+    """
+    if wrong := _wrong_palette("it", {"palette": palette}):
+        raise ValueError(f"{path}: {wrong}.")
+    labels = 2 if module.task == "binary" else module.num_classes
+    if palette and len(palette) < labels:
+        raise ValueError(f"{path} has a palette of length {len(palette)} for {labels} labels.")
+    return palette and [(red, green, blue) for red, green, blue in palette]
+
+
 def check_loadable(config: Mapping[str, Any], module: nn.Module) -> None:
     """Refuses a training whose checkpoints could not be loaded, by building its module as `load_module` will.
 
@@ -136,6 +151,8 @@ def check_loadable(config: Mapping[str, Any], module: nn.Module) -> None:
             to write instead.
     """
     _check_told(config)
+    if wrong := _wrong_config(config):
+        raise ValueError(f"the checkpoints of this run could not be loaded: {wrong}.")
     state = module.state_dict()
     shapes = {name: None if is_lazy(value) else value for name, value in state.items() if isinstance(value, Tensor)}
     memory = sum(tensor.nbytes for tensor in shapes.values() if tensor is not None)
@@ -233,17 +250,15 @@ def _wrong_archive(file: BinaryIO, size: int) -> str:
         return "it is not an archive as torch.save writes it"
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        return "its entries are compressed, as torch.save never does"
-    if len({entry.filename for entry in entries}) != len(entries) or sum(entry.file_size for entry in entries) > size:
-        return "its entries overlap"
+    if wrong := wrong_entries(entries, size):
+        return wrong
     objects = [entry.file_size for entry in entries if entry.filename.endswith(".pkl")]
     return f"{max(objects) / 1e6:.0f} MB of it are no weights" if objects and max(objects) > _MOST_OBJECTS else ""
 
 
 def _wrong_config(config: Any) -> str:
     """Which part of a stored configuration is not what ours are; "" if none is."""
-    if not isinstance(config, dict):
+    if not isinstance(config, Mapping):
         return f"{CONFIG_KEY}.config is {_shown(config)}, expected a mapping"
     for place, required in (("module", True), ("data", False)):
         part = config.get(place)
@@ -260,7 +275,29 @@ def _wrong_config(config: Any) -> str:
         part = config["module"].get(name)
         if name in config["module"] and part is not None and not (isinstance(part, dict) and "_target_" in part):
             return f"config.module.{name} is {_shown(part)}, expected a mapping with _target_"
-    return _wrong_palette("config", config) or _wrong_data(config.get("data") or {}) or _wrong_scale("config", config)
+    return (
+        _wrong_use(config["module"])
+        or _wrong_palette("config", config)
+        or _wrong_data(config.get("data") or {})
+        or _wrong_scale("config", config)
+    )
+
+
+def _wrong_use(module: Mapping[str, Any]) -> str:
+    """Which value is not what evaluation and prediction take."""
+    names = module.get("class_names")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        return f"config.module.class_names is {_shown(names)}, expected a list of names"
+    for name in ("tile", "margin"):
+        value = module.get(name)
+        if value is not None and (type(value) is not int or not 0 <= value < 2**31):
+            return f"config.module.{name} is {_shown(value)}, expected a whole number of 0 or more"
+    for name in ("mean", "std"):
+        value = module.get(name)
+        numbers: list[Any] = value if isinstance(value, list) else [value]
+        if value is not None and not all(type(one) in (int, float) and math.isfinite(one) for one in numbers):
+            return f"config.module.{name} is {_shown(value)}, expected a list of numbers"
+    return ""
 
 
 def _wrong_palette(place: str, part: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ This is `init_from=PATH` of the command, and in Python:
 """
 
 import os
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,11 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from lightning_seg.backbones.encoder import encoder_names
+from lightning_seg.reading import wrong_entries
 from lightning_seg.text import plain_console, printable
 
 _NESTED = ("state_dict", "model_state_dict", "model", "network_weights", "weights")
+_DEEPEST = 8  # mappings within each other
 _MOST_PREFIXES = 60  # of names in a file, which may begin as its author's classes do
 _MOST_ROWS = 8  # of a kind in the table
 
@@ -168,15 +171,23 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _saved(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            wrong = wrong_entries(archive.infolist(), path.stat().st_size)
+        if wrong:
+            raise ValueError(wrong)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping):
-        return {}
-    found = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    nested = [content[name] for name in _NESTED if isinstance(content.get(name), Mapping)]
-    return max([found, *map(_tensors, nested)], key=len)
+    """The tensors of a mapping, or of one within it, whichever has the most."""
+    best: dict[str, Tensor] = {}
+    level = [content] if isinstance(content, Mapping) else []
+    for _ in range(_DEEPEST):
+        for one in level:
+            best = max(best, {str(name): value for name, value in one.items() if isinstance(value, Tensor)}, key=len)
+        level = [one[name] for one in level for name in _NESTED if isinstance(one.get(name), Mapping)][:_DEEPEST]
+    return best
 
 
 def _targets(module: nn.Module, encoder: str | Sequence[str]) -> list[str]:

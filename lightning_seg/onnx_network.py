@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lightning_seg.checkpoint import checked_palette
 from lightning_seg.hub import require
 from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import open_regular
 
+_MOST_CLASSES = 4096
 _LONGEST = 2**20  # characters of what a file says of itself
 _KEYS = (
     *("task", "class_names", "palette", "ignore_index", "scale", "tile", "margin", "tile_stride", "threshold"),
@@ -34,12 +36,16 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path, device: torch.device, classes: int, labels: bool, stride: int) -> None:
         super().__init__()
-        self.session = onnx_session(path, device)
+        self.path, self.session = path, onnx_session(path, device)
         self.classes, self.labels, self.stride = classes, labels, stride
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `(N, classes, H, W)`."""
-        result = torch.from_numpy(self.session.run(None, {"image": image.float().cpu().numpy()})[0]).to(image.device)
+        try:
+            found = self.session.run(None, {"image": image.float().cpu().numpy()})[0]
+            result = torch.from_numpy(found).to(image.device)
+        except Exception as error:  # of classes of its own
+            raise ValueError(f"{self.path} cannot be run: {' '.join(str(error).split())[:300]}") from error
         if not self.labels or result.ndim == 4:
             return 2.0 * result - 1 if self.labels else result
         if self.classes == 1:
@@ -78,12 +84,20 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
     path, device = Path(path).expanduser(), torch.device(map_location)
     with open_regular(path):
         pass
-    stored = onnx_session(path, torch.device("cpu")).get_modelmeta().custom_metadata_map
+    session = onnx_session(path, torch.device("cpu"))
     try:
+        stored = session.get_modelmeta().custom_metadata_map
         found = {name: _value(stored[f"lightning_seg.{name}"]) for name in _KEYS}
         names, scale = found["class_names"], float(found["scale"])
         if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
             raise ValueError("class_names is not a list of names")
+        if len(names) > _MOST_CLASSES:
+            raise ValueError(f"it has {len(names)} classes, expected {_MOST_CLASSES} at most")
+        if found["gives"] not in ("logits", "labels"):
+            raise ValueError(f"gives={found['gives']!r:.40} is neither logits nor labels")
+        for name in ("tile", "margin", "tile_stride"):
+            if found[name] is not None and not (type(found[name]) is int and 0 <= found[name] < 2**31):
+                raise ValueError(f"{name}={found[name]!r:.40} is not a whole number of 0 or more")
         if not 1 / 64 <= scale <= 4:
             raise ValueError(f"scale={scale} is not from 1/64 to 4")
         tile, margin, stride = found["tile"], found["margin"], int(found["tile_stride"])
@@ -101,8 +115,8 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
             tiling=_value(stored.get("lightning_seg.tiling", '"crop"')),  # which files had none of
             threshold=0.5 if found["gives"] == "labels" else found["threshold"],
         )
-        module.palette = found["palette"] and [tuple(map(int, color)) for color in found["palette"]]
-    except (KeyError, TypeError, ValueError) as error:
+        module.palette = checked_palette(found["palette"], module, path)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"it does not say its {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} was not written by lightning-seg-export: {reason}.") from error
     return module.to(device).eval()

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import stat
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -100,6 +102,20 @@ def read_yaml(path: str | Path, most: int = 2**20) -> Any:
         return yaml.load(text, Loader=_PlainLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+
+
+def wrong_entries(entries: Sequence[zipfile.ZipInfo], size: int) -> str:
+    """What of an archive's entries is not as `torch.save` writes them, and may be more than the file; "" if nothing.
+
+    Args:
+        entries: of the archive.
+        size: of the file, in bytes.
+    """
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        return "its entries are compressed, as torch.save never does"
+    if len({entry.filename for entry in entries}) != len(entries) or sum(entry.file_size for entry in entries) > size:
+        return "its entries overlap"
+    return ""
 
 
 def in_words(path: str | Path, error: OSError) -> OSError:

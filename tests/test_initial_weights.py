@@ -1,5 +1,6 @@
 """Weights to begin with: what fits is loaded, and everything else is said."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,21 @@ def test_the_forms_in_which_weights_are_kept_are_read(write: Callable[[State, Pa
     assert all(torch.equal(read[name], state[name]) for name in state)
 
 
+def compressed(path: Path) -> None:
+    torch.save({"a": torch.zeros(2**20)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def endless(path: Path) -> None:
+    content: dict[str, object] = {}
+    content["model"] = content
+    torch.save(content, path)
+
+
 def objects(path: Path) -> None:
     torch.save(nn.Linear(2, 2), path)
 
@@ -130,6 +146,8 @@ def objects(path: Path) -> None:
         (lambda path: path.mkdir(), r"is not a file; a run's checkpoint is RUN/checkpoints/best.ckpt"),
         (lambda path: path.write_text("text"), "is neither a checkpoint, nor a state dict of torch.save, nor safeten"),
         (lambda path: path.write_bytes(b""), "is neither a checkpoint"),
+        (compressed, r"its entries are compressed, as torch\.save never does"),
+        (endless, "holds the keys model, not a mapping from names to tensors"),
         (objects, r"holds objects, such as a whole network, .* save its state_dict\(\)"),
         (lambda path: torch.save({"a": 1, "b": 2}, path), "holds the keys a, b, not a mapping from names to tensors"),
         (lambda path: torch.save([torch.ones(1)], path), "holds no mapping"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -321,6 +322,11 @@ class Layout:
                 named = row.get(called["mask"], "")
                 mask = root / named if named else None
             for file in (one.path, mask):
+                if isinstance(file, Path) and not _is_within(root, file):
+                    raise ValueError(
+                        f"line {number} of {path} names {file}, which is not below data.root={root}: give the folder "
+                        "above all of the files as data.root."
+                    )
                 if isinstance(file, Path) and not file.is_file():
                     raise ValueError(f"line {number} of {path} names {file}, which does not exist.")
             if mask is None and self.missing_masks == "refuse":
@@ -386,6 +392,10 @@ class _MasksByParts:
 def _is_coco(pattern: Pattern) -> bool:
     """Whether masks are one file of annotations of many images."""
     return pattern.components[-1].lower().endswith(".json") and not set(pattern.names) - {SPLIT}
+
+
+def _is_within(root: Path, file: Path) -> bool:
+    return Path(os.path.abspath(file)).is_relative_to(os.path.abspath(root))
 
 
 def _name(mask: Path | MaskSource) -> str:

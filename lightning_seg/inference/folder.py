@@ -318,7 +318,7 @@ def _areas_of_mask(path: Path, classes: int) -> list[int]:
         with rasterio.open(path, driver="GTiff") as file:
             labels = file.read(1)
             return areas_of(labels, classes, None if file.nodata is None else labels == file.nodata)
-    with Image.open(path) as picture:
+    with Image.open(path, formats=["PNG"]) as picture:
         return areas_of(np.asarray(picture), classes)
 
 

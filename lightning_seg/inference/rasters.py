@@ -24,6 +24,7 @@ _GEOGRAPHIC = (33550, 34264, 34735)  # tags of a TIFF that say where it lies
 _WIDTH, _HEIGHT = 256, 257
 _LARGE = 25_000_000  # pixels above which any TIFF is read by windows
 _CACHE = 256  # MB that GDAL may keep
+_NO_OTHER_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # than the one that is opened
 
 
 @dataclass
@@ -118,7 +119,7 @@ def banded_raster(path: Path, max_pixels: int, reading: Mapping[str, Any]) -> tu
     if is_geotiff(path):
         import rasterio
 
-        with rasterio.open(path, driver="GTiff") as dataset:
+        with rasterio.Env(**_NO_OTHER_FILES), rasterio.open(path, driver="GTiff") as dataset:
             georeference = {"crs": dataset.crs, "transform": dataset.transform}
     pixels = (255 * shown).round().to(torch.uint8).movedim(0, -1).numpy()
     return image, Raster((image.shape[1], image.shape[2]), pixels, 255, None, georeference)
@@ -168,7 +169,7 @@ def _by_windows(path: Path) -> bool:
 def _dataset(path: Path, max_pixels: int) -> Iterator[Raster]:
     import rasterio
 
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE, **_NO_OTHER_FILES):
         warnings.simplefilter("ignore")
         try:
             dataset = rasterio.open(path, driver="GTiff")

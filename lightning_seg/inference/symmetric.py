@@ -21,6 +21,7 @@ _SYMMETRIES: dict[Any, tuple[Symmetry, ...]] = {
 }
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 _LARGEST_SCALE = 4.0
+_MOST_SCALES = 32
 
 
 class View(NamedTuple):
@@ -65,6 +66,8 @@ def views(augmentation: Augmentation) -> tuple[View, ...]:
         raise ValueError(
             f"test_time_augmentation.scales={scales} must be a list of numbers above 0 and {_LARGEST_SCALE:g} at most."
         )
+    if len(scales) > _MOST_SCALES:
+        raise ValueError(f"test_time_augmentation.scales has {len(scales)} numbers, expected {_MOST_SCALES} at most.")
     return tuple(View(symmetry, float(scale)) for scale in scales for symmetry in _SYMMETRIES[flips])
 
 

@@ -147,6 +147,15 @@ def test_text_files_say_which_images_are_of_a_split(tmp_path: Path) -> None:
     assert names(module, "train", "val", "test") == [["a", "b", "c"], ["d", "e"], ["f"]]
 
 
+@pytest.mark.parametrize("outside", ["../gt/a.png", "/gt/a.png", "im/../../gt/a.png"])
+def test_a_table_names_files_below_the_root(tmp_path: Path, outside: str) -> None:
+    several(tmp_path / "root")
+    several(tmp_path)
+    (tmp_path / "root/all.csv").write_text(f"image,mask,split\nim/a.png,{outside},train\nim/b.png,gt/b.png,val")
+    with pytest.raises(ValueError, match=r"line 2 of \S+all\.csv names \S+, which is not below data\.root="):
+        data(tmp_path / "root", None, None, table="all.csv").setup("fit")
+
+
 def test_a_table_has_paths_and_splits(tmp_path: Path) -> None:
     several(tmp_path)
     rows = [f"im/{stem}.png;gt/{stem}.png;{fold}" for stem, fold in zip("abcd", ("tr", "tr", "va", "va"), strict=True)]

@@ -64,6 +64,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a.npy": (lambda path: np.save(path, LABELS / 2), "array of float64, and labels are whole numbers"),
     "b.npy": (lambda path: np.save(path, np.array([{}])), "cannot be read as an array"),
     "c.npy": (lambda path: np.save(path, LABELS[None, None]), r"is an array of \(1, 1, 2, 4\)"),
+    "beyond.npy": (
+        lambda path: path.write_bytes(
+            b"\x93NUMPY\1\0\x76\0"
+            + f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({2**70}, 1)}}".ljust(118).encode()
+        ),
+        "cannot be read as an array",
+    ),
     "d.npy": (lambda path: path.write_bytes(b"\x93NUMPY"), "cannot be read as an array"),
     "e.npy": (lambda path: np.save(path, np.zeros((3, 5, 3), np.uint8)), "it is unclear which axis holds the channels"),
 }

@@ -2,6 +2,7 @@ import json
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -149,6 +150,40 @@ def test_a_scale_is_inside(tmp_path):
     write_program(module, tmp_path / "a.pt2")
     logits = torch.export.load(tmp_path / "a.pt2").module()(image(20, 30)[None])
     assert torch.equal(logits.argmax(1)[0], module.predict(image(20, 30)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("class_names", "[1, 2, 3]", "class_names is not a list of names"),
+        ("class_names", json.dumps(["a"] * 5000), "it has 5000 classes, expected 4096 at most"),
+        ("class_names", "[" * 100_000, "recursion"),
+        ("palette", "[[0, 0, 0]]", "has a palette of length 1 for 3 labels"),
+        ("palette", "[[1000000000, 0, 0], [0, 0, 0], [0, 0, 0]]", "each from 0 to 255"),
+        ("tile", "1e400", "tile=inf is not a whole number"),
+        ("tile_stride", "-3", "tile_stride=-3 is not a whole number"),
+        ("gives", '"x"', "gives='x' is neither logits nor labels"),
+        ("scale", "NaN", "scale=nan is not from 1/64 to 4"),
+    ],
+)
+def test_what_a_strangers_file_says_of_itself_is_checked(exported, tmp_path, name, text, message):
+    model = onnx.load(exported[0])
+    next(one for one in model.metadata_props if one.key == f"lightning_seg.{name}").value = text
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match=f"was not written by lightning-seg-export: .*{message}") as found:
+        load_module(tmp_path / "a.onnx")
+    assert "\n" not in str(found.value)
+
+
+def test_a_network_that_cannot_be_run_is_one_line(exported, tmp_path):
+    model = onnx.load(exported[0])
+    output = model.graph.node[-1].output[0]
+    model.graph.node[-1].output[0] = "numbers"
+    model.graph.node.append(onnx.helper.make_node("Cast", ["numbers"], [output], to=onnx.TensorProto.STRING))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match=r"a\.onnx cannot be run: .*object"):
+        load_module(tmp_path / "a.onnx").predict(image(20, 30))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def evaluate_composed(composed: DictConfig) -> float:
     check_processes(config["trainer"], requested_devices(config["trainer"]))
     scores: dict[str, Any] = run_on_processes(evaluate, config)
     if output:
-        write_scores(output, scores["scores"], scores["stage"], scores["class_names"])
+        write_scores(output, scores["scores"], scores["stage"], scores["class_names"], scores["counts"])
     return float(scores["scores"].get(f"{scores['stage']}/iou", nan))
 
 
@@ -200,7 +200,8 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
         config: what `conf/evaluate.yaml` composes to, resolved.
 
     Returns:
-        The `scores` by logged name, the `stage` that these names begin with, and the `class_names`.
+        The `scores` by logged name, the `stage` that these names begin with, the `class_names`, and the `counts` of
+        images and pixels that were scored, None if they are not known.
     """
     quiet_lightning()
     module = load_modules(config["checkpoint"], trusted=config["trusted"], one_in_memory=config["one_in_memory"])
@@ -220,9 +221,10 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
         trainer.callbacks.append(EvaluationDetails(folder, boundaries=True, background=module.background or 0))
     run = trainer.validate if split == "val" else trainer.test
     scores = run(module, datamodule, verbose=False)[0]
+    counts = scored_counts(module)
     if trainer.is_global_zero:
-        print_scores(scores, stage, module.class_names, split=split, counts=scored_counts(module))
-    return {"scores": scores, "stage": stage, "class_names": module.class_names}
+        print_scores(scores, stage, module.class_names, split=split, counts=counts)
+    return {"scores": scores, "stage": stage, "class_names": module.class_names, "counts": counts}
 
 
 def use_classes(module: SegmentationModule, datamodule: Any, config: Mapping[str, Any]) -> None:

@@ -61,7 +61,7 @@ from lightning_seg.runs.folder import (
 )
 from lightning_seg.runs.kept import FROM_ENVIRONMENT, as_kept
 from lightning_seg.runs.lock import locked
-from lightning_seg.runs.monitor import check_direction, check_monitored, save_where_logged
+from lightning_seg.runs.monitor import check_direction, check_monitored, is_known, save_where_logged
 from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
 from lightning_seg.schema import Train, check_config
 from lightning_seg.sweeps.finished import finished_before
@@ -178,7 +178,8 @@ def train(config: dict[str, Any]) -> float:
         with_unused_parameters(config["trainer"], module),
         callbacks=[
             *map(build, callbacks),
-            *(stored, MonitoredIsLogged(config), UntrainedParameters(), finite, timer),
+            *(stored, UntrainedParameters(), finite, timer),
+            *([] if is_known(config) else [MonitoredIsLogged(config)]),
             *([AllSplits()] if config["test"] else []),
             run_data,
         ],
@@ -207,7 +208,7 @@ def train(config: dict[str, Any]) -> float:
         counts = scored_counts(module) if scores else None
         result = {"best": kept.value, "monitor": kept.monitor, "class_names": names, "skipped_steps": finite.skipped}
         if scores:
-            write_scores(folder / SCORES, scores, "test", names)
+            write_scores(folder / SCORES, scores, "test", names, counts)
             print_scores(scores, "test", names, counts=counts)
         elif config["test"]:
             say("nothing was tested: there are no test images, or trainer.limit_test_batches=0.")

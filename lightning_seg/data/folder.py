@@ -383,7 +383,9 @@ class FolderDataModule(SegmentationDataModule):
         if stage in ("test", None) and self.test_set is None:
             if "test" not in pairs:
                 log.info("no test images: the test is done on the validation images.")
-            self.test_set = self._dataset("test" if "test" in pairs else "val", pairs)
+                if self.val_set is None:
+                    self.val_set = self._dataset("val", pairs)
+            self.test_set = self._dataset("test", pairs) if "test" in pairs else self.val_set
 
     @property
     def has_splits(self) -> bool:

@@ -16,6 +16,7 @@ from lightning_seg.csv_files import read_csv
 from lightning_seg.hub import CARD, CONFIG, WEIGHTS, is_repository, one_line, require
 from lightning_seg.reading import read_json
 from lightning_seg.runs.contents import INTERVALS, SCORES
+from lightning_seg.runs.scores import COUNTS
 from lightning_seg.text import printable
 
 
@@ -148,8 +149,12 @@ def _scores(run: Path | None) -> str:
     if run is None or not (run / SCORES).is_file():
         return "Not known: the checkpoint lay outside of its run."
     columns, rows = read_csv(run / SCORES)
+    counts = [rows[-1].get(name, "") for name in COUNTS] if rows else []
+    columns = [column for column in columns if column not in COUNTS]
     table = [f"| {' | '.join(map(_plain, columns))} |", f"|{' --- |' * len(columns)}"]
     table += [f"| {' | '.join(_plain(_percent(row[column])) for column in columns)} |" for row in rows]
+    if all(counts):
+        table.append(f"\nOf {_plain(counts[0])} images and {_plain(counts[1])} pixels.")
     if (run / INTERVALS).is_file():
         found = read_json(run / INTERVALS)
         parts = [

@@ -161,6 +161,7 @@ def _run(run: Run, name: str, group: int, scores: Sequence[str]) -> dict[str, An
         "scores": {score: _rounded(run.scores.get(f"test/{score}")) for score in scores},
         "monitor": run.monitor,
         "best": _rounded(run.best),
+        "tested": run.tested,
         "usage": {name: run.usage.get(name) for name in _USAGE},
         "device": run.usage.get("device"),
         "details": run.details,

@@ -258,6 +258,10 @@ function allRuns() {
     { title: "Seed", kind: "number", value: (row) => row.seed },
     { title: "Epochs", kind: "number", value: (row) => row.epochs, cell: (row) => (row.of == null || row.of < 0 ? String(row.epochs) : `${row.epochs} of ${row.of}`) },
     ...DATA.scores.map(({ name, title, share }) => ({ title, kind: "number", help: "Of the test split", value: (row) => row.scores[name], cell: (row) => (share ? percent(row.scores[name]) : short(row.scores[name], 4)) })),
+    ...(DATA.runs.some((run) => run.tested) ? [
+      { title: "Test images", kind: "number", help: "What the scores are of", value: (row) => row.tested?.[0] },
+      { title: "Test pixels", kind: "number", help: "Without void ones", value: (row) => row.tested?.[1], cell: (row) => row.tested?.[1].toLocaleString("en") ?? "–" },
+    ] : []),
     { title: `Best ${monitors}`, kind: "number", help: "The score that chose the epoch that was tested", value: (row) => row.best, cell: (row) => short(row.best, 4) },
     ...Object.entries(USAGE).map(([name, [title, text]]) => ({ title, kind: "number", value: (row) => row.usage[name], cell: (row) => text(row.usage[name]) })),
     { title: "Device", value: (row) => row.device },

@@ -61,6 +61,7 @@ class Run:
         confusion: see `lightning_seg.callbacks.ConfusionCounts`.
         details: the summary of the test image by image, see `lightning_seg.callbacks.EvaluationDetails`.
         samples: see `lightning_seg.callbacks.ValidationSamples`.
+        tested: how many images and valid pixels the scores are of.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class Run:
     usage: dict[str, Any] = field(default_factory=dict)
     confusion: dict[str, Any] | None = None
     samples: list[Sample] = field(default_factory=list)
+    tested: list[int] | None = None
     details: dict[str, Any] | None = None
 
 
@@ -181,6 +183,7 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
         usage=_usage(folder / RESOURCES) or _usage(folder / "costs.json"),  # the latter of 0.1.0
         confusion=_confusion(folder / CONFUSION),
         samples=_samples(folder / SAMPLES),
+        tested=result.get("tested"),
         details=_details(folder),
     )
 
@@ -249,6 +252,9 @@ def _result(path: Path) -> dict[str, Any]:
     _expect(path, _is_names(content.get("class_names")), "names as `class_names`")
     _expect(path, _is_number(content.get("best")), "a number as `best`")
     _expect(path, isinstance(content.get("monitor"), str | None), "a name as `monitor`")
+    tested = content.get("tested")
+    good = isinstance(tested, list) and len(tested) == 2 and all(type(one) is int for one in tested)
+    _expect(path, tested is None or good, "two whole numbers as `tested`")
     return content
 
 

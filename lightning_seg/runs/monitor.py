@@ -1,14 +1,11 @@
 """The score that decides which epoch is best: whether it is logged, and whether high or low values are good."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
 
-# Modules whose validation logs what follows from the task and the classes.
-_OURS = ("lightning_seg.SegmentationModule", "lightning_seg.ConsistencyModule")
-_OURS_IN_FULL = ("lightning_seg.module.SegmentationModule", "lightning_seg.consistency.ConsistencyModule")
 _HIGHEST = ("iou", "dice", "accuracy")
 COUNTERS = ("epoch", "step")
 
@@ -44,20 +41,31 @@ def monitor_mode(
 OmegaConf.register_new_resolver("lightning_seg.mode", monitor_mode, replace=True)
 
 
-def check_monitored(config: Mapping[str, Any]) -> None:
-    """Refuses to monitor what is not logged, as far as a composed and resolved configuration tells.
+def is_known(config: Mapping[str, Any]) -> bool:
+    """Whether what the module logs follows from its configuration, as of those of this package."""
+    return str(config["module"].get("_target_")).startswith("lightning_seg.")
+
+
+def check_monitored(config: Mapping[str, Any], logged: Collection[str] | None = None) -> None:
+    """Refuses to monitor what is not logged.
+
+    Args:
+        config: composed and resolved.
+        logged: what a validation has logged. Default: what follows from the configuration, if anything does.
 
     Raises:
         ValueError: a name is none that the module logs.
     """
-    if config["module"].get("_target_") not in (*_OURS, *_OURS_IN_FULL):
-        return
-    names = logged_names(config)
+    terms: tuple[str, ...] = ("train/",)  # not known before the training; of ours the terms of a loss
+    if logged is None:
+        if not is_known(config):
+            return
+        names = logged_names(config)
+        logged = [f"{stage}/{name}" for stage in ("val", "train") for name in names]
+        terms = ("train/loss/",)
     for key, name in monitored(config).items():
-        stage, _, score = name.partition("/")
-        is_term = stage == "train" and score.startswith("loss/")
-        if not (stage in ("train", "val") and score in names) and not is_term and name not in COUNTERS:
-            raise ValueError(f"{key}={name} is not logged; {_advice(name, names)}.")
+        if logged and name not in (*logged, *COUNTERS) and not name.startswith(terms):
+            raise ValueError(f"{key}={name} is not logged; {_advice(name, logged)}.")
 
 
 def logged_names(config: Mapping[str, Any]) -> list[str]:
@@ -119,8 +127,8 @@ def monitored(config: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(name) for key, name in found.items()}
 
 
-def _advice(name: str, names: list[str]) -> str:
-    logged = [f"val/{score}" for score in names]
-    near = get_close_matches(name, logged, 1) or get_close_matches(f"val/{name}", logged, 1)
-    overall = ", ".join(one for one in logged if one.count("/") == 1)
+def _advice(name: str, logged: Collection[str]) -> str:
+    of_validation = sorted((one for one in logged if one.startswith("val/")), key=lambda one: one != "val/loss")
+    near = get_close_matches(name, of_validation, 1) or get_close_matches(f"val/{name}", of_validation, 1)
+    overall = ", ".join(one for one in of_validation if one.count("/") == 1)
     return (f"did you mean {near[0]}? " if near else "") + f"a validation logs {overall} and those of single classes"

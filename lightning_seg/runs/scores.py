@@ -10,6 +10,7 @@ from rich.table import Table
 from lightning_seg.csv_files import write_csv
 from lightning_seg.text import plain_console, printable
 
+COUNTS = ("images", "pixels")  # what was scored
 # Shares, which are printed in percent; whatever else a module logs is printed as it is.
 _TITLES = {"iou": "IoU, %", "dice": "Dice, %", "accuracy": "accuracy, %"}
 
@@ -70,9 +71,24 @@ def scored_counts(module: Any) -> tuple[int, int] | None:
     return counts if counts and counts[0] else None
 
 
-def write_scores(path: Path, scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> None:
-    """Writes the table as CSV with the columns class, iou, dice, or whatever was logged, at full precision."""
-    write_csv(path, [("class", *_columns(scores, stage, class_names)), *score_rows(scores, stage, class_names)])
+def write_scores(
+    path: Path,
+    scores: Mapping[str, float],
+    stage: str,
+    class_names: Sequence[str],
+    counts: Sequence[int] | None = None,
+) -> None:
+    """Writes the table as CSV with the columns class, iou, dice, or whatever was logged, at full precision.
+
+    Where it is known how many images and valid pixels were scored, the columns `images` and `pixels` say so, in the row
+    of the mean.
+    """
+    *rows, mean = score_rows(scores, stage, class_names)
+    columns: tuple[str, ...] = ("class", *_columns(scores, stage, class_names))
+    if counts is None:
+        write_csv(path, [columns, *rows, mean])
+    else:
+        write_csv(path, [(*columns, *COUNTS), *((*row, None, None) for row in rows), (*mean, *counts)])
 
 
 def class_kinds(scores: Mapping[str, float], stage: str, class_names: Sequence[str]) -> list[str]:

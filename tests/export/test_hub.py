@@ -44,7 +44,10 @@ def test_the_card_is_written_from_the_run(checkpoint: Path, tmp_path: Path) -> N
     write_hub_folder(checkpoint, tmp_path / "early", name="me/early")
     assert "Not known" in (tmp_path / "early" / "README.md").read_text()
     (run / "config.yaml").write_text("seed: 0\n")
-    write_csv(run / "test.csv", [("class", "iou"), ("sky", 0.5), ("mean", 0.4321)])
+    write_csv(
+        run / "test.csv",
+        [("class", "iou", "images", "pixels"), ("sky", 0.5, None, None), ("mean", 0.4321, 30, 600)],
+    )
     (run / "evaluation").mkdir()
     write_json(run / "evaluation" / "summary.json", {"images": 7, "intervals": {"iou": {"low": 0.40111, "high": 0.45}}})
     write_hub_folder(checkpoint, tmp_path / "model", name="me/model")
@@ -55,6 +58,7 @@ def test_the_card_is_written_from_the_run(checkpoint: Path, tmp_path: Path) -> N
         "CrossEntropyLoss",
         "ShapesDataModule, the folder `x`",
         "| mean | 43.21 |",
+        "Of 30 images and 600 pixels.",
         "over 7 images, in %: iou 40.11 to 45.00",
         'load_module("hf://me/model").predict("photo.jpg")',
     ):

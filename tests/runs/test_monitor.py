@@ -77,7 +77,16 @@ def test_what_is_logged_is_monitored(monitor: str) -> None:
 
 
 def test_a_module_of_ones_own_may_log_anything() -> None:
-    check_monitored(composed("module._target_=mine.Module", "monitor=val/anything"))
+    config = composed("module._target_=mine.Module", "monitor=val/anything")
+    check_monitored(config)
+    check_monitored(config, ["val/loss", "val/anything"])
+    check_monitored(composed("module._target_=mine.Module", "monitor=train/anything"), ["val/loss"])
+
+
+def test_what_a_module_of_ones_own_has_not_logged_is_refused_before_the_training() -> None:
+    config = composed("module._target_=mine.Module", "monitor=val/right")
+    with pytest.raises(ValueError, match=r"val/right is not logged; did you mean val/rights\? .* logs val/loss"):
+        check_monitored(config, ["val/rights", "val/loss", "val/rights/road"])
 
 
 def test_names_are_those_of_the_task() -> None:

@@ -51,6 +51,17 @@ def test_the_file_has_the_columns_that_were_logged(tmp_path: Path, scores: dict[
     assert next(csv.reader((tmp_path / "test.csv").open(encoding="utf-8"))) == header
 
 
+def test_the_file_says_of_how_many_images_and_pixels_it_is(tmp_path: Path) -> None:
+    write_scores(tmp_path / "test.csv", USUAL, "test", ["sky", "road"], (3, 2345))
+    rows = list(csv.reader((tmp_path / "test.csv").open(encoding="utf-8")))
+    assert rows == [
+        ["class", "iou", "dice", "images", "pixels"],
+        ["sky", "0.5", "0.6", "", ""],
+        ["road", "nan", "nan", "", ""],
+        ["mean", "0.5", "0.6", "3", "2345"],
+    ]
+
+
 def test_overall_scores_end_with_the_loss() -> None:
     assert overall_names({"test/loss": 1.0, **USUAL}, "test") == ["iou", "dice", "accuracy", "loss"]
 

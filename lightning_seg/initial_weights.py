@@ -25,6 +25,7 @@ from lightning_seg.text import plain_console, printable
 _NESTED = ("state_dict", "model_state_dict", "model", "network_weights", "weights")
 _DEEPEST = 8  # mappings within each other
 _MOST_PREFIXES = 60  # of names in a file, which may begin as its author's classes do
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MOST_ROWS = 8  # of a kind in the table
 
 
@@ -38,6 +39,7 @@ class LoadedWeights:
         other_shape: names in the network, each with the shape in the file and its own.
         missing: names in the network that the file lacks.
         unexpected: names in the file that the network lacks.
+        adapted: the first layer, where it is for another number of channels, as `other_shape`; it is among `loaded`.
     """
 
     loaded: dict[str, str]
@@ -45,6 +47,7 @@ class LoadedWeights:
     other_shape: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    adapted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -90,7 +93,8 @@ def load_weights(
 
     The names may be those of the module, of its network `backbone`, of the network that a wrapper such as `PadToStride`
     holds, or of the pretrained part alone, and may begin with something else in the file (`module.`, `model.`): of all
-    of these the one is taken by which most tensors fit.
+    of these the one is taken by which most tensors fit. The weight of a first layer for images of another number of
+    channels is adapted, see `for_channels`.
 
     Args:
         module: for example a `SegmentationModule`.
@@ -113,6 +117,8 @@ def load_weights(
     removed, added = _best_prefixes(own, {name: weights[key] for name, key in given.items()}, _targets(module, encoder))
     named = {added + name.removeprefix(removed): key for name, key in given.items() if name.startswith(removed)}
     fitting = {name: key for name, key in named.items() if name in own and own[name].shape == weights[key].shape}
+    adapted = _first_layer(module, own, {name: weights[key] for name, key in named.items()}) if fitting else {}
+    fitting |= {name: named[name] for name in adapted}
     trained = {name for name, _ in module.named_parameters() if name in own}
     if not trained & fitting.keys():
         raise ValueError(
@@ -122,7 +128,7 @@ def load_weights(
     for key in fitting.values():
         if weights[key].is_floating_point() and not bool(weights[key].isfinite().all()):
             raise ValueError(f"{source}: its tensor {key} holds numbers that are not finite.")
-    module.load_state_dict({name: weights[key] for name, key in fitting.items()}, strict=False)
+    module.load_state_dict({name: weights[key] for name, key in fitting.items()} | adapted, strict=False)
     used = set(fitting.values())
     other_shape = {
         name: (tuple(weights[key].shape), tuple(own[name].shape))
@@ -135,7 +141,32 @@ def load_weights(
         other_shape=other_shape,
         missing=[name for name in own if name not in fitting and name not in other_shape],
         unexpected=[key for key in weights if key not in used and key not in {named[name] for name in other_shape}],
+        adapted={name: (tuple(weights[named[name]].shape), tuple(weight.shape)) for name, weight in adapted.items()},
     )
+
+
+def for_channels(weight: Tensor, channels: int) -> Tensor:
+    """The weight of a convolution, `(out, in, *kernel)`, for images of another number of channels.
+
+    Its channels are repeated in their order and scaled, so that the sum over them stays; for one they are added.
+    """
+    before = weight.shape[1]
+    repeated = weight[:, torch.arange(channels) % before]
+    return weight.sum(1, keepdim=True) if channels == 1 else repeated * (before / channels)
+
+
+def _first_layer(module: nn.Module, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weight of the first convolution, if it is one for another number of channels."""
+    name, layer = next(
+        ((name, part) for name, part in module.named_modules() if isinstance(part, _CONVOLUTIONS)), ("", None)
+    )
+    key = f"{name}.weight"
+    if layer is None or key not in given or key not in own:
+        return {}
+    there, here = given[key].shape, own[key].shape
+    if len(there) != len(here) or there[1] == here[1] or there[:1] + there[2:] != here[:1] + here[2:]:
+        return {}
+    return {key: for_channels(given[key].float(), here[1]).to(own[key].dtype)} if layer.groups == 1 else {}
 
 
 def print_loaded(result: LoadedWeights, path: str | Path) -> None:
@@ -146,6 +177,8 @@ def print_loaded(result: LoadedWeights, path: str | Path) -> None:
         table.add_column(name, justify="right" if name == "tensors" else "left", overflow="fold")
     for part, count in _grouped(result.loaded):
         table.add_row("loaded", printable(part), str(count), "")
+    for name, (there, here) in result.adapted.items():
+        table.add_row("adapted", printable(name), "1", f"{there[1]} channels in the file, {here[1]} here")
     for name, (there, here) in list(result.other_shape.items())[:_MOST_ROWS]:
         table.add_row("other shape", printable(name), "1", f"{there} in the file, {here} here")
     if len(result.other_shape) > _MOST_ROWS:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from lightning_seg.backbones import PadToStride
@@ -78,6 +79,21 @@ def test_a_head_for_other_classes_stays_as_it_was_made_and_is_said_with_both_sha
     assert "init_from=best.ckpt: 120 of 135 parameters loaded" in table
     for words in ("other shape", "unexpected", "ema.decay", "(5, 4, 1, 1)", "(3, 4, 1, 1)"):
         assert words in table
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_a_first_layer_for_other_channels_is_adapted_as_timm_does(channels: int, capsys: Any) -> None:
+    source, target = module(), module()
+    target.backbone.backbone.encoder[0] = nn.Conv2d(channels, 4, 3)
+    result = load_weights(target, source.state_dict(), source="file")
+    assert (len(result.loaded), result.other_shape) == (9, {})
+    first, adapted = (one.backbone.backbone.encoder[0] for one in (source, target))
+    expected = adapt_input_conv(channels, first.weight) if channels != 2 else first.weight[:, :2] * 1.5
+    torch.testing.assert_close(adapted.weight, expected)
+    print_loaded(result, "file")
+    printed = capsys.readouterr().out
+    assert "adapted" in printed
+    assert f"in the file, {channels}" in printed
 
 
 def test_the_weights_of_the_loss_are_not_those_of_another_training() -> None:

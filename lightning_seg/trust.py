@@ -136,7 +136,10 @@ FUNCTIONS: dict[Role, frozenset[str]] = {
         }
     ),
     "transform": frozenset(
-        {"lightning_seg.data.training_augmentation", "lightning_seg.data.augment.training_augmentation"}
+        {
+            *("lightning_seg.data.training_augmentation", "lightning_seg.data.augment.training_augmentation"),
+            *("lightning_seg.data.volume_augmentation", "lightning_seg.data.volume_augment.volume_augmentation"),
+        }
     ),
 }
 
@@ -354,7 +357,7 @@ class _Builder:
             if not package or rest == f"{target}." or any(part.startswith("_") for part in rest.split(".")):
                 continue
             found = _import(target)
-            plain = inspect.isclass(found) or inspect.isfunction(found)
+            plain = inspect.isclass(found) or (inspect.isfunction(found) and found.__name__ != "<lambda>")
             if plain and found.__qualname__ == found.__name__ and _is_below(found.__module__, _owner(package)):
                 return _Found(found, None)
         return None

@@ -40,6 +40,7 @@ def made(width=2):
 
 
 halved = partial(made, width=1)
+short = lambda width=2: Net(width)
 """
 MODULE = {
     "_target_": "lightning_seg.SegmentationModule",
@@ -81,6 +82,7 @@ def test_classes_and_functions_of_the_run_can_be_built_again_and_draw_no_random_
             "backbone._target_=my_nets.Net.from_pretrained builds what no checkpoint can build again: it must be a cl",
         ),
         ({"_target_": "my_nets.halved"}, "backbone._target_=my_nets.halved builds what no checkpoint"),
+        ({"_target_": "my_nets.short"}, "backbone._target_=my_nets.short builds what no checkpoint"),
         (
             {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "torch.nn.Conv2d", "_args_": [3, 6, 1]}]},
             "backbone._args_, which no configuration of lightning_seg has: write this part as a class or function",
@@ -90,7 +92,7 @@ def test_classes_and_functions_of_the_run_can_be_built_again_and_draw_no_random_
             r"the network has weights 2 missing \(backbone.head.bias, ...\). Weights that change the network as",
         ),
     ],
-    ids=["class method", "partial", "positional", "hidden weights"],
+    ids=["class method", "partial", "lambda", "positional", "hidden weights"],
 )
 def test_what_could_not_be_built_again_is_refused_with_what_to_write(backbone: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -33,8 +33,9 @@ def load_image(
 ) -> Tensor:
     """An image as float32 `(3, H, W)` in [0, 1], upright by its EXIF orientation.
 
-    Gray images get three equal channels, an alpha channel is dropped, 16 bits (of gray files, and of color in PNG) are
-    divided by 65535. What has another range, or channels of another kind, is refused.
+    Gray images get three equal channels, an alpha channel is dropped (of a TIFF only if it is one value), 16 bits (of
+    gray files, and of color in PNG) are divided by 65535. What has another range, or channels of another kind, is
+    refused.
 
     Args:
         path: JPEG, PNG, TIFF, BMP, WebP, PPM or PGM, by its content.
@@ -143,6 +144,7 @@ def _values(source: OpenedImage) -> tuple[npt.NDArray[np.integer[Any]], int]:
     if source.is_wide_color:
         return _wide_color(source), 65535
     image = source.image
+    _refuse_hidden_band(source)
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None], 4095 if source.rawmode == "I;12" else 65535
     if source.kind == "PPM" and image.mode == "I":
@@ -165,6 +167,20 @@ def _check_range(source: OpenedImage) -> None:
     if source.kind == "TIFF" and "X" in source.rawmode:
         raise ImageFileError(
             f"{path} has channels that are neither colors nor alpha: save the three, or the one, that are meant."
+        )
+
+
+def _refuse_hidden_band(source: OpenedImage) -> None:
+    """Refuses a TIFF whose last band is marked as alpha and is not one value throughout: it may be a measurement."""
+    if source.kind != "TIFF" or source.image.mode not in ("LA", "RGBA"):
+        return
+    low, high = source.image.getchannel("A").getextrema()
+    if low != high:
+        bands = len(source.image.getbands())
+        named = ",".join(map(str, range(bands - 1)))
+        raise ImageFileError(
+            f"{source.path} has {bands} bands, of which the last is marked as alpha and holds {low} to {high}: say "
+            f"which are meant with data.channels=[{named}], or data.channels=all."
         )
 
 

@@ -103,6 +103,19 @@ def test_bands_that_were_not_named_are_refused(tmp_path: Path, what: str) -> Non
         load_image(tmp_path / "a.npy", **options)
 
 
+def test_a_fourth_band_of_a_tiff_that_is_marked_as_alpha_is_not_dropped(tmp_path: Path) -> None:
+    options = {"photometric": "rgb", "extrasamples": ["unassalpha"]}
+    path = write(tmp_path / "a.tif", EIGHT[..., :4], **options)
+    with pytest.raises(
+        ValueError, match=r"the last is marked as alpha .* data\.channels=\[0,1,2\], or data\.channels=all"
+    ):
+        load_image(path)
+    assert load_image(path, channels=[0, 1, 2]).shape[0] == 3
+    opaque = EIGHT[..., :4].copy()
+    opaque[..., 3] = 255
+    assert np.allclose(load_image(write(tmp_path / "b.tif", opaque, **options)).movedim(0, -1), opaque[..., :3] / 255)
+
+
 def test_pages_that_were_not_named_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.tif", np.moveaxis(EIGHT, -1, 0)[:2], photometric="minisblack")
     with pytest.raises(ValueError, match=r"has several pages: say which with data\.page"):

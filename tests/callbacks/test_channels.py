@@ -1,0 +1,38 @@
+"""A network for another number of channels than the images have is refused before anything is computed."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_seg.callbacks.channels import ChannelsFit
+from lightning_seg.data import ShapesDataModule
+
+
+@pytest.mark.parametrize(
+    ("backbone", "mean", "message"),
+    [
+        ({"in_channels": 3}, [0.5] * 3, None),
+        (
+            {"in_channels": 4},
+            None,
+            r"images have 3 channels, and backbone\.in_channels=4: take backbone\.in_channels=3",
+        ),
+        ({"config": {"num_channels": 1}}, None, r"and backbone\.config\.num_channels=1"),
+        ({}, [0.5] * 5, r"data\.mean and data\.std have 5 numbers: give 3, or data\.mean=auto"),
+        ({"config": {}}, None, None),
+    ],
+)
+def test_what_was_built_for_other_channels_is_said(backbone: Any, mean: Any, message: str | None) -> None:
+    data = ShapesDataModule(num_train=1, num_val=1, num_test=1, image_size=32, seed=0, batch_size=1)
+    data.augment = lambda sample: pytest.fail("the image is read as it is")
+    data.setup("fit")
+    trainer: Any = SimpleNamespace(datamodule=data)
+    module: Any = SimpleNamespace(mean=None if mean is None else torch.tensor(mean))
+    callback = ChannelsFit({"module": {"backbone": backbone}})
+    if message is None:
+        callback.setup(trainer, module, "fit")
+    else:
+        with pytest.raises(ValueError, match=message):
+            callback.setup(trainer, module, "fit")

@@ -133,14 +133,16 @@ def test_what_does_not_fit_a_part_is_named_with_what_to_write(
 
 
 @pytest.mark.slow
-def test_processes_that_train_together_go_on_with_a_part_that_is_not_trained(run: Run, package: Path) -> None:
+def test_processes_train_parts_of_ones_own_together_and_go_on_with_one_that_is_not_trained(
+    run: Run, package: Path
+) -> None:
     (package / "my_package/idle.py").write_text(
         "from torch import nn\nfrom my_package import Net\n\n\n"
-        "class Idle(Net):\n    def __init__(self):\n        super().__init__([4], {'classes': 6})\n"
+        "class Idle(Net):\n    def __init__(self, widths, options):\n        super().__init__(widths, options)\n"
         "        self.idle = None\n        self.unused = nn.Linear(2, 2)\n\n"
         "    def forward(self, image):\n        return self[2](self[1](self[0](image)))\n"
     )
     words = [word for word in SHORT if "max_epochs" not in word]
-    own = ["backbone=custom", "backbone._target_=my_package.idle.Idle", "run=one", "test=false"]
-    run("lightning-seg-train", *SMALL, *words, *own, "trainer=ddp_sim", "trainer.max_epochs=3")
+    own = [*PARTS, "backbone._target_=my_package.idle.Idle", "run=one", "test=false"]
+    run("lightning-seg-train", *words, *own, "trainer=ddp_sim", "trainer.max_epochs=3")
     assert (package / "runs/one/checkpoints/best.ckpt").is_file()

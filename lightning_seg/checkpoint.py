@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_seg.data.volume_reading import VolumeReading
 from lightning_seg.hub import ADDRESS, CONFIG, WEIGHTS, downloaded, read_hub_folder
 from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import wrong_entries
@@ -31,6 +32,7 @@ _MOST_OBJECTS = 2**26  # bytes of a checkpoint that are not weights
 _SCALES = (1 / 64, 4.0)  # of images; a file cannot ask for more memory than that
 _READ_OF_DATA = ("scale", "palette", "channels", "range")
 _MOST = {  # of what a file asks of the data
+    **{"channels": 1024, "tile": 4096, "margin": 2048},
     **{"image_size": 4096, "eval_batch_size": 1024, "batch_size": 1_000_000, "num_classes": 65_536},
     **{"num_train": 1_000_000, "num_val": 1_000_000, "num_test": 1_000_000},
 }
@@ -81,10 +83,16 @@ def load_module(
     config, data = checkpoint["config"], checkpoint["config"].get("data") or {}
     module.scale = float(config.get("scale") or data.get("scale") or 1)
     channels, value_range = data.get("channels") or "rgb", data.get("range")
-    if channels != "rgb" or value_range is not None:
+    if _is_of_volumes(data):
+        module.volumes = VolumeReading.of(data)
+    elif channels != "rgb" or value_range is not None:
         module.reading = {"channels": channels, "value_range": value_range}
     module.palette = checked_palette(config.get("palette") or data.get("palette"), module, path)
     return module.to(map_location).eval()
+
+
+def _is_of_volumes(data: Mapping[str, Any]) -> bool:
+    return str(data.get("_target_")).endswith(".VolumesDataModule")
 
 
 def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu") -> dict[str, Any]:
@@ -323,13 +331,15 @@ def _wrong_data(data: Mapping[str, Any]) -> str:
     if wrong := _wrong_bands(data):
         return wrong
     for name, most in _MOST.items():
-        value = data.get(name)
+        value = None if name == "channels" else data.get(name)
         if value not in (None, LEFT_OUT) and (type(value) is not int or not 0 <= value <= most):
             return f"config.data.{name} is {_shown(value)}, expected a whole number up to {most}"
     return ""
 
 
 def _wrong_bands(data: Mapping[str, Any]) -> str:
+    if _is_of_volumes(data):
+        return _wrong_volumes(data)
     channels, values = data.get("channels"), data.get("range")
     listed = isinstance(channels, list) and all(type(one) is int and 0 <= one < 2**16 for one in channels)
     if channels not in (None, "rgb", "all") and not (listed and channels):
@@ -338,6 +348,25 @@ def _wrong_bands(data: Mapping[str, Any]) -> str:
     if values is not None and not (numbers and values[0] < values[1]):
         return f"config.data.range is {_shown(values)}, expected two numbers, the smaller first"
     return ""
+
+
+def _wrong_volumes(data: Mapping[str, Any]) -> str:
+    lists = [data.get(name) for name in ("spacing", "array_spacing", "range", "channels", "modalities")]
+    if not all(value is None or type(value) is str or _is_short(value) for value in lists):
+        return "config.data holds something else than short lists of numbers or names for its volumes"
+    try:
+        VolumeReading.of(data)
+    except (TypeError, ValueError) as error:
+        return f"config.{error}"
+    return ""
+
+
+def _is_short(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= _MOST["channels"]
+        and all(type(one) in (int, float, str) for one in value)
+    )
 
 
 def _is_color(color: Any) -> bool:

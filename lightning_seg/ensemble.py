@@ -61,7 +61,7 @@ class Ensemble(SegmentationModule):
             threshold=first.decision_threshold,
         )
         self.scale, self.palette = first.scale, first.palette
-        self.reading = getattr(first, "reading", None)
+        self.reading, self.volumes = getattr(first, "reading", None), first.volumes
         self.loaders = [] if held else list(members)
         self.eval()
 

@@ -16,6 +16,7 @@ from torchmetrics import MetricCollection
 from lightning_seg.backbones import encoder_names, network_output
 from lightning_seg.backbones.gradients import parameters_without_gradient
 from lightning_seg.backbones.outputs import resized
+from lightning_seg.data.volume_reading import VolumeReading
 from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.predicting import PredictingModule
 from lightning_seg.inference.symmetric import Augmentation, views
@@ -157,6 +158,7 @@ class SegmentationModule(PredictingModule):
         self.tiling: Tiling = tiling
         self.scale = 1.0
         self.reading: dict[str, Any] | None = None  # how image files were read: channels and value_range
+        self.volumes: VolumeReading | None = None  # how files of volumes were, where these are what it was trained on
         self.background = background
         self.threshold: float | Literal["best"] = threshold
         self.found_threshold: float | None = None  # on validation images
@@ -480,7 +482,8 @@ class SegmentationModule(PredictingModule):
         callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
         for callback in callbacks:
             if hasattr(callback, "add_images"):
-                callback.add_images(self.trainer, self, logits, mask, names[:new])
+                places = {"spacing": batch["spacing"][:new]} if names and "spacing" in batch else {}
+                callback.add_images(self.trainer, self, logits, mask, names[:new], **places)
 
     def _log_scores(self, stage: Stage) -> None:
         if stage != "train":

@@ -8,7 +8,8 @@ from torch import nn
 
 from lightning_seg.backbones.outputs import network_output
 
-_SIZES = (64, 224)  # of a pretended image; networks with fixed sizes often take the latter
+# Of a pretended image; networks with fixed sizes often take the second, and networks for volumes the last.
+_SIZES = ((64, 64), (224, 224), (32, 32, 32))
 
 
 def parameters_without_gradient(network: nn.Module, channels: int, *, auxiliary: bool) -> list[str] | None:
@@ -17,7 +18,7 @@ def parameters_without_gradient(network: nn.Module, channels: int, *, auxiliary:
     Nothing is computed: shapes alone go through a copy of it, which has no memory for weights.
 
     Args:
-        network: takes two-dimensional images.
+        network: takes images of two dimensions, or of three.
         channels: of the images.
         auxiliary: whether auxiliary logits are trained.
 
@@ -27,7 +28,7 @@ def parameters_without_gradient(network: nn.Module, channels: int, *, auxiliary:
     for size in _SIZES:
         try:
             copy = _without_values(network).train()
-            output = network_output(copy(torch.empty(2, channels, size, size, device="meta")), 2)
+            output = network_output(copy(torch.empty(2, channels, *size, device="meta")), len(size))
             trained = (output.logits, *output.auxiliary) if auxiliary else (output.logits,)
             parameters = {name: one for name, one in copy.named_parameters() if one.requires_grad}
             total = torch.stack([logits.float().sum() for logits in trained]).sum()

@@ -25,6 +25,7 @@ from lightning_seg.metrics.calibration import (
     level_counts,
     precision_recall,
 )
+from lightning_seg.metrics.case_scores import CaseScores, case_scores
 from lightning_seg.metrics.confusion import count_confusion
 from lightning_seg.metrics.labels import hard_labels
 from lightning_seg.metrics.ratios import class_counts
@@ -32,6 +33,8 @@ from lightning_seg.plots import confusion_picture, curve_picture
 from lightning_seg.text import text_logger
 
 log = text_logger(__name__)
+
+_VOLUMES = 5  # axes of a batch of them
 
 Array = npt.NDArray[Any]
 
@@ -46,13 +49,15 @@ class EvaluationDetails(Callback):
     - `calibration.csv` and `.png`: accuracy by confidence, the reliability diagram.
     - `precision_recall.csv` and `.png`, in the binary task: by threshold, of which the one of the best Dice is named.
     - `boundaries.csv`, if asked for: boundary IoU (Cheng et al. 2021) and surface Dice of each class.
+    - `cases.csv`, of volumes: Dice of each case and class, and, if outlines are asked for, the 95 % Hausdorff distance
+      and the surface Dice in millimeters, by MONAI.
     - `summary.json`: 95 % intervals of the scores by bootstrap over images, the mean without the background, the
       expected calibration error, and the means of all the above.
 
     Args:
         folder: where they are written; files of an earlier evaluation there are replaced.
         boundaries: whether outlines are scored, which takes a second or so for an image of two megapixels.
-        tolerance: of the surface Dice, in pixels of the mask.
+        tolerance: of the surface Dice, in pixels of the mask, or of volumes in millimeters.
         background: the class that the mean without background leaves out; None: no such mean.
         draws: of the bootstrap.
         class_names: one for each class. Default: the module's, or the data module's.
@@ -84,6 +89,7 @@ class EvaluationDetails(Callback):
         self._confusion: Array | int = 0
         self._confidence: Tensor | float = 0.0
         self._levels: Tensor | int = 0
+        self._cases: list[tuple[str, CaseScores]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses classes without a name before anything is trained."""
@@ -97,8 +103,19 @@ class EvaluationDetails(Callback):
         """Likewise."""
         self._reset()
 
-    def add_images(self, trainer: Trainer, module: Any, logits: Tensor, target: Tensor, names: Sequence[Any]) -> None:
-        """Adds the images of a batch that count; called by `SegmentationModule`, never within a training."""
+    def add_images(
+        self,
+        trainer: Trainer,
+        module: Any,
+        logits: Tensor,
+        target: Tensor,
+        names: Sequence[Any],
+        spacing: Tensor | None = None,
+    ) -> None:
+        """Adds the images of a batch that count; called by `SegmentationModule`, never within a training.
+
+        `spacing` is that of volumes, in millimeters `(N, 3)`. Default: 1.
+        """
         if not _is_labels(target, logits, module.task):
             if not self._is_told:
                 self._is_told = True
@@ -122,12 +139,30 @@ class EvaluationDetails(Callback):
             number = len(self._images) * trainer.world_size + trainer.global_rank
             name = str(names[index]) if index < len(names) else str(number)
             outlines = None
-            if self.boundaries:
+            if logits.ndim == _VOLUMES:
+                places = torch.ones(_VOLUMES - 2) if spacing is None else spacing[index].cpu()
+                self._add_case(module, name, [one[index] for one in (prediction, labels, valid)], places.tolist())
+            elif self.boundaries:
                 outlines = self._outlines(
                     module, logits.shape[2:], *(one[index].cpu().numpy() for one in (prediction, labels, valid))
                 )
             self._images.append((name, np.concatenate([counts.ravel(), right]), outlines))
             self._confusion = self._confusion + matrix.cpu().numpy()
+
+    def _add_case(self, module: Any, name: str, parts: Sequence[Tensor], spacing: Sequence[float]) -> None:
+        if module.task == "multilabel":
+            return
+        prediction, target, valid = (part.reshape(part.shape[-3:]).cpu() for part in parts)
+        scores = case_scores(
+            prediction,
+            target,
+            valid,
+            module.num_classes,
+            spacing=spacing,
+            tolerance=self.tolerance,
+            distances=self.boundaries,
+        )
+        self._cases.append((name, scores))
 
     def _outlines(self, module: Any, spatial: Sequence[int], *parts: Array) -> Array:
         prediction, target, valid = parts
@@ -145,10 +180,11 @@ class EvaluationDetails(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: Any) -> None:
-        parts = [(self._images, self._confusion, self._confidence, self._levels)]
+        parts = [(self._images, self._confusion, self._confidence, self._levels, self._cases)]
         if trainer.world_size > 1:
-            parts = [parts[0]] * trainer.world_size
-            torch.distributed.all_gather_object(parts, (self._images, self._confusion, self._confidence, self._levels))
+            own = parts[0]
+            parts = [own] * trainer.world_size
+            torch.distributed.all_gather_object(parts, own)
         self._reset()
         images = sorted((image for part in parts for image in part[0]), key=lambda image: image[0])
         if not trainer.is_global_zero or not images:
@@ -169,7 +205,10 @@ class EvaluationDetails(Callback):
         summary["expected_calibration_error"] = self._write_calibration(sum(part[2] for part in parts))
         if module.task == "binary":
             summary |= self._write_thresholds(sum(part[3] for part in parts))
-        if self.boundaries:
+        cases = sorted((case for part in parts for case in part[4]), key=lambda case: case[0])
+        if cases:
+            summary |= self._write_cases(cases, names)
+        elif self.boundaries:
             outlines = np.stack([image[2] for image in images if image[2] is not None]).sum(0)
             summary |= self._write_boundaries(outlines, names)
         write_json(self.folder / "summary.json", summary)
@@ -217,6 +256,23 @@ class EvaluationDetails(Callback):
         rows = [(name, *row) for name, row in zip([*names, "mean"], [*values.tolist(), means], strict=True)]
         write_csv(self.folder / "boundaries.csv", [("class", "boundary_iou", "surface_dice"), *rows])
         return {"boundary_iou": means[0], "surface_dice": means[1], "surface_tolerance": self.tolerance}
+
+    def _write_cases(self, cases: Sequence[tuple[str, CaseScores]], names: Sequence[str]) -> dict[str, float]:
+        """Dice, and distances if asked for; the means over cases of the means over classes without the background."""
+        kinds = CaseScores._fields if self.boundaries else CaseScores._fields[:1]
+        columns = [f"{kind}/{name}" for kind in kinds for name in names]
+        rows = [
+            (name, *(None if np.isnan(value) else float(value) for kind in kinds for value in getattr(scores, kind)))
+            for name, scores in cases
+        ]
+        write_csv(self.folder / "cases.csv", [("case", *columns), *rows])
+        first = 1 if self.background == 0 and len(names) > 1 else 0
+        means = {}
+        for kind in kinds:
+            values = np.stack([getattr(scores, kind)[first:] for _, scores in cases])
+            known = values[np.isfinite(values)]
+            means[f"case_{kind}"] = float(known.mean()) if known.size else np.nan
+        return means
 
     def _save(self, name: str, picture: Image.Image) -> None:
         with atomic_write(self.folder / name, overwrite=True) as temporary:

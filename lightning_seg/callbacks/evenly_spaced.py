@@ -5,11 +5,15 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.nn import functional as F
+
+from lightning_seg.backbones.outputs import resized
 
 
 class Prediction(NamedTuple):
-    """One image, on the CPU: `name`, `image` `(channels, H, W)`, `target` `(H, W)` and predicted `labels` `(H, W)`."""
+    """One image, on the CPU: `name`, `image` `(channels, H, W)`, `target` `(H, W)` and predicted `labels` `(H, W)`.
+
+    Of a volume they are of its middle slice, see `middle_slice`.
+    """
 
     name: str
     image: Tensor
@@ -50,9 +54,20 @@ def predict_evenly_spaced(trainer: Trainer, pl_module: Any, loaders: Any, count:
         names = batch.get("name", [index]) if isinstance(batch, dict) else [index]
         image, mask = pl_module.unpack(trainer.strategy.batch_to_device(batch))
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
-            labels = pl_module.predict_labels(pl_module.predict_logits(image, mask.shape[-2:]))
+            labels = pl_module.predict_labels(pl_module.predict_logits(image, mask.shape[2 - image.ndim :]))
         # The binary task may give masks (N, 1, H, W), the shape of its logits.
-        mask = mask.squeeze(1) if mask.ndim == 4 else mask
-        image = F.interpolate(image, mask.shape[-2:], mode="bilinear", align_corners=False)
-        predictions.append(Prediction(str(names[0]), image[0].cpu(), mask[0].cpu(), labels[0].cpu()))
+        mask = mask.squeeze(1) if mask.ndim == image.ndim else mask
+        image = resized(image, mask.shape[1:])
+        shown = [part[0].cpu() for part in (image, mask, labels)]
+        if image.ndim == 5:
+            shown = [middle_slice(part) for part in shown]
+        predictions.append(Prediction(str(names[0]), *shown))
     return predictions
+
+
+def middle_slice(volume: Tensor) -> Tensor:
+    """The slice `(..., Y, X)` in the middle of the last axis of a volume `(..., X, Y, Z)`, the second axis upward.
+
+    Of volumes whose axes point right, to the front and up, it is the transverse plane as seen from above.
+    """
+    return volume[..., volume.shape[-1] // 2].rot90(1, (-2, -1))

@@ -18,6 +18,8 @@ from lightning_seg.data.protocol import (
     SegmentationData,
 )
 from lightning_seg.data.shapes import ShapesDataModule, ShapesDataset
+from lightning_seg.data.volume_augment import volume_augmentation
+from lightning_seg.data.volumes import VolumesDataModule, VolumesDataset
 
 __all__ = [
     "ColorsClasses",
@@ -31,6 +33,8 @@ __all__ = [
     "SegmentationDataModule",
     "ShapesDataModule",
     "ShapesDataset",
+    "VolumesDataModule",
+    "VolumesDataset",
     "default_palette",
     "effective_number",
     "image_size",
@@ -39,4 +43,5 @@ __all__ = [
     "load_mask",
     "median_frequency",
     "training_augmentation",
+    "volume_augmentation",
 ]

@@ -20,6 +20,7 @@ from lightning_seg.data.masks import check_values
 from lightning_seg.data.palette import default_palette
 from lightning_seg.data.shared_memory import check_shared_memory
 from lightning_seg.data.training_order import SeededSamples, TrainingLoader, TrainingOrder
+from lightning_seg.data.volume_augment import VolumeAugmentation, is_of_monai, with_monai
 from lightning_seg.renamed import renamed_arguments, warn_renamed
 from lightning_seg.text import text_logger
 
@@ -31,9 +32,10 @@ class Sample(TypedDict):
 
     `image`: float32 `(3, H, W)` in [0, 1]; `mask`: int64 `(H, W)`, or `(num_classes, H, W)` of 0 and 1 in the
     multilabel task; in a batch both begin with N and `name` is a list. On their way to a batch both may be uint8, and
-    the mask of a batch for a module that has `takes_small_masks`.
+    the mask of a batch for a module that has `takes_small_masks`. Of a volume, `(H, W)` is `(X, Y, Z)`.
     `unlabeled`: of a training sample, other images, where `unlabeled_per_image` asks for them. `distances`: where
-    `distances` asks for them, float32 `(num_classes, H, W)`.
+    `distances` asks for them, float32 `(num_classes, H, W)`. `spacing`: of a volume, float64 `(3,)`, the millimeters
+    between voxels of its mask.
     """
 
     image: Tensor
@@ -41,6 +43,7 @@ class Sample(TypedDict):
     name: str
     unlabeled: NotRequired[list[Tensor]]
     distances: NotRequired[Tensor]
+    spacing: NotRequired[Tensor]
 
 
 Augment = Callable[[Any], Any]
@@ -338,14 +341,16 @@ def collate(samples: Sequence[Sample], small_masks: bool = False) -> dict[str, A
     for part in ("image", "mask"):
         sizes: dict[tuple[int, ...], str] = {}
         for sample in samples:
-            sizes.setdefault(tuple(sample[part].shape[-2:]), sample["name"])  # type: ignore[literal-required]
+            dimensions = sample["image"].ndim - 1
+            sizes.setdefault(tuple(sample[part].shape[-dimensions:]), sample["name"])  # type: ignore[literal-required]
         for image in unlabeled if part == "image" else []:
-            sizes.setdefault(tuple(image.shape[-2:]), "an unlabeled one")
+            sizes.setdefault(tuple(image.shape[1:]), "an unlabeled one")
         if len(sizes) > 1:
             (one, its_name), (other, other_name) = list(sizes.items())[:2]
+            sides, crop = ("(height by width)", "crop_size") if dimensions == 2 else ("(voxels)", "patch_size")
             raise ValueError(
                 f"the {part}s of a batch differ in size: {its_name} is {_by(one)} and {other_name} is {_by(other)} "
-                "(height by width); set augment.crop_size for training, and data.eval_batch_size=1 for evaluation."
+                f"{sides}; set augment.{crop} for training, and data.eval_batch_size=1 for evaluation."
             )
     masks = torch.stack([sample["mask"] for sample in samples])
     batch: dict[str, Any] = {
@@ -353,6 +358,8 @@ def collate(samples: Sequence[Sample], small_masks: bool = False) -> dict[str, A
         "mask": masks if small_masks else masks.long(),
         "name": [sample["name"] for sample in samples],
     }
+    if "spacing" in samples[0]:
+        batch["spacing"] = torch.stack([sample["spacing"] for sample in samples])
     if "distances" in samples[0]:
         batch["distances"] = torch.stack([sample["distances"] for sample in samples])
     return {**batch, "unlabeled": torch.stack(unlabeled)} if unlabeled else batch
@@ -364,6 +371,10 @@ def augmented(sample: Sample, augment: Augment | None) -> Sample:
         return sample
     if is_albumentations(augment):
         return with_albumentations(sample, augment)
+    if isinstance(augment, VolumeAugmentation):
+        return augment(sample)
+    if is_of_monai(augment):
+        return with_monai(sample, augment)
     changed = augment(
         {"image": tv_tensors.Image(sample["image"]), "mask": tv_tensors.Mask(sample["mask"]), "name": sample["name"]}
     )

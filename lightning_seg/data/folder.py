@@ -17,7 +17,15 @@ from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModul
 from lightning_seg.data.digest import digest
 from lightning_seg.data.few_labels import check_enough, check_limit
 from lightning_seg.data.image_files import MAX_PIXELS
-from lightning_seg.data.images import image_size, in_unit_range, load_image, read_image, scaled_image, scaled_size
+from lightning_seg.data.images import (
+    IMAGE_SUFFIXES,
+    image_size,
+    in_unit_range,
+    load_image,
+    read_image,
+    scaled_image,
+    scaled_size,
+)
 from lightning_seg.data.inspection import (
     Inspection,
     check_sizes,
@@ -28,8 +36,16 @@ from lightning_seg.data.inspection import (
 )
 from lightning_seg.data.layout import SPLITS, Division, Layout, Splits
 from lightning_seg.data.mask_sources import MaskReader
-from lightning_seg.data.masks import Color, Colors, check_channels, check_color_table, check_values, colors_of
-from lightning_seg.data.pairs import Pair, choose, contents, find_images, find_pairs, fold_of, split_off
+from lightning_seg.data.masks import (
+    MASK_SUFFIXES,
+    Color,
+    Colors,
+    check_channels,
+    check_color_table,
+    check_values,
+    colors_of,
+)
+from lightning_seg.data.pairs import Pair, choose, contents, find_images, find_pairs, fold_of, split_off, stem_of
 from lightning_seg.data.unused import unused_folders
 from lightning_seg.data.values import Values
 from lightning_seg.renamed import warn_renamed
@@ -127,7 +143,7 @@ class FolderDataset(Dataset[Sample]):
         if self.scale_mask and self.scale != 1.0:
             size = list(scaled_size(mask.shape[-2:], self.scale))
             mask = resize(Mask(mask), size, interpolation=InterpolationMode.NEAREST_EXACT).as_subclass(Tensor)
-        sample = augmented({"image": image, "mask": mask, "name": pair.name or pair.image.stem}, self.augment)
+        sample = augmented({"image": image, "mask": mask, "name": pair.name or stem_of(pair.image)}, self.augment)
         return sample if self.is_compact else plain(sample)
 
     def _read(self, index: int, pair: Pair) -> tuple[Tensor, Tensor]:
@@ -268,6 +284,9 @@ class FolderDataModule(SegmentationDataModule):
         ValueError: an argument is outside its range, or, in `setup`, files are missing or do not fit.
     """
 
+    image_suffixes: Sequence[str] = IMAGE_SUFFIXES  # and .npy
+    mask_suffixes: Sequence[str] = MASK_SUFFIXES
+
     def __init__(
         self,
         root: str | Path | None,
@@ -342,6 +361,8 @@ class FolderDataModule(SegmentationDataModule):
             group=group,
             missing_masks=missing_masks,
             class_names=self.mask_names,
+            image_suffixes=self.image_suffixes,
+            mask_suffixes=self.mask_suffixes,
         )
         _check_fold(fold, folds)
         if cache not in (None, *PLACES):
@@ -366,15 +387,7 @@ class FolderDataModule(SegmentationDataModule):
         if stage in ("fit", None) and self.train_set is None:
             unlabeled = self._limit(pairs) + self._images_without_masks()
             if unlabeled:
-                self.unlabeled_set = ImageFiles(
-                    unlabeled,
-                    scale=self.scale,
-                    augment=self.augment,
-                    max_pixels=self.max_pixels,
-                    page=self.page,
-                    channels=self.channels,
-                    value_range=self.range,
-                )
+                self.unlabeled_set = self._unlabeled(unlabeled)
             self.train_set = self._dataset("train", pairs, scale_mask=True, augment=self.augment)
             if "test" in pairs:
                 self.test_set = self._dataset("test", pairs)  # whose mistakes would show when the training is over
@@ -407,8 +420,7 @@ class FolderDataModule(SegmentationDataModule):
     def count_training_pixels(self) -> Tensor:
         """See `SegmentationDataModule`; only masks are read, at their own size, and once."""
         if self._training_pixels is None:
-            dataset = ready(self.train_set, "fit")
-            assert isinstance(dataset, FolderDataset)
+            dataset: Any = ready(self.train_set, "fit")
             self._training_pixels = dataset.inspect().counts
         return self._training_pixels
 
@@ -485,11 +497,14 @@ class FolderDataModule(SegmentationDataModule):
                     f"data.root={self.root} holds neither train/ with images/ and masks/, nor images/ and masks/, but "
                     f"{contents(self.root)}."
                 )
-            return {None: find_pairs(self.root)}
+            return {None: self._pairs_of(self.root)}
         if "test" in folders and self._is_without_masks("test"):
             folders.remove("test")
             self._warn(f"{self.root / 'test'} has images and no masks: the test is done on the validation images.")
-        return {split: find_pairs(self.root / split) for split in folders}
+        return {split: self._pairs_of(self.root / split) for split in folders}
+
+    def _pairs_of(self, folder: Path) -> list[Pair]:
+        return find_pairs(folder, (*self.image_suffixes, ".npy"), self.mask_suffixes)
 
     def _is_without_masks(self, split: str) -> bool:
         return (self.root / split / "images").is_dir() and not (self.root / split / "masks").exists()
@@ -531,15 +546,21 @@ class FolderDataModule(SegmentationDataModule):
             folder = former
         return find_images(folder / "images") if folder.is_dir() else []
 
-    def _dataset(
-        self, split: str, pairs: dict[str, list[Pair]], scale_mask: bool = False, augment: Augment | None = None
-    ) -> FolderDataset:
-        if split not in pairs:
-            if self.layout.is_default:
-                raise ValueError(f"{self.root / split} is missing, with images/ and masks/ in it.")
-            raise ValueError(f"no pair of {self.root} is of the split {split}: say which are with data.splits.{split}.")
-        dataset = FolderDataset(
-            pairs[split],
+    def _unlabeled(self, paths: Sequence[Path]) -> Dataset[Any] | None:
+        return ImageFiles(
+            paths,
+            scale=self.scale,
+            augment=self.augment,
+            max_pixels=self.max_pixels,
+            page=self.page,
+            channels=self.channels,
+            value_range=self.range,
+        )
+
+    def _files(self, pairs: Sequence[Pair], *, scale_mask: bool, augment: Augment | None) -> Any:
+        """The data set of some files, as `FolderDataset`."""
+        return FolderDataset(
+            pairs,
             num_values=self.num_values,
             ignore_index=self.ignore_index,
             color_table=self.color_table,
@@ -557,6 +578,15 @@ class FolderDataModule(SegmentationDataModule):
             augment=augment,
             max_pixels=self.max_pixels,
         )
+
+    def _dataset(
+        self, split: str, pairs: dict[str, list[Pair]], scale_mask: bool = False, augment: Augment | None = None
+    ) -> Any:
+        if split not in pairs:
+            if self.layout.is_default:
+                raise ValueError(f"{self.root / split} is missing, with images/ and masks/ in it.")
+            raise ValueError(f"no pair of {self.root} is of the split {split}: say which are with data.splits.{split}.")
+        dataset = self._files(pairs[split], scale_mask=scale_mask, augment=augment)
         if self.check_masks and split not in self.pixel_counts:
             found = dataset.inspect()
             counts = found.counts.sum(dim=0)
@@ -567,8 +597,8 @@ class FolderDataModule(SegmentationDataModule):
             elif not counts.any():
                 self._warn(f"no {split} mask has a pixel of a class, so there is nothing to score.")
             self.pixel_counts[split] = counts
-            self._digests[split] = digest([pair.name or pair.image.stem for pair in pairs[split]], found)
-        self._digests.setdefault(split, digest([pair.name or pair.image.stem for pair in pairs[split]], None))
+            self._digests[split] = digest([pair.name or stem_of(pair.image) for pair in pairs[split]], found)
+        self._digests.setdefault(split, digest([pair.name or stem_of(pair.image) for pair in pairs[split]], None))
         if self.cache is not None:
             dataset.keep(self.cache, split)
         return dataset
@@ -585,7 +615,7 @@ class FolderDataModule(SegmentationDataModule):
         absent = [name for name, count in zip(names, pixels.tolist(), strict=True) if count == 0]
         if absent:
             self._warn(f"no training mask has a pixel of {', '.join(absent)}, which cannot be learned.")
-        crop = void_share(self.augment, [scaled_size(size, self.scale) for size in found.sizes])
+        crop = void_share(self.augment, [scaled_size(size[:2], self.scale) for size in found.sizes])
         if crop is not None and crop[1] > 0.5:
             (height, width), share = crop
             self._warn(
@@ -614,5 +644,5 @@ def _below(path: object, root: Path) -> str:
 
 
 def _stems(pairs: Sequence[Pair], most: int = 16) -> str:
-    listed = ", ".join(pair.image.stem for pair in pairs[:most])
+    listed = ", ".join(stem_of(pair.image) for pair in pairs[:most])
     return f"{listed} and {len(pairs) - most} more" if len(pairs) > most else listed

@@ -22,11 +22,12 @@ _WORTH_A_PROGRESS_BAR = 500
 class Inspection(NamedTuple):
     """What a look at images and masks has found.
 
-    `counts`: pixels of each value in each mask, int64 `(masks, num_values)`; `sizes`: height and width of each.
+    `counts`: pixels of each value in each mask, int64 `(masks, num_values)`; `sizes`: height and width of
+    each, or the three sides of a volume.
     """
 
     counts: Tensor
-    sizes: list[tuple[int, int]]
+    sizes: list[tuple[int, ...]]
 
 
 def inspect_pairs(

@@ -13,7 +13,7 @@ from lightning_seg.data.annotations import ANNOTATION_SUFFIXES, LabelmeFile, Yol
 from lightning_seg.data.images import IMAGE_SUFFIXES
 from lightning_seg.data.mask_sources import MaskSource, NoObject, class_files
 from lightning_seg.data.masks import MASK_SUFFIXES
-from lightning_seg.data.pairs import Pair
+from lightning_seg.data.pairs import Pair, stem_of
 from lightning_seg.data.patterns import DEEP, Found, Pattern
 from lightning_seg.reading import read_text
 
@@ -55,6 +55,8 @@ class Layout:
         group: what images have in common that a random split must not tear apart: a text with parts, `{patient}`.
         missing_masks: `refuse` or, for images without a mask, `background`.
         class_names: what `{class}` stands for.
+        image_suffixes: of the files that `.*` means.
+        mask_suffixes: likewise.
 
     Raises:
         ValueError: the arguments contradict each other.
@@ -68,6 +70,8 @@ class Layout:
     group: str | None = None
     missing_masks: str = "refuse"
     class_names: Sequence[str] = ()
+    image_suffixes: Sequence[str] = IMAGE_SUFFIXES
+    mask_suffixes: Sequence[str] = MASK_SUFFIXES
 
     def __post_init__(self) -> None:
         if self.missing_masks not in ("refuse", "background"):
@@ -126,7 +130,7 @@ class Layout:
 
     def _patterns(self) -> tuple[Pattern | None, dict[str | None, Pattern]]:
         """That of images, and those of masks, by class if there is one for each."""
-        images = None if self.images is None else Pattern(self.images, "data.images", IMAGE_SUFFIXES, (".npy",))
+        images = None if self.images is None else Pattern(self.images, "data.images", self.image_suffixes, (".npy",))
         if self.masks is None:
             return images, {}
         if isinstance(self.masks, str):
@@ -144,7 +148,7 @@ class Layout:
             name: Pattern(
                 text,
                 "data.masks" if name is None else f"data.masks.{name}",
-                MASK_SUFFIXES,
+                self.mask_suffixes,
                 ANNOTATION_SUFFIXES if name is None else (),
             )
             for name, text in by_class.items()
@@ -425,9 +429,11 @@ def _names(found: Sequence[Found], root: Path) -> dict[Path, str]:
     """A name for each image: its stem, or, where several have the same, its path below the root."""
     stems: dict[str, int] = defaultdict(int)
     for one in found:
-        stems[one.path.stem] += 1
+        stems[stem_of(one.path)] += 1
     return {
-        one.path: one.path.stem if stems[one.path.stem] == 1 else one.path.relative_to(root).with_suffix("").as_posix()
+        one.path: stem_of(one.path)
+        if stems[stem_of(one.path)] == 1
+        else one.path.relative_to(root).with_name(stem_of(one.path)).as_posix()
         for one in found
     }
 
@@ -490,7 +496,13 @@ def _listed(
     known: dict[str, list[Pair]] = defaultdict(list)
     for pair, one in zip(pairs, found, strict=True):
         path = one.path.relative_to(root)
-        ways = {one.parts.get("id", ""), path.stem, path.name, path.as_posix(), path.with_suffix("").as_posix()}
+        ways = {
+            one.parts.get("id", ""),
+            stem_of(path),
+            path.name,
+            path.as_posix(),
+            path.with_name(stem_of(path)).as_posix(),
+        }
         others = [text for name, text in one.parts.items() if name not in (SPLIT,)]
         for way in {*ways, "/".join(others), pair.name} - {""}:
             known[way].append(pair)

@@ -33,7 +33,11 @@ class Pair(NamedTuple):
         return self.name or _stem(self.image)
 
 
-def find_pairs(folder: Path) -> list[Pair]:
+def find_pairs(
+    folder: Path,
+    image_suffixes: Sequence[str] = (*IMAGE_SUFFIXES, ".npy"),
+    mask_suffixes: Sequence[str] = MASK_SUFFIXES,
+) -> list[Pair]:
     """The files of `folder/images` and `folder/masks` that share a stem, by stem.
 
     Hidden files are passed over and links are followed. Stems that Unicode can write in several forms, as macOS and
@@ -43,14 +47,14 @@ def find_pairs(folder: Path) -> list[Pair]:
         OSError: a folder cannot be read.
         ValueError: a folder is missing or empty, a stem occurs twice, or a file has no counterpart.
     """
-    images = _by_stem(folder / "images", (*IMAGE_SUFFIXES, ".npy"))
-    masks = _by_stem(folder / "masks", MASK_SUFFIXES)
+    images = _by_stem(folder / "images", image_suffixes)
+    masks = _by_stem(folder / "masks", mask_suffixes)
     for ours, theirs, missing in ((images, masks, "mask"), (masks, images, "image")):
         alone = sorted(ours.keys() - theirs.keys())
         if alone:
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
             raise ValueError(
-                f"{ours[alone[0]]}{more} has no {missing}: put a {missing} called {ours[alone[0]].stem}.* into "
+                f"{ours[alone[0]]}{more} has no {missing}: put a {missing} called {stem_of(ours[alone[0]])}.* into "
                 f"{folder / (missing + 's')}, or remove the file."
             )
     return [Pair(images[stem], masks[stem]) for stem in sorted(images)]
@@ -161,8 +165,13 @@ def _in_order(pairs: Iterable[Pair]) -> list[Pair]:
     return sorted(pairs, key=lambda pair: pair.called)
 
 
+def stem_of(path: Path) -> str:
+    """A file's name without its suffix, of which `.nii.gz` is one."""
+    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
+
+
 def _stem(path: Path) -> str:
-    return unicodedata.normalize("NFC", path.stem)
+    return unicodedata.normalize("NFC", stem_of(path))
 
 
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
@@ -170,7 +179,7 @@ def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         raise ValueError(f"{folder} is missing: images belong in images/ and masks in masks/, side by side.")
     files: dict[str, Path] = {}
     for path in visible(folder):
-        if path.suffix.lower() not in suffixes:
+        if not path.name.lower().endswith(tuple(suffixes)):
             continue
         stem = _stem(path)
         if stem in files:

@@ -46,7 +46,8 @@ class Pattern:
         if self.text.startswith(("/", "~")) or ".." in self.components or not self.components:
             raise ValueError(f"{key}={text} must be a path below data.root, without .. in it.")
         self._check_names()
-        suffix = os.path.splitext(self.components[-1])[1].lower()
+        last = self.components[-1]
+        suffix = ".nii.gz" if last.lower().endswith(".nii.gz") else os.path.splitext(last)[1].lower()
         if suffix not in (*self.suffixes, *also, ".*"):
             known = ", ".join(one[1:] for one in (*self.suffixes, *also))
             raise ValueError(f"{key}={text} must end with the suffix of a file ({known}), or with .* for any of them.")

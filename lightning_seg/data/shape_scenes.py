@@ -42,7 +42,7 @@ def draw_scene(generator: np.random.Generator, size: int) -> tuple[npt.NDArray[n
     kinds += [4] * int(generator.integers(1, 4)) + [5] * int(generator.integers(0, 5))
     for index, kind in enumerate(kinds):
         alpha = _cover(generator, kind, float(radii[index]) if index < len(radii) else 0.0, size)
-        color = _color(generator, kind) * (1 + generator.uniform(-0.35, 0.35) * _ramp(generator, size))[..., None]
+        color = color_of(generator, kind) * (1 + generator.uniform(-0.35, 0.35) * _ramp(generator, size))[..., None]
         image += alpha[..., None] * (color - image)
         labels[alpha > 0.5] = kind
     image *= (1 + 0.3 * _ramp(generator, size))[..., None]
@@ -78,7 +78,8 @@ def _cover(generator: np.random.Generator, kind: int, radius: float, size: int) 
     return _unit(canvas.reduce(_FINE))
 
 
-def _color(generator: np.random.Generator, kind: int) -> Array:
+def color_of(generator: np.random.Generator, kind: int) -> Array:
+    """A color of an object, `(3,)` in [0, 1]; those of neighboring classes overlap."""
     hue = (_HUES[kind] + generator.normal(0, _HUE_SPREAD)) % 1
     return np.array(colorsys.hsv_to_rgb(hue, generator.uniform(0.55, 0.9), generator.uniform(0.6, 0.95)), np.float32)
 

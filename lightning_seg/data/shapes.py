@@ -10,19 +10,24 @@ from torch.utils.data import Dataset
 from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModule, augmented
 from lightning_seg.data.few_labels import check_enough, check_limit
 from lightning_seg.data.shape_scenes import CLASS_NAMES, VOID, draw_scene
+from lightning_seg.data.shape_volumes import draw_volume
 
 SPLITS = ("train", "val", "test")
+SIDES = {2: 96, 3: 32}  # by dimensions, where no size is asked for
+_SMALLEST = {2: 32, 3: 16}
 
 
 class ShapesDataset(Dataset[Sample]):
     """Generated images of objects; image i of a split depends on (seed, split, i) and the size alone.
 
-    Images are float32 `(3, size, size)` in [0, 1], masks int64 `(size, size)`, both drawn once and kept in memory.
+    Images are float32 `(3, size, size)` in [0, 1], masks int64 `(size, size)`, both drawn once and kept in memory; of
+    three dimensions there is one more side.
 
     Args:
         split: `train`, `val` or `test`.
         count: number of images.
-        image_size: height and width in pixels, 32 at least.
+        image_size: of each side, in pixels, 32 at least, or in voxels, 16 at least.
+        dimensions: 2 for pictures, 3 for volumes.
         seed: of everything drawn, 0 or more.
         num_classes: 6, background and the five kinds of objects, or 1, any object (1) or background (0).
         ignore_index: the value of the rim around objects; None makes the rim background.
@@ -44,13 +49,16 @@ class ShapesDataset(Dataset[Sample]):
         ignore_index: int | None = None,
         augment: Augment | None = None,
         first: int = 0,
+        dimensions: int = 2,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split={split!r} is not one of {', '.join(SPLITS)}.")
         if count < 1:
             raise ValueError(f"data.num_{split}={count}, but at least 1 image is needed.")
-        if image_size < 32:
-            raise ValueError(f"data.image_size={image_size}, but objects need at least 32 pixels.")
+        if dimensions not in SIDES:
+            raise ValueError(f"data.dimensions={dimensions} is neither 2, for pictures, nor 3, for volumes.")
+        if image_size < _SMALLEST[dimensions]:
+            raise ValueError(f"data.image_size={image_size}, but objects need at least {_SMALLEST[dimensions]} pixels.")
         if seed < 0:
             raise ValueError(f"data.seed={seed}, but it must be 0 or more.")
         if num_classes not in (1, len(CLASS_NAMES)):
@@ -61,8 +69,9 @@ class ShapesDataset(Dataset[Sample]):
         self.split = split
         self.augment = augment
         self.first = first
+        draw = draw_scene if dimensions == 2 else draw_volume
         scenes = [
-            draw_scene(np.random.default_rng([seed, SPLITS.index(split), index]), image_size)
+            draw(np.random.default_rng([seed, SPLITS.index(split), index]), image_size)
             for index in range(first, first + count)
         ]
         self._images = torch.from_numpy(np.stack([image for image, _ in scenes])).movedim(-1, 1).contiguous()
@@ -88,7 +97,8 @@ class ShapesDataModule(SegmentationDataModule):
         num_train: number of training images.
         num_val: number of validation images.
         num_test: number of test images.
-        image_size: height and width in pixels, 32 at least.
+        image_size: of each side, in pixels, 32 at least, or in voxels, 16 at least. Default: 96, and 32 of volumes.
+        dimensions: 2 for pictures, 3 for volumes of the same classes.
         seed: of everything drawn.
         num_classes: 6, background and the five kinds of objects, or 1, any object or background.
         train_limit: only the first so many training images keep their masks; the rest are unlabeled. Default: all do.
@@ -104,8 +114,9 @@ class ShapesDataModule(SegmentationDataModule):
         num_train: int,
         num_val: int,
         num_test: int,
-        image_size: int,
         seed: int,
+        image_size: int | None = None,
+        dimensions: int = 2,
         num_classes: int = len(CLASS_NAMES),
         train_limit: int | None = None,
         **options: Any,
@@ -116,7 +127,8 @@ class ShapesDataModule(SegmentationDataModule):
         check_limit(train_limit)
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
         self.train_limit = train_limit
-        self.image_size = image_size
+        self.dimensions = dimensions
+        self.image_size = SIDES.get(dimensions, 0) if image_size is None else image_size
         self.seed = seed
 
     def setup(self, stage: str | None = None) -> None:
@@ -138,6 +150,7 @@ class ShapesDataModule(SegmentationDataModule):
             split,
             count,
             image_size=self.image_size,
+            dimensions=self.dimensions,
             seed=self.seed,
             num_classes=self.num_classes,
             ignore_index=self.ignore_index,

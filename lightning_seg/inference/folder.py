@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from lightning_seg.inference.raster_files import row_blocks, write_geo_mask, wri
 from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, open_raster
 from lightning_seg.inference.scaled import ScaledRaster
 from lightning_seg.inference.tiling import Tiling, check_tiling
+from lightning_seg.inference.volumes import find_cases, targets, write_case
 from lightning_seg.reading import in_words, read_text
 from lightning_seg.text import printable
 
@@ -147,6 +149,21 @@ def predict_files(
     margin = module.margin if margin is None else margin
     own: Tiling = getattr(module, "tiling", "crop")
     tiling = own if tiling is None else tiling
+    if getattr(module, "volumes", None) is not None:
+        if overlay or contours or run_lengths:
+            raise ValueError("overlay, contours and run_lengths are of pictures: leave them out for volumes.")
+        return _predict_volumes(
+            module,
+            input,
+            output,
+            probabilities=probabilities,
+            areas=_mask_names(module, class_names, len(palette)) if areas else None,
+            overwrite=overwrite,
+            resume=resume,
+            precision=precision,
+            progress=progress,
+            tiles={"tile": tile, "margin": margin, "tiling": tiling},
+        )
     _check_arguments(module, palette, scale, overlay, probabilities)
     if module.task == "multilabel" and (contours or run_lengths or areas):
         raise ValueError("task=multilabel allows several labels a pixel, so it has no contours, run lengths or areas.")
@@ -198,6 +215,64 @@ def predict_files(
             result.written += 1
     if areas:
         write_csv(table, [("image", *names), *((name, *pixels) for name, pixels in counted)])
+    return result
+
+
+def _predict_volumes(
+    module: Predictor,
+    input: Path | list[Path],
+    output: Path,
+    *,
+    probabilities: bool,
+    areas: Sequence[str] | None,
+    overwrite: bool,
+    resume: bool,
+    precision: str,
+    progress: bool,
+    tiles: Mapping[str, Any],
+) -> PredictedFiles:
+    """The same of volumes, see `lightning_seg.inference.volumes`."""
+    if resume and overwrite:
+        raise ValueError("resume=true keeps existing files and overwrite=true replaces them: choose one.")
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
+    check_tiling(tiles["tile"], tiles["margin"], tiles["tiling"])
+    cases = find_cases(input, module.volumes)  # type: ignore[attr-defined]
+    planned: dict[Path, Path] = {}
+    for case in cases:
+        for target in targets(case, output, probabilities=probabilities):
+            if target in planned or target.resolve() in [file.resolve() for file in case.files]:
+                raise ValueError(f"{case.files[0]} would be written to {target}, as another or over itself: rename it.")
+            planned[target] = case.files[0]
+    table = output / "areas.csv"
+    existing = [path for path in (*planned, *([table] if areas else [])) if path.exists()]
+    if existing and not (overwrite or resume):
+        raise FileExistsError(f"{existing[0]} exists already: name another output folder, or set overwrite=true.")
+    result = PredictedFiles()
+    counted: list[tuple[str, list[int]]] = []
+    autocast = torch.autocast(module.device.type, _PRECISIONS[precision], enabled=precision != "32-true")
+    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress) as bar, _tiled_by(module, **tiles):
+        for case in bar.track(cases):
+            there = all(path.exists() for path in targets(case, output, probabilities=probabilities))
+            if resume and there and not areas:
+                result.kept += 1
+                continue
+            try:
+                with autocast:
+                    voxels = write_case(
+                        module, case, output, probabilities=probabilities, overwrite=overwrite or resume
+                    )
+            except Exception as error:
+                reason = _reason_to_skip(error)
+                if reason is None:
+                    raise
+                result.failed.append((case.files[0], reason))
+                continue
+            counted.append((case.target.as_posix(), voxels))
+            result.written += 1
+    if areas:
+        write_csv(table, [("volume", *areas), *((name, *voxels) for name, voxels in counted)])
     return result
 
 

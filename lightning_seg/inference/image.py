@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import resize
 from lightning_seg.data.images import load_image, scaled_size
 from lightning_seg.inference.predictor import Predictor, predicted_patches
 
-AnyImage = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
+AnyImage = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor | list[str | PathLike[str]]
 _TOPS = {torch.uint8: 255, torch.uint16: 65535, torch.bool: 1}
 
 
@@ -40,6 +40,10 @@ def predict_image(module: Predictor, image: AnyImage, *, scale: float = 1.0, pro
         ValueError: the module is in training mode, or the image has another shape or dtype.
         FloatingPointError: the logits are NaN.
     """
+    if getattr(module, "volumes", None) is not None:
+        from lightning_seg.inference.volumes import predict_volume  # here: it takes what this module defines
+
+        return predict_volume(module, image, probabilities=probabilities)
     if module.training:
         raise ValueError("the module is in training mode, where predictions are random: call module.eval() first.")
     pixels = image_tensor(image, getattr(module, "reading", None))

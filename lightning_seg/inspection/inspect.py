@@ -112,6 +112,8 @@ def _data_module(config: dict[str, Any]) -> Any:
     if config["task"] == "multilabel":
         raise ValueError("task=multilabel has masks with several labels a pixel, and only label maps can be inspected.")
     data = dict(config["data"])
+    if str(data["_target_"]).endswith(".VolumesDataModule") or data.get("dimensions") == 3:
+        raise ValueError("lightning-seg-inspect looks at pictures; volumes and masks are checked as a training begins.")
     if "check_masks" in data:
         data["check_masks"] = False  # every mask is read here, and the wrong ones are named
     datamodule = instantiate(data)

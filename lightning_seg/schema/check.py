@@ -250,6 +250,12 @@ def _check_together(config: Mapping[str, Any]) -> None:
     ):
         raise ValueError(f"trainer.devices={text(devices)} must be a number of 1 or more, auto, or indices, [0,2].")
     data, backbone = config.get("data") or {}, config.get("backbone") or {}
+    _check_dimensions(data, backbone, config.get("augment") or {})
+    if (
+        str(data.get("_target_")).endswith("lightning_seg.data.VolumesDataModule")
+        and config.get("task") == "multilabel"
+    ):
+        raise ValueError("task=multilabel is for images: data=volumes reads one label a voxel.")
     if str(data.get("_target_")).startswith("lightning_seg.data."):
         named = data.get("channels", "rgb")
         expected = {"rgb": 3, "all": None}.get(named, 3) if isinstance(named, str) else len(named)
@@ -268,6 +274,26 @@ def _check_together(config: Mapping[str, Any]) -> None:
                     f"data.{name} has {len(data[name])} numbers, and images have {expected} channels {what}: give "
                     f"{expected}" + ("." if expected == 3 else ", or data.mean=auto data.std=auto to measure them.")
                 )
+
+
+def _check_dimensions(data: Mapping[str, Any], backbone: Mapping[str, Any], augment: Mapping[str, Any]) -> None:
+    """Refuses networks and changes of pictures for volumes, and the other way round, as far as they are ours."""
+    if not str(data.get("_target_")).startswith("lightning_seg.data."):
+        return
+    volumes = str(data["_target_"]).endswith(".VolumesDataModule") or data.get("dimensions") == 3
+    wrong, take = [], []
+    if str(backbone.get("_target_")).startswith("lightning_seg.backbones."):
+        sides = backbone.get("spatial_dims", 2)
+        if sides != (3 if volumes else 2):
+            wrong.append("backbone is a network for " + ("pictures" if volumes else "volumes"))
+            take.append("backbone=unet_3d, or backbone=monai backbone.spatial_dims=3," if volumes else "backbone=unet")
+    of_augment = str(augment.get("_target_")).rpartition(".")[2]
+    if of_augment == ("training_augmentation" if volumes else "volume_augmentation"):
+        wrong.append("augment changes " + ("pictures" if volumes else "volumes"))
+        take.append("augment=volumes" if volumes else "augment=light")
+    if wrong:
+        kind = "volumes" if volumes else "pictures"
+        raise ValueError(f"data gives {kind}, and {' and '.join(wrong)}: take {' and '.join(take).rstrip(',')}.")
 
 
 def _numbers(value: Any) -> Iterator[float]:

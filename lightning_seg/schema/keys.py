@@ -153,6 +153,7 @@ RANGES = {
     "data.num_val": _FROM_1,
     "data.num_test": _FROM_1,
     "data.image_size": _FROM_1,
+    "data.dimensions": Range(2, 3),
     "data.seed": Range(0, 2**32 - 1),
     "data.batch_size": _FROM_1,
     "data.eval_batch_size": _FROM_1,

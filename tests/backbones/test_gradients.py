@@ -1,9 +1,13 @@
 """Parameters that outputs do not depend on are found without computing anything."""
 
+import pytest
 import torch
 from torch import nn
 
+from lightning_seg import SegmentationModule
+from lightning_seg.backbones import torchvision_model
 from lightning_seg.backbones.gradients import folded, parameters_without_gradient
+from lightning_seg.commands.train import with_unused_parameters
 
 
 class Network(nn.Module):
@@ -39,3 +43,20 @@ def test_a_network_that_looks_at_values_is_not_known():
             return super().forward(image) if image.mean() > 0 else image
 
     assert parameters_without_gradient(Looking(), 3, auxiliary=True) is None
+
+
+@pytest.mark.parametrize(("weight", "strategy"), [(0.4, "ddp"), (0, "ddp_find_unused_parameters_true")])
+def test_processes_look_for_untrained_parameters_where_an_auxiliary_head_of_torchvision_is_not_trained(
+    weight: float, strategy: str
+) -> None:
+    network = torchvision_model("fcn_resnet50", classes=2, aux_loss=True)
+    module = SegmentationModule(network, nn.CrossEntropyLoss(), num_classes=2, auxiliary_weight=weight)
+    assert with_unused_parameters({"strategy": "ddp"}, module)["strategy"] == strategy
+    untrained = module.parameters_without_gradient()
+    assert untrained is not None
+    assert folded(untrained, network) == ([] if weight else ["aux_classifier"])
+
+
+def test_parameters_of_a_network_for_volumes_are_found():
+    network = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1))
+    assert parameters_without_gradient(network, 1, auxiliary=True) == []

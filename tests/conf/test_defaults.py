@@ -51,7 +51,9 @@ def differing() -> set[tuple[str, str]]:
 def test_what_python_leaves_off_or_out_is_all_that_differs() -> None:
     assert differing() == {
         ("augment/d4.yaml", "d4"),  # which is what the file is for
+        ("backbone/unet_3d.yaml", "spatial_dims"),  # likewise
         ("data/folder.yaml", "num_workers"),  # in Python, as in torch, a loader has none unless told
+        ("data/volumes.yaml", "num_workers"),  # likewise
         ("experiment/few_labels.yaml", "test_time_augmentation"),  # likewise of augment=d4
     }
 

@@ -1,0 +1,78 @@
+"""Volumes through the commands: training, evaluation in windows, and predictions in the voxels of the input."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightning_seg import load_module
+from tests.console import SHORT, Run
+
+nibabel = pytest.importorskip("nibabel")
+pytest.importorskip("nrrd")
+pytest.importorskip("monai")
+from tests.data.volume_files import write_cases  # noqa: E402
+
+SMALL = ["backbone.channels=[4,8]", "backbone.strides=[2]", "data.num_workers=0", *SHORT]
+
+
+def test_volumes_are_trained_on_evaluated_and_predicted_in_their_own_voxels(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_cases(tmp_path / "scans", {"train": 2, "val": 1, "test": 2})
+    given = ["data.num_classes=3", "data.spacing=[1,1,1]", "data.tile=16", "data.margin=4", "augment.patch_size=16"]
+    run("lightning-seg-train", "experiment=volumes", "data.root=scans", *given, *SMALL)
+    folder = tmp_path / "runs" / "volumes"
+    assert (folder / "predictions.png").is_file()
+    assert (folder / "validation.npz").is_file()
+    rows = list(csv.DictReader((folder / "evaluation" / "cases.csv").open()))
+    assert [row["case"] for row in rows] == ["case0", "case1"]
+    assert {"dice/1", "hausdorff95/1", "surface_dice/2"} <= rows[0].keys()
+
+    best = folder / "checkpoints" / "best.ckpt"
+    said = run("lightning-seg-evaluate", f"checkpoint={best}", "details=details", "trainer.accelerator=cpu")
+    assert "2 images" in said
+    assert (tmp_path / "details" / "cases.csv").is_file()
+
+    images = tmp_path / "scans" / "test" / "images"
+    run("lightning-seg-predict", f"checkpoint={best}", f"input={images}", "output=out", "probabilities=true")
+    module = load_module(best)
+    for name in ("case0", "case1"):  # whose axes point to other sides
+        source, made = nibabel.load(images / f"{name}.nii.gz"), nibabel.load(tmp_path / "out" / f"{name}.nii.gz")
+        assert np.array_equal(source.affine, made.affine)
+        labels = np.asarray(made.dataobj)
+        assert labels.shape == source.shape
+        assert np.array_equal(labels, module.predict(images / f"{name}.nii.gz").numpy())
+        shares = np.asarray(nibabel.load(tmp_path / "out" / f"{name}_probabilities.nii.gz").dataobj)
+        assert np.array_equal(shares.argmax(-1), labels)
+
+
+def test_the_embedded_volumes_are_trained_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = ["data.num_train=2", "data.num_val=1", "data.num_test=1", "data.image_size=16", "data.batch_size=2"]
+    run("lightning-seg-train", "data=shapes", "data.dimensions=3", "backbone=unet_3d", "augment=volumes", "run=a",
+        *sizes, *SMALL)  # fmt: skip
+    assert (tmp_path / "runs" / "a" / "predictions.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (
+            ["data.dimensions=3"],
+            "backbone=monai backbone.spatial_dims=3, and augment=volumes",
+        ),
+        (["backbone=unet_3d"], "data gives pictures, and backbone is a network for volumes: take backbone=unet."),
+        (["data=volumes", "data.root=x", "data.num_classes=2", "backbone=unet_3d"], "take augment=volumes."),
+        (["experiment=volumes", "data.root=x", "data.num_classes=2", "task=multilabel"], "reads one label a voxel."),
+    ],
+)
+def test_parts_of_pictures_are_not_taken_for_volumes(fails: Run, choices: list[str], message: str) -> None:
+    assert message in fails("lightning-seg-train", *choices)
+
+
+def test_an_inspection_is_of_pictures(fails: Run) -> None:
+    message = fails("lightning-seg-inspect", "experiment=volumes", "data.root=x", "data.num_classes=2")
+    assert "lightning-seg-inspect looks at pictures" in message

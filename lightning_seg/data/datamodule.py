@@ -354,7 +354,7 @@ def collate(samples: Sequence[Sample], small_masks: bool = False) -> dict[str, A
             )
     masks = torch.stack([sample["mask"] for sample in samples])
     batch: dict[str, Any] = {
-        "image": in_unit_range(torch.stack([sample["image"] for sample in samples])),
+        "image": _images([sample["image"] for sample in samples]),
         "mask": masks if small_masks else masks.long(),
         "name": [sample["name"] for sample in samples],
     }
@@ -362,7 +362,17 @@ def collate(samples: Sequence[Sample], small_masks: bool = False) -> dict[str, A
         batch["spacing"] = torch.stack([sample["spacing"] for sample in samples])
     if "distances" in samples[0]:
         batch["distances"] = torch.stack([sample["distances"] for sample in samples])
-    return {**batch, "unlabeled": torch.stack(unlabeled)} if unlabeled else batch
+    return {**batch, "unlabeled": _images(unlabeled)} if unlabeled else batch
+
+
+def _images(images: Sequence[Tensor]) -> Tensor:
+    """Images of one size, float32 `(N, channels, H, W)` in [0, 1]; each is made so where it lies in the batch."""
+    batch = torch.empty((len(images), *images[0].shape))
+    for place, image in zip(batch, images, strict=True):
+        place.copy_(image)
+        if not image.is_floating_point():
+            place.div_(torch.iinfo(image.dtype).max)
+    return batch
 
 
 def augmented(sample: Sample, augment: Augment | None) -> Sample:

@@ -153,8 +153,7 @@ class FolderDataset(Dataset[Sample]):
         if not self.is_checked:
             self.count(mask, pair)
             check_sizes(pair, (image.shape[-2], image.shape[-1]), mask)
-        if self.is_small:
-            mask = mask.to(torch.uint8)
+        mask = mask.to(torch.uint8) if self.is_small else mask.long()
         if self.cache is not None:
             self.cache.put(index, image, mask, pair.image)
         return image, mask
@@ -169,7 +168,7 @@ class FolderDataset(Dataset[Sample]):
         )
 
     def load_mask(self, pair: Pair) -> Tensor:
-        """The mask of an image, int64 `(H, W)` or `(C, H, W)` at its own size, its values not checked."""
+        """The mask of an image, uint8 or int64 `(H, W)` or `(C, H, W)` at its own size, its values not checked."""
         return self.read_mask(pair.mask, lambda: self.image_size(pair.image))
 
     def count(self, mask: Tensor, pair: Pair) -> Tensor:

@@ -83,7 +83,7 @@ def read_image(
         upright = source.upright(values)
         if top not in (255, 65535):
             upright = np.rint(upright * (65535 / top)).astype(np.uint16)
-        return torch.from_numpy(np.array(np.moveaxis(upright, -1, 0), order="C")).expand(3, -1, -1)
+        return torch.from_numpy(upright).movedim(-1, 0).expand(3, -1, -1)
 
 
 def in_unit_range(image: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor
 from torchvision.transforms import v2
 
-from lightning_seg.data.augment import RandomZoomedCrop
+from lightning_seg.data.augment import TrainingAugmentation
 from lightning_seg.data.pairs import Pair
 
 # Fewer are read in a moment.
@@ -40,7 +40,7 @@ def inspect_pairs(
 
     Args:
         pairs: the files.
-        load_mask: reads a mask, int64 `(H, W)` or `(C, H, W)`.
+        load_mask: reads a mask, uint8 or int64 `(H, W)` or `(C, H, W)`.
         image_size: reads height and width of an image.
         count: counts the pixels of each value, and refuses others.
 
@@ -97,11 +97,11 @@ def void_share(augment: object, sizes: Sequence[tuple[int, int]]) -> tuple[tuple
     """The crop of an augmentation, and the share of it that lies outside of the images, on average; None without.
 
     Args:
-        augment: transforms of torchvision, in a `Compose`.
+        augment: that of `training_augmentation`, or transforms of torchvision in a `Compose`, one of which may be it.
         sizes: height and width of each image.
     """
-    for step in getattr(augment, "transforms", ()):
-        if isinstance(step, v2.RandomCrop | RandomZoomedCrop):
+    for step in getattr(augment, "transforms", (augment,)):
+        if isinstance(step, v2.RandomCrop | TrainingAugmentation) and step.size is not None:
             height, width = step.size
             inside = [min(height, rows) * min(width, columns) for rows, columns in sizes]
             return (height, width), 1 - sum(inside) / (len(inside) * height * width)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
-from lightning_seg.data.masks import Colors, load_mask
+from lightning_seg.data.masks import Colors, load_mask, read_labels
 from lightning_seg.data.values import Values
 
 Size = tuple[int, int]
@@ -54,7 +54,7 @@ class MaskReader:
     multilabel: bool = False
 
     def __call__(self, source: "Path | MaskSource", size: Callable[[], Size]) -> Tensor:
-        """The labels of a file or another source, not checked."""
+        """The labels of a file or another source, of uint8 or int64, not checked."""
         if not isinstance(source, Path):
             return source.read(self, size)
         if self.multilabel:
@@ -62,7 +62,7 @@ class MaskReader:
                 f"mask {source} has one label a pixel, and task=multilabel several: give a file for each class, "
                 "data.masks=masks/{class}/{id}.png, for instance."
             )
-        return load_mask(
+        return read_labels(
             source,
             color_table=self.color_table,
             void_colors=self.void_colors,

@@ -64,9 +64,33 @@ def load_mask(
             table was given, holds a color that is in neither list, or differs in its alpha channel alone.
         MemoryError: it does not fit into memory.
     """
+    return read_labels(
+        path,
+        color_table=color_table,
+        void_colors=void_colors,
+        ignore_index=ignore_index,
+        max_pixels=max_pixels,
+        values=values,
+        threshold=threshold,
+        page=page,
+    ).long()
+
+
+def read_labels(
+    path: str | Path,
+    *,
+    color_table: Colors | None,
+    void_colors: Colors,
+    ignore_index: int | None,
+    max_pixels: int,
+    values: Values | None,
+    threshold: float | None,
+    page: int | None,
+) -> Tensor:
+    """As `load_mask`, which see, but uint8 where the file's values are."""
     pixels = _read(path, color_table is not None, max_pixels, threshold, page)
     if threshold is not None:
-        return torch.from_numpy((pixels >= threshold).astype(np.int64))
+        return torch.from_numpy((pixels >= threshold).astype(np.uint8))
     if color_table is not None:
         return _from_colors(pixels, path, color_table, void_colors, ignore_index)
     if pixels.ndim == 3:
@@ -78,7 +102,9 @@ def load_mask(
                 "say which color is which class with data.color_table."
             )
         pixels = pixels[..., 0]
-    return torch.from_numpy(pixels.astype(np.int64) if values is None else values(pixels, path))
+    if values is not None:
+        return torch.from_numpy(values(pixels, path))
+    return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int64))
 
 
 def _read(
@@ -149,6 +175,11 @@ def check_channels(mask: Tensor, path: object, classes: int, ignore_index: int |
     if mask.shape[:-2] != (classes,):
         raise ValueError(f"mask {path} has {tuple(mask.shape[:-2])} channels, and there are {classes} classes.")
     return torch.stack([check_values(channel, path, 2, ignore_index)[1] for channel in mask])
+
+
+def values_of(mask: Tensor) -> list[int]:
+    """The values that a mask holds, in order."""
+    return [value for value, _ in _counted(mask)]
 
 
 def _counted(mask: Tensor) -> list[tuple[int, int]]:
@@ -246,7 +277,8 @@ def _pixels(source: OpenedImage, *, in_colors: bool) -> npt.NDArray[Any]:
         return np.asarray(image.convert("RGB"))
     if in_colors:
         return np.repeat(array[..., None], 3, axis=-1)
-    return source.unstretched(array // _STEP.get(source.rawmode.removesuffix("R"), 1))
+    step = _STEP.get(source.rawmode.removesuffix("R"))
+    return source.unstretched(array if step is None else array // step)
 
 
 def _check_alpha(pixels: npt.NDArray[np.uint8], path: str | Path) -> None:

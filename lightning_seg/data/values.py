@@ -10,7 +10,6 @@ import numpy.typing as npt
 VOID, REST = "void", "else"
 _RANGE = re.compile(r"\s*(-?\d+)\s*(?:-|–|\.\.)\s*(-?\d+)\s*")
 _MOST = 2**20  # values that one range may hold
-_TABLE = 2**16  # values up to which they are looked up in a table
 
 
 class Values:
@@ -47,39 +46,38 @@ class Values:
             raise ValueError(
                 f"data.values={dict(values)} names no value: give {{7: 0, 8: 1, else: void}}, for example."
             )
-        top = max(self._known)
-        self._table: npt.NDArray[np.int64] | None = None
-        if min(self._known) >= 0 and top < _TABLE:
-            self._table = np.full(max(top + 1, 256), self._unknown, np.int64)
-            self._table[list(self._known)] = list(self._known.values())
+        self._table, self._is_missing = self._tables()
 
-    @property
-    def _unknown(self) -> int:
-        return np.iinfo(np.int64).min if self._rest is None else self._rest
-
-    def __call__(self, raw: npt.NDArray[Any], path: object) -> npt.NDArray[np.int64]:
-        """The labels of a file's values, in their shape.
+    def __call__(self, raw: npt.NDArray[Any], path: object) -> npt.NDArray[Any]:
+        """The labels of a file's values, in their shape, int64 or, of uint8, uint8 if all labels are.
 
         Raises:
             ValueError: one has no class.
         """
-        if self._table is not None and raw.dtype == np.uint8:
-            labels: npt.NDArray[np.int64] = self._table[raw]
-        else:
-            found, places = np.unique(raw, return_inverse=True)
-            known = [self._known.get(int(value), self._unknown) for value in found]
-            labels = np.array(known, np.int64)[places.reshape(raw.shape)]
-        if self._rest is None:
-            self._check(labels, raw, path)
-        return labels
+        if raw.dtype == np.uint8:
+            if self._rest is None and (missing := self._is_missing[raw]).any():
+                raise self._error(raw[missing], path)
+            labels: npt.NDArray[Any] = self._table[raw]
+            return labels
+        found, places = np.unique(raw, return_inverse=True)
+        known = [self._known.get(int(value), self._rest) for value in found]
+        if None in known:
+            raise self._error(raw[np.isin(raw, [value for value in found if int(value) not in self._known])], path)
+        return np.array(known, np.int64)[places.reshape(raw.shape)]
 
-    def _check(self, labels: npt.NDArray[np.int64], raw: npt.NDArray[Any], path: object) -> None:
-        if labels.min(initial=0) != self._unknown:
-            return
-        found, counts = np.unique(raw[labels == self._unknown], return_counts=True)
+    def _tables(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Of the 256 values of uint8: their labels, and whether they have none."""
+        labels = [self._known.get(value, self._rest) for value in range(256)]
+        table = np.array([0 if label is None else label for label in labels], np.int64)
+        is_small = table.min() >= 0 and table.max() <= 255
+        return table.astype(np.uint8) if is_small else table, np.array([label is None for label in labels])
+
+    @staticmethod
+    def _error(raw: npt.NDArray[Any], path: object) -> ValueError:
+        found, counts = np.unique(raw, return_counts=True)
         value, count = int(found[counts.argmax()]), int(counts.max())
         more = f" (and {len(found) - 1} more such values)" if len(found) > 1 else ""
-        raise ValueError(
+        return ValueError(
             f"mask {path} holds the value {value} in {count:,} pixels{more}, which data.values does not name: add "
             f"{value}: CLASS or {value}: void, or else: void for all that is not named."
         )

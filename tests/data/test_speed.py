@@ -11,8 +11,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from lightning_seg.data import FolderDataModule, training_augmentation
-from lightning_seg.data.augment import RandomZoomedCrop
 from lightning_seg.data.class_weights import image_rarity
+from lightning_seg.data.colors import blurred, changed_colors
 from lightning_seg.data.images import load_image, read_image
 from lightning_seg.data.training_order import TrainingOrder
 
@@ -44,32 +44,49 @@ def test_a_jpeg_is_what_pillow_makes_of_it(tmp_path: Path) -> None:
         assert np.array_equal(read_image(tmp_path / "a.jpg").movedim(0, -1).numpy(), expected), mode
 
 
-@pytest.mark.parametrize(("size", "crop"), [((40, 60), (24, 30)), ((20, 60), (32, 30)), ((20, 22), (32, 40))])
+@pytest.fixture(params=["kernels", "torch"])
+def back_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "torch":
+        for module in ("warp", "colors"):
+            monkeypatch.setattr(f"lightning_seg.data.{module}.kernels", lambda: None)
+    return str(request.param)
+
+
+def picture(height: int, width: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    y, x = torch.meshgrid(torch.arange(height) / 9, torch.arange(width) / 7, indexing="ij")
+    image = ((torch.stack([y.sin(), x.cos(), (x + y).sin()]) / 2 + 0.5) * 255).to(torch.uint8)
+    return tv_tensors.Image(image), tv_tensors.Mask((image[0] > 127).to(torch.uint8))
+
+
+@pytest.mark.parametrize(("size", "crop"), [((40, 60), (24, 30)), ((20, 60), (32, 30)), ((40, 60), None)])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_zoomed_crop_is_the_crop_of_the_zoomed_image(size: tuple[int, int], crop: tuple[int, int], seed: int) -> None:
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_zoomed_crop_is_the_crop_of_the_zoomed_image(
+    size: tuple[int, int], crop: tuple[int, int] | None, seed: int, dtype: torch.dtype, back_end: str
+) -> None:
     """Torchvision's RandomAffine and RandomCrop, one after the other, draw and give the same."""
+    image, mask = picture(*size)
+    if dtype == torch.float32:
+        image = tv_tensors.Image(image / 255)
     fill = {tv_tensors.Image: 0.0, tv_tensors.Mask: 255}
-    # With a fill of 0 torchvision blends the rim, which is half black already, with black once more.
-    rim = {tv_tensors.Image: None, tv_tensors.Mask: 255}
-    affine = v2.RandomAffine(25.0, scale=(0.5, 2.0), interpolation=v2.InterpolationMode.BILINEAR, fill=rim)
-    both = v2.Compose([affine, v2.RandomCrop(crop, pad_if_needed=True, fill=fill)])
-    y, x = torch.meshgrid(torch.arange(size[0]) / 9, torch.arange(size[1]) / 7, indexing="ij")
-    image = tv_tensors.Image(torch.stack([y.sin(), x.cos(), (x + y).sin()]) / 2 + 0.5)
-    mask = tv_tensors.Mask((image[0] > 0.5).as_subclass(torch.Tensor).to(torch.uint8))
+    steps: list[Any] = [v2.RandomAffine(25.0, scale=(0.5, 2.0), interpolation=v2.InterpolationMode.BILINEAR, fill=fill)]
+    steps += [] if crop is None else [v2.RandomCrop(crop, pad_if_needed=True, fill=fill)]
     torch.manual_seed(seed)
-    expected = both({"image": image, "mask": mask})
+    expected = v2.Compose(steps)({"image": image, "mask": mask})
     torch.manual_seed(seed)
-    made = RandomZoomedCrop(crop, affine, 255)({"image": image, "mask": mask})
-    assert made["image"].shape == (3, *crop)
+    made = augmentation(crop_size=crop, rotation=25.0, scale=(0.5, 2.0))({"image": image, "mask": mask})
+    assert made["image"].shape == (3, *(crop or size))
+    assert (made["image"].dtype, made["mask"].dtype) == (dtype, torch.uint8)
     inside = expected["mask"] != 255
     assert inside.any()
-    assert made["mask"][inside].equal(expected["mask"][inside])
-    core = inside.float()[None, None]
-    core = -torch.nn.functional.max_pool2d(torch.nn.functional.pad(-core, (1, 1, 1, 1), value=0), 3, 1)[0, 0] > 0.5
-    assert torch.allclose(made["image"][:, core], expected["image"][:, core], atol=1e-4)
-    if crop[0] <= size[0] and crop[1] <= size[1]:  # else it shows what lies beyond the zoomed image's own size
-        assert made["mask"].equal(expected["mask"])
-        assert torch.allclose(made["image"], expected["image"], atol=1e-4)
+    # A label may be another where a place lies between two.
+    assert (made["mask"][inside] == expected["mask"][inside]).float().mean() > 0.995
+    core = -torch.nn.functional.max_pool2d(torch.nn.functional.pad(-inside[None, None].float(), (1, 1, 1, 1)), 3, 1)
+    off = (made["image"].float() - expected["image"].float()).abs()[:, core[0, 0] > 0.5]
+    assert off.max() <= (2 if dtype == torch.uint8 else 1e-4)
+    assert (made["image"].as_subclass(torch.Tensor)[:, made["mask"] == 255] == 0).all()  # and no rim of half black
+    if crop is None or (crop[0] <= size[0] and crop[1] <= size[1]):  # else it shows what lies beyond the image's size
+        assert ((made["mask"] == 255) == ~inside).float().mean() > 0.995
 
 
 def test_a_crop_without_zoom_is_exact_and_keeps_uint8() -> None:
@@ -80,10 +97,92 @@ def test_a_crop_without_zoom_is_exact_and_keeps_uint8() -> None:
         torch.manual_seed(seed)
         expected = crop({"image": image, "mask": mask})
         torch.manual_seed(seed)
-        made = RandomZoomedCrop((6, 16), None, 255)({"image": image, "mask": mask})
+        made = augmentation(crop_size=(6, 16))({"image": image, "mask": mask})
         assert made["image"].equal(expected["image"])
         assert made["mask"].equal(expected["mask"])
         assert made["image"].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("void", [-1, 1000])
+def test_a_void_value_that_uint8_does_not_hold_is_kept(void: int, back_end: str) -> None:
+    image, mask = picture(20, 20)
+    made = augmentation(crop_size=40, rotation=10.0, ignore_index=void)({"image": image, "mask": mask})["mask"]
+    assert made.dtype == torch.int64
+    assert (made == void).sum() > 1000
+
+
+def test_without_void_a_larger_crop_repeats_the_outermost_pixels(back_end: str) -> None:
+    image, mask = picture(9, 9)
+    made = augmentation(crop_size=60, scale=(1.5, 1.5), ignore_index=None)({"image": image, "mask": mask})
+    rows = made["image"][0].float()
+    assert rows[0].equal(rows[1])
+    assert rows[-1].equal(rows[-2])
+    assert set(made["mask"].unique().tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
+def test_colors_change_as_torchvision_changes_them(name: str, dtype: torch.dtype, back_end: str) -> None:
+    image = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    top = 1 if dtype == torch.float32 else torch.iinfo(dtype).max
+    stored = (image * top).to(dtype)
+    for amount in (0.0, 0.6, 1.4):
+        expected = getattr(v2.functional, f"adjust_{name}")(stored.double() / top, amount)
+        made = changed_colors(stored, [(name, amount)])
+        assert made.dtype == dtype
+        assert (made.double() / top - expected).abs().max() < (0.01 if dtype == torch.uint8 else 1e-3)
+
+
+def test_several_changes_of_color_are_one_after_the_other(back_end: str) -> None:
+    image = (torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0)) * 80 + 80).to(torch.uint8)
+    changes = [("contrast", 1.2), ("hue", 0.05), ("saturation", 0.7), ("brightness", 0.9)]
+    expected = image.double() / 255
+    for change in changes:
+        expected = changed_colors(expected, [change])
+    assert (changed_colors(image, changes).double() / 255 - expected).abs().max() < 0.01
+
+
+def test_hue_turns_colors_and_leaves_gray_and_luminance_alone(back_end: str) -> None:
+    image = (torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4).double()
+    turned = changed_colors(image, [("hue", 0.25)])
+    assert not torch.allclose(turned, image, atol=0.02)
+    luminance = torch.tensor([0.299, 0.587, 0.114]).double()
+    assert torch.allclose(torch.einsum("c,chw->hw", luminance, turned - image), torch.zeros(20, 30).double(), atol=1e-3)
+    back = image
+    for _ in range(4):  # once round the circle
+        back = changed_colors(back, [("hue", 0.25)])
+    assert torch.allclose(back, image, atol=1e-3)
+    gray = torch.full((3, 4, 4), 77, dtype=torch.uint8)
+    assert (changed_colors(gray, [("hue", 0.3), ("saturation", 1.8)]).int() - 77).abs().max() <= 1
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.8, 1.5])
+def test_blur_is_torchvisions(sigma: float) -> None:
+    image = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    expected = v2.functional.gaussian_blur(image, [5, 5], [sigma, sigma])
+    assert torch.allclose(blurred(image, sigma), expected, atol=1e-5)
+    small = (image * 255).to(torch.uint8)
+    assert (blurred(small, sigma).float() / 255 - expected).abs().max() < 0.01
+    assert blurred(image[:, :1, :2], sigma).shape == (3, 1, 2)  # of fewer pixels than it mirrors
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"brightness": -1}, r"augment\.brightness=-1 is the largest change.*give 0 or more"),
+        ({"hue": 0.7}, r"augment\.hue=0\.7 is the largest change: give 0 to 0\.5"),
+    ],
+)
+def test_changes_of_color_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        augmentation(**options)
+
+
+def test_boxes_which_would_no_longer_fit_are_refused() -> None:
+    image, mask = picture(8, 8)
+    boxes = tv_tensors.BoundingBoxes(torch.zeros(1, 4), format="XYXY", canvas_size=(8, 8))
+    with pytest.raises(TypeError, match="and a sample has a BoundingBoxes"):
+        augmentation()({"image": image, "mask": mask, "boxes": boxes})
 
 
 def augmentation(**options: Any) -> Any:

@@ -6,7 +6,9 @@ import os
 import re
 import stat
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -22,13 +24,36 @@ _NO_REGULAR_FILE = {
 }
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+class StoredFile(ABC):
+    """A file within another one, in the place of a path; its `name` is for messages."""
+
+    name: str
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """Its content."""
+
+    @property
+    def stem(self) -> str:
+        """As of a path."""
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __fspath__(self) -> str:
+        return self.name
+
+
+def open_regular(path: "str | Path | StoredFile") -> BinaryIO:
     """A file, opened for reading its bytes. Links are followed.
 
     Raises:
         OSError: there is no such file (`FileNotFoundError`), it cannot be read, or it is a directory, a named pipe or
             a device, which would be waited for; in one line that names it.
     """
+    if isinstance(path, StoredFile):
+        return BytesIO(path.read())
     try:
         _refuse_irregular(path, os.stat(path))
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)

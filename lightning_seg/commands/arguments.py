@@ -11,7 +11,7 @@ from lightning_seg.launch.overrides import is_quoted, quoted, split_list, unquot
 
 # Whose value is a path or a name, and never anything else of Hydra's grammar.
 _AS_TYPED = (
-    *("checkpoint", "input", "output", "details", "data.root", "init_from", "run", "runs"),
+    *("checkpoint", "input", "output", "details", "data.root", "data.path", "init_from", "run", "runs"),
     *("logger.save_dir", "trainer.default_root_dir"),
 )
 # Parts of a pattern, which Hydra would read as the beginning of a mapping.

@@ -69,7 +69,7 @@ def evaluate_composed(composed: DictConfig) -> float:
         raise FileExistsError(f"details={config['details']} exists: choose another name.")
     added = [word[6:].partition("=")[0] for word in hydra.overrides.task if word.startswith("+data.")]
     own = hydra.runtime.choices["data"] == "checkpoint"
-    config["own_data"] = own and not {"data.root", "data.images", "data.table"}.intersection(given)
+    config["own_data"] = own and not {"data.root", "data.path", "data.images", "data.table"}.intersection(given)
     if own:
         config["data"] = with_what_is_left_out(data_config(stored.get("data"), config["data"], added, first), first)
         # Whose data they are comes before what is wrong with them.

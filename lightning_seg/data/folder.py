@@ -582,9 +582,7 @@ class FolderDataModule(SegmentationDataModule):
         self, split: str, pairs: dict[str, list[Pair]], scale_mask: bool = False, augment: Augment | None = None
     ) -> Any:
         if split not in pairs:
-            if self.layout.is_default:
-                raise ValueError(f"{self.root / split} is missing, with images/ and masks/ in it.")
-            raise ValueError(f"no pair of {self.root} is of the split {split}: say which are with data.splits.{split}.")
+            raise ValueError(self._without(split))
         dataset = self._files(pairs[split], scale_mask=scale_mask, augment=augment)
         if self.check_masks and split not in self.pixel_counts:
             found = dataset.inspect()
@@ -601,6 +599,11 @@ class FolderDataModule(SegmentationDataModule):
         if self.cache is not None:
             dataset.keep(self.cache, split)
         return dataset
+
+    def _without(self, split: str) -> str:
+        if self.layout.is_default:
+            return f"{self.root / split} is missing, with images/ and masks/ in it."
+        return f"no pair of {self.root} is of the split {split}: say which are with data.splits.{split}."
 
     def _check_training(self, found: Inspection) -> None:
         """Refuses masks that teach nothing, and says what they do not teach."""

@@ -21,7 +21,7 @@ SPLIT, CLASS = "split", "class"
 SPLITS = ("train", "val", "test")
 COLUMNS = ("image", "mask", "split", "group")
 # What {split} is usually called, in any case.
-_USUAL = {
+USUAL_SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
@@ -252,7 +252,7 @@ class Layout:
     ) -> Division:
         """The pairs of each split by what `{split}` is."""
         given = self.given_splits
-        usual = {one: split for split, names in _USUAL.items() for one in names}
+        usual = {one: split for split, names in USUAL_SPLITS.items() for one in names}
         chosen = {one: split for split, names in given.items() for one in names}
         by_name: dict[str, list[Pair]] = defaultdict(list)
         for pair, one in zip(pairs, found, strict=True):
@@ -350,7 +350,7 @@ class Layout:
         if not text:
             return None
         given = {one: split for split, names in self.given_splits.items() for one in names}
-        usual = {one: split for split, names in _USUAL.items() for one in names}
+        usual = {one: split for split, names in USUAL_SPLITS.items() for one in names}
         split = given.get(text) if given else usual.get(text.lower())
         if split is None:
             raise ValueError(

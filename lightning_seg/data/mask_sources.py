@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.masks import Colors, load_mask, read_labels
 from lightning_seg.data.values import Values
+from lightning_seg.reading import StoredFile
 
 Size = tuple[int, int]
 
@@ -53,9 +54,9 @@ class MaskReader:
     max_pixels: int = MAX_PIXELS
     multilabel: bool = False
 
-    def __call__(self, source: "Path | MaskSource", size: Callable[[], Size]) -> Tensor:
+    def __call__(self, source: "Path | StoredFile | MaskSource", size: Callable[[], Size]) -> Tensor:
         """The labels of a file or another source, of uint8 or int64, not checked."""
-        if not isinstance(source, Path):
+        if not isinstance(source, Path | StoredFile):
             return source.read(self, size)
         if self.multilabel:
             raise ImageFileError(

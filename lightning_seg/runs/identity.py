@@ -22,7 +22,15 @@ _WATCHING = (
 )
 # What it computes on, which may change when it is resumed, as on another machine.
 _MACHINE = (
-    *("data.root", "sync_dist", "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *(
+        "data.root",
+        "data.path",
+        "sync_dist",
+        "trainer.accelerator",
+        "trainer.devices",
+        "trainer.num_nodes",
+        "trainer.strategy",
+    ),
     *("trainer.sync_batchnorm", "on_nonfinite", "max_skipped_steps"),
     *("compile", "channels_last", "gradient_checkpointing"),
 )

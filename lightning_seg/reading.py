@@ -25,7 +25,7 @@ _NO_REGULAR_FILE = {
 
 
 class StoredFile(ABC):
-    """A file within another one, in the place of a path; its `name` is for messages."""
+    """A file within another one, which stands for a `Path` where files are read; its `name` is for messages."""
 
     name: str
 

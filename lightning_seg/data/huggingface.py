@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -163,13 +163,13 @@ class HuggingFaceDataModule(FolderDataModule):
             return Division({None: self._pairs(name)}, [])
         usual = {one: split for split, names in USUAL_SPLITS.items() for one in names}
         chosen = {name: split for split, names in self.split_names.items() for name in names}
-        for name, split in chosen.items():
+        for name, wanted in chosen.items():
             if name not in tables:
-                raise ValueError(f"data.splits.{split}={name}, but {self.path} has the splits {there}.")
+                raise ValueError(f"data.splits.{wanted}={name}, but {self.path} has the splits {there}.")
         splits: Splits = {}
-        unused = []
+        unused: list[str] = []
         for name in tables:
-            split = chosen.get(name) if chosen else usual.get(name.lower())
+            split: str | None = chosen.get(name) if chosen else usual.get(name.lower())
             if split is None:
                 unused.append(name)
             else:
@@ -200,8 +200,8 @@ class HuggingFaceDataModule(FolderDataModule):
             of_mask = f"{self.mask_column} of {where}"
             pairs.append(
                 Pair(
-                    ImageCell(image, row, f"{self.image_column} of {where}", folders),
-                    ImageCell(mask, row, of_mask, folders) if is_file else LabelCell(mask, row, of_mask),
+                    cast(Path, ImageCell(image, row, f"{self.image_column} of {where}", folders)),
+                    cast(Path, ImageCell(mask, row, of_mask, folders)) if is_file else LabelCell(mask, row, of_mask),
                     f"{split}-{row:06d}",
                     "" if groups is None else str(groups[row][self.group_column]),
                 )

@@ -13,6 +13,7 @@ from lightning_seg.data.annotations import ANNOTATION_SUFFIXES, LabelmeFile, Yol
 from lightning_seg.data.images import IMAGE_SUFFIXES
 from lightning_seg.data.mask_sources import MaskSource, NoObject, class_files
 from lightning_seg.data.masks import MASK_SUFFIXES
+from lightning_seg.data.mat_files import MAT_SUFFIX, MatFile
 from lightning_seg.data.pairs import Pair, stem_of
 from lightning_seg.data.patterns import DEEP, Found, Pattern
 from lightning_seg.reading import read_text
@@ -149,7 +150,7 @@ class Layout:
                 text,
                 "data.masks" if name is None else f"data.masks.{name}",
                 self.mask_suffixes,
-                ANNOTATION_SUFFIXES if name is None else (),
+                (*ANNOTATION_SUFFIXES, MAT_SUFFIX) if name is None else (),
             )
             for name, text in by_class.items()
         }
@@ -390,6 +391,8 @@ class _MasksByParts:
             return path
         if path.suffix.lower() == ".json":
             return LabelmeFile(path)
+        if path.suffix.lower() == MAT_SUFFIX:
+            return MatFile(path)
         return YoloFile(path) if path.suffix.lower() == ".txt" else path
 
 

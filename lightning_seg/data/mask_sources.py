@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -54,9 +54,9 @@ class MaskReader:
     max_pixels: int = MAX_PIXELS
     multilabel: bool = False
 
-    def __call__(self, source: "Path | StoredFile | MaskSource", size: Callable[[], Size]) -> Tensor:
+    def __call__(self, source: "Path | MaskSource", size: Callable[[], Size]) -> Tensor:
         """The labels of a file or another source, of uint8 or int64, not checked."""
-        if not isinstance(source, Path | StoredFile):
+        if not isinstance(source, Path) and not isinstance(source, StoredFile):
             return source.read(self, size)
         if self.multilabel:
             raise ImageFileError(
@@ -64,7 +64,7 @@ class MaskReader:
                 "data.masks=masks/{class}/{id}.png, for instance."
             )
         return read_labels(
-            source,
+            cast(Path, source),
             color_table=self.color_table,
             void_colors=self.void_colors,
             ignore_index=self.ignore_index,

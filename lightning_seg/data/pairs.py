@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lightning_seg.data.images import IMAGE_SUFFIXES
 from lightning_seg.data.mask_sources import MaskSource
 from lightning_seg.data.masks import MASK_SUFFIXES
-from lightning_seg.reading import StoredFile, in_words
+from lightning_seg.reading import in_words
 
 _NOT_DATA = ("thumbs.db", "desktop.ini", "__macosx")  # what Windows and macOS leave behind
 
@@ -22,8 +22,8 @@ class Pair(NamedTuple):
     `name` tells it from all others, by default the file's stem; `group` holds what a random split must not tear apart.
     """
 
-    image: Path | StoredFile
-    mask: Path | StoredFile | MaskSource
+    image: Path
+    mask: Path | MaskSource
     name: str = ""
     group: str = ""
 

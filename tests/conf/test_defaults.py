@@ -54,7 +54,7 @@ def test_what_python_leaves_off_or_out_is_all_that_differs() -> None:
         ("backbone/unet_3d.yaml", "spatial_dims"),  # likewise
         ("data/folder.yaml", "num_workers"),  # in Python, as in torch, a loader has none unless told
         ("data/volumes.yaml", "num_workers"),  # likewise
-        ("data/huggingface.yaml", "num_workers"),
+        ("data/huggingface.yaml", "num_workers"),  # likewise
         ("experiment/few_labels.yaml", "test_time_augmentation"),  # likewise of augment=d4
     }
 

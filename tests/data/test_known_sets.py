@@ -10,11 +10,13 @@ import torchvision
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from PIL import Image
+from scipy.io import savemat
 
 from lightning_seg.data import FolderDataModule, default_palette
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 VOC = "VOCdevkit/VOC2012"
+SBD = "benchmark_RELEASE/dataset"
 ADE = "ADEChallengeData2016"
 ISIC = "ISIC2018_Task1"
 
@@ -44,6 +46,14 @@ SETS: dict[str, Case] = {
         },
         [[0, 1, 20, 255]],
         [[0, 1, 20, 255]],
+    ),
+    "sbd": (
+        {
+            split: [(f"{SBD}/img/2008_{split}{i}.jpg", f"{SBD}/cls/2008_{split}{i}.mat") for i in "12"]
+            for split in ("train", "val")
+        },
+        [[0, 1, 20, 5]],
+        [[0, 1, 20, 5]],
     ),
     "ade20k": (
         {
@@ -116,6 +126,9 @@ def build(root: Path, name: str) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             values = np.array(raw, np.uint8)
             Image.fromarray(np.zeros((*values.shape[:2], 3), np.uint8)).save(root / image)
+            if name == "sbd":
+                savemat(root / mask, {"GTcls": {"Segmentation": values, "CategoriesPresent": [1, 5, 20]}})
+                continue
             picture = Image.fromarray(values)
             if name == "voc":
                 picture.putpalette([part for color in default_palette(256) for part in color])
@@ -126,6 +139,9 @@ def build(root: Path, name: str) -> None:
         lists.mkdir(parents=True)
         for split in splits:
             (lists / f"{split}.txt").write_text("".join(f"{Path(image).stem}\n" for image, _ in splits[split]))
+    if name == "sbd":
+        for split in splits:
+            (root / SBD / f"{split}.txt").write_text("".join(f"{Path(image).stem}\n" for image, _ in splits[split]))
     if name == "oxford_pet":
         (root / "images" / "Abyssinian_1.mat").touch()
         (root / "annotations" / "trimaps" / "._Abyssinian_1.png").touch()
@@ -165,7 +181,11 @@ def test_the_archive_is_read_as_it_is(tmp_path: Path, name: str) -> None:
     data.setup()
     splits, _, labels = SETS[name]
     pairs = data._splits()
-    found = {(str(p.image.relative_to(tmp_path)), str(p.mask.relative_to(tmp_path))) for s in pairs.values() for p in s}  # type: ignore[union-attr]
+    found = {
+        (str(p.image.relative_to(tmp_path)), str(Path(str(p.mask)).relative_to(tmp_path)))
+        for s in pairs.values()
+        for p in s
+    }  # type: ignore[union-attr]
     usable = {split: listed for split, listed in splits.items() if (name, split) != ("cityscapes", "test")}
     assert found == {pair for listed in usable.values() for pair in listed}
     assert data.val_set[0]["mask"].tolist() == labels  # type: ignore[index]
@@ -212,6 +232,14 @@ def test_torchvision_finds_the_same_files(tmp_path: Path) -> None:
         assert {(one.image.resolve(), Path(str(one.mask)).resolve()) for one in ours} == {
             (Path(image).resolve(), Path(mask).resolve()) for image, mask in pairs
         }
+
+
+def test_torchvision_reads_the_same_of_sbd(tmp_path: Path) -> None:
+    build(tmp_path, "sbd")
+    theirs = torchvision.datasets.SBDataset(str(tmp_path / SBD), image_set="train", mode="segmentation")
+    data = configured("sbd", tmp_path)
+    data.setup("fit")
+    assert [np.asarray(mask).tolist() for _, mask in theirs] == [one["mask"].tolist() for one in data.train_set]  # type: ignore[union-attr]
 
 
 def test_cityscapes_classes_are_torchvisions(tmp_path: Path) -> None:

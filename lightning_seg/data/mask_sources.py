@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class MaskReader:
                 "data.masks=masks/{class}/{id}.png, for instance."
             )
         return read_labels(
-            cast(Path, source),
+            source,
             color_table=self.color_table,
             void_colors=self.void_colors,
             ignore_index=self.ignore_index,

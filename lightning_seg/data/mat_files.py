@@ -67,7 +67,7 @@ class MatFile:
             there = whosmat(BytesIO(content))
             names = [name for name, shape, kind in there if kind in _KINDS and len(shape) == 2 and min(shape) > 1]
             name = "GTcls" if any(one == "GTcls" for one, _, _ in there) else names[0] if len(names) == 1 else None
-            found = None if name is None else loadmat(BytesIO(content), variable_names=[name])[name]
+            found: Any = None if name is None else loadmat(BytesIO(content), variable_names=[name])[name]
             labels = found["Segmentation"][0, 0] if name == "GTcls" else found
         except Exception as error:  # damaged files raise many kinds
             raise ImageFileError(

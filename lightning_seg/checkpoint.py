@@ -85,6 +85,8 @@ def load_module(
     channels, value_range = data.get("channels") or "rgb", data.get("range")
     if _is_of_volumes(data):
         module.volumes = VolumeReading.of(data)
+    elif data.get("dimensions") == 3:
+        module.volumes = VolumeReading(value_range=[0, 255])  # of the embedded volumes
     elif channels != "rgb" or value_range is not None:
         module.reading = {"channels": channels, "value_range": value_range}
     module.palette = checked_palette(config.get("palette") or data.get("palette"), module, path)

@@ -8,6 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_seg.data.datamodule import SegmentationDataModule
 
+_KNOWN = ("lightning_seg", "lightning", "lightning_fabric", "torch", "builtins", "abc", "typing")
+
 
 class ChannelsFit(Callback):
     """Refuses a network for another number of channels than images have, before anything is computed.
@@ -30,6 +32,8 @@ class ChannelsFit(Callback):
         Raises:
             ValueError: it has other channels than the network, or than `mean` has numbers.
         """
+        if any(name in vars(kind) for kind in _own_classes(pl_module) for name in ("unpack", "forward")):
+            return  # which may give the network other channels
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         if stage != "fit" or not isinstance(datamodule, SegmentationDataModule) or datamodule.train_set is None:
             return
@@ -49,3 +53,8 @@ class ChannelsFit(Callback):
                 f"images have {channels} channels, and data.mean and data.std have {len(mean)} numbers: give "
                 f"{channels}, or data.mean=auto data.std=auto to measure them."
             )
+
+
+def _own_classes(module: Any) -> list[type]:
+    """The classes of a module that are not of this package, Lightning or torch."""
+    return [kind for kind in type(module).__mro__ if kind.__module__.split(".")[0] not in _KNOWN]

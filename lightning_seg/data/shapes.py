@@ -11,6 +11,7 @@ from lightning_seg.data.datamodule import Augment, Sample, SegmentationDataModul
 from lightning_seg.data.few_labels import check_enough, check_limit
 from lightning_seg.data.shape_scenes import CLASS_NAMES, VOID, draw_scene
 from lightning_seg.data.shape_volumes import draw_volume
+from lightning_seg.memory import check_memory
 
 SPLITS = ("train", "val", "test")
 SIDES = {2: 96, 3: 32}  # by dimensions, where no size is asked for
@@ -69,6 +70,7 @@ class ShapesDataset(Dataset[Sample]):
         self.split = split
         self.augment = augment
         self.first = first
+        check_memory(count * image_size**dimensions * 12, f"data.num_{split}={count} of data.image_size={image_size}")
         draw = draw_scene if dimensions == 2 else draw_volume
         scenes = [
             draw(np.random.default_rng([seed, SPLITS.index(split), index]), image_size)

@@ -6,8 +6,17 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_seg import SegmentationModule
 from lightning_seg.callbacks.channels import ChannelsFit
 from lightning_seg.data import ShapesDataModule
+
+
+class Widened(SegmentationModule):
+    """A module of one's own, whose network gets other channels than images have."""
+
+    def unpack(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        image, mask = super().unpack(batch)
+        return torch.cat([image, image[:, :1]], 1), mask
 
 
 @pytest.mark.parametrize(
@@ -29,8 +38,11 @@ def test_what_was_built_for_other_channels_is_said(backbone: Any, mean: Any, mes
     data.augment = lambda sample: pytest.fail("the image is read as it is")
     data.setup("fit")
     trainer: Any = SimpleNamespace(datamodule=data)
-    module: Any = SimpleNamespace(mean=None if mean is None else torch.tensor(mean))
+    network, loss = torch.nn.Conv2d(3, 6, 1), torch.nn.CrossEntropyLoss()
+    module = SegmentationModule(network, loss, num_classes=6, mean=mean, std=mean)
     callback = ChannelsFit({"module": {"backbone": backbone}})
+    own = Widened(network, loss, num_classes=6, mean=mean, std=mean)
+    callback.setup(trainer, own, "fit")
     if message is None:
         callback.setup(trainer, module, "fit")
     else:

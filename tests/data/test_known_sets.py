@@ -171,6 +171,7 @@ def test_every_named_set_has_a_case() -> None:
         "shared",
         "shapes",
         "huggingface",
+        "volumes",
     }
 
 

@@ -117,7 +117,8 @@ class PredictingModule(lightning.LightningModule):
 
         Args:
             image: a path, a Pillow image, an array `(H, W, channels)` or a tensor `(channels, H, W)`; a batch as a
-                tensor `(N, channels, H, W)`. See `lightning_seg.inference.image.image_tensor`.
+                tensor `(N, channels, H, W)`. See `lightning_seg.inference.image.image_tensor`. Of a module that was
+                trained on volumes, what `lightning_seg.inference.volumes.predict_volume` takes.
             probabilities: also return those.
 
         Returns:

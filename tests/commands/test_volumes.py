@@ -26,7 +26,10 @@ def test_volumes_are_trained_on_evaluated_and_predicted_in_their_own_voxels(
     run("lightning-seg-train", "experiment=volumes", "data.root=scans", *given, *SMALL)
     folder = tmp_path / "runs" / "volumes"
     assert (folder / "predictions.png").is_file()
-    assert (folder / "validation.npz").is_file()
+    with np.load(folder / "validation.npz") as shown:  # the middle slice of the last axis, its second one upward
+        assert shown["image_0"].shape == (24, 20, 3)
+        mask = np.asarray(nibabel.load("scans/val/masks/case0.nii.gz").dataobj)[..., 8]
+        assert np.array_equal(shown["target_0"], np.rot90(mask))
     rows = list(csv.DictReader((folder / "evaluation" / "cases.csv").open()))
     assert [row["case"] for row in rows] == ["case0", "case1"]
     assert {"dice/1", "hausdorff95/1", "surface_dice/2"} <= rows[0].keys()

@@ -89,7 +89,7 @@ class Loss(nn.Module, ABC):
         """What `from_statistics` reads of the sums over pixels, beyond those that all losses may read."""
         return Requirements()
 
-    def read(self, logits: Tensor, target: Tensor, requires: Requirements = Requirements()) -> Statistics:  # noqa: B008
+    def read(self, logits: Tensor, target: Tensor, requires: Requirements | None = None) -> Statistics:
         """Checks the inputs; what it returns may be given to every loss of the same task and ignore_index.
 
         Args:
@@ -141,14 +141,13 @@ class Loss(nn.Module, ABC):
         """The class weights in the dtype and on the device of the logits."""
         return per_class(self.class_weights, "class_weights", statistics)
 
-    def label_weights(self, statistics: Statistics) -> Tensor:
-        """The class weights by label, in the dtype of the sums: (C,) if multiclass, else (C, 2); 1 without weights."""
-        count = statistics.label_count
+    def weighted(self, sums: Tensor, statistics: Statistics) -> Tensor:
+        """Sums by label, (N, C) if multiclass, else (N, C, 2), times the class weights; without, as they are."""
         weights = per_class(self.class_weights, "class_weights", statistics)
         if weights is None:
-            return count.new_ones(count.shape[1:])
-        weights = weights.to(count.dtype)
-        return weights if count.ndim == 2 else weights.unsqueeze(1).expand(-1, 2)
+            return sums
+        weights = weights.to(sums.dtype)
+        return sums * (weights if sums.ndim == 2 else weights.unsqueeze(1))
 
     def reduce_sums(self, values: Tensor, weights: Tensor, statistics: Statistics) -> Tensor:
         """Reduces sums (N, *labels) over pixels as `reduction` says; `values` are already times the weights."""
@@ -182,7 +181,8 @@ class Loss(nn.Module, ABC):
                     f"classes={list(self.classes)} do not all exist: the logits have {num_classes} classes."
                 )
             chosen = [index in self.classes for index in range(num_classes)]
-            return counted & torch.tensor(chosen, device=present.device)
+            # Not made on the device at once, which would make a GPU wait.
+            return counted & torch.tensor(chosen).to(present.device, non_blocking=True)
         return counted
 
 

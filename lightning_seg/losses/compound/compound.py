@@ -74,7 +74,8 @@ class CompoundLoss(nn.Module):
         values = self._term_values(logits, target)
         self.last_values = {name: value.detach() for name, value in values.items()}
         # A weight of 0 leaves nothing out: DistributedDataParallel waits for the gradient of every parameter.
-        first, *others = (self.weights[name] * value for name, value in values.items())
+        weights = self.weights
+        first, *others = (value if weights[name] == 1 else weights[name] * value for name, value in values.items())
         total: Tensor = sum(others, start=first)
         return total
 
@@ -154,7 +155,7 @@ class CompoundLoss(nn.Module):
         values = {name: term(logits, target) for name, term in self.terms.items() if name not in own}
         if own:
             # The term that refuses soft targets speaks for all.
-            strictest = min(own.values(), key=lambda term: term.soft_targets)
+            strictest = sorted(own.values(), key=lambda term: term.soft_targets)[0]
             requires = reduce(or_, (term.requires for term in own.values()))
             statistics = strictest.read(logits, target, requires)
             with torch.autocast(logits.device.type, enabled=False):

@@ -9,7 +9,8 @@ from lightning_seg.losses.engine.distributed import sum_over_processes
 def ratio(numerator: Tensor, denominator: Tensor, empty: float = 0.0) -> Tensor:
     """numerator / denominator, and `empty` where the denominator is 0."""
     is_empty = denominator <= 0  # false of NaN, which must show
-    return torch.where(is_empty, empty, numerator / torch.where(is_empty, 1, denominator))
+    # Not torch.where, which makes a tensor of each number, on a GPU by a launch of its own.
+    return (numerator / denominator.masked_fill(is_empty, 1)).masked_fill(is_empty, empty)
 
 
 def mean_over_pixels(values: Tensor, weights: Tensor, per_image: bool, sync: bool) -> Tensor:
@@ -21,12 +22,10 @@ def mean_over_pixels(values: Tensor, weights: Tensor, per_image: bool, sync: boo
         per_image: take the ratio for each image, then the mean over the images that have any weight.
         sync: sum over all processes.
     """
-    sums = torch.stack([values.sum(-1), weights.sum(-1)])
     if per_image:
-        counted = sums[1] > 0
-        sums = torch.stack([ratio(sums[0], sums[1]), counted.to(sums.dtype)])
-    total, count = sum_if(sync, sums.sum(-1))
-    return ratio(total, count)
+        total = weights.sum(-1)
+        return _mean(ratio(values.sum(-1), total).sum(), (total > 0).sum(), sync)
+    return _mean(values.sum(), weights.sum(), sync)
 
 
 def mean_over_classes(
@@ -45,9 +44,15 @@ def mean_over_classes(
     if class_weights is not None:
         weights = weights * class_weights.to(values.dtype)
     total = weights.sum(1)
-    sums = torch.stack([ratio((weights * values).sum(1), total).sum(), (total > 0).sum().to(values.dtype)])
-    mean, count = sum_if(sync and per_image, sums)
-    return ratio(mean, count)
+    means = ratio((weights * values).sum(1), total)
+    return _mean(means.sum(), (total > 0).sum(), sync) if per_image else means.squeeze(0)
+
+
+def _mean(total: Tensor, count: Tensor, sync: bool) -> Tensor:
+    """total / count, both over all processes."""
+    if sync:
+        total, count = sum_over_processes(torch.stack([total, count.to(total.dtype)]))
+    return ratio(total, count)
 
 
 def sum_if(sync: bool, values: Tensor) -> Tensor:

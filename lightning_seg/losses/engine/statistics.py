@@ -28,9 +28,9 @@ class Statistics:
         requires: what losses will read, so that one pass over the logits gives all of it.
     """
 
-    def __init__(self, pixels: Pixels, requires: Requirements = Requirements()) -> None:  # noqa: B008
+    def __init__(self, pixels: Pixels, requires: Requirements | None = None) -> None:
         self.pixels = pixels
-        self.requires = requires
+        self.requires = Requirements() if requires is None else requires
         self.sum_dtype = sum_dtype(pixels.raw_logits)
 
     @classmethod
@@ -62,7 +62,7 @@ class Statistics:
     @property
     def label_count(self) -> Tensor:
         """The number of pixels of each label."""
-        return self.sums.by_label[..., 0]
+        return self.sums.by_label[..., 0].detach()
 
     @property
     def label_log_probability_sum(self) -> Tensor:

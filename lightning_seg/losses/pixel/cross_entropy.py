@@ -48,16 +48,15 @@ class CrossEntropyLoss(Loss):
         """The loss; called with autocast off."""
         if statistics.pixels.soft or self.reduction == "none":
             return self._from_maps(statistics)
-        weights = self.label_weights(statistics)
-        log_probability = weights * statistics.label_log_probability_sum
+        log_probability = self.weighted(statistics.label_log_probability_sum, statistics)
         if self.label_smoothing > 0:
             uniform = statistics.uniform_log_probability_sum
             if self.task == "multiclass":
-                uniform = weights * uniform / statistics.pixels.num_classes
+                uniform = self.weighted(uniform, statistics) / statistics.pixels.num_classes
             else:
-                uniform = (weights[:, 0] * uniform).unsqueeze(2) / 2  # the two labels share it
+                uniform = self.weighted(uniform.unsqueeze(2), statistics) / 2  # the two labels share it
             log_probability = (1 - self.label_smoothing) * log_probability + self.label_smoothing * uniform
-        return self.reduce_sums(-log_probability, weights * statistics.label_count, statistics)
+        return self.reduce_sums(-log_probability, self.weighted(statistics.label_count, statistics), statistics)
 
     def __init__(self, *, label_smoothing: float = 0.0, **options: Unpack[PixelOptions]) -> None:
         super().__init__(**options)

@@ -51,11 +51,10 @@ class FocalLoss(Loss):
         """The loss; called with autocast off."""
         if self.reduction == "none":
             return self._map(statistics)
-        weights = self.label_weights(statistics)
-        values = -weights * statistics.focal_sum(self.gamma)
+        values = -self.weighted(statistics.focal_sum(self.gamma), statistics)
         if self.alpha is not None:
             values = values * self._alpha_by_label(statistics).to(values.dtype)
-        return self.reduce_sums(values, weights * statistics.label_count, statistics)
+        return self.reduce_sums(values, self.weighted(statistics.label_count, statistics), statistics)
 
     def __init__(
         self, *, gamma: float = 2.0, alpha: float | Iterable[float] | None = None, **options: Unpack[PixelOptions]

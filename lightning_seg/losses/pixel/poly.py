@@ -45,10 +45,10 @@ class PolyCrossEntropyLoss(Loss):
             log_probability, weights = statistics.weighted_log_probability(self.weights_for(statistics))
             wrong = -weights * torch.expm1(statistics.label_log_probability)
             return self.reduce_map(self.epsilon * wrong - log_probability, weights, statistics)
-        weights, count = self.label_weights(statistics), statistics.label_count
+        count = statistics.label_count
         wrong = count - statistics.label_probability_sum
         values = self.epsilon * wrong - statistics.label_log_probability_sum
-        return self.reduce_sums(weights * values, weights * count, statistics)
+        return self.reduce_sums(self.weighted(values, statistics), self.weighted(count, statistics), statistics)
 
     def __init__(self, *, epsilon: float = 1.0, **options: Unpack[PixelOptions]) -> None:
         super().__init__(**options)

@@ -7,8 +7,9 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.engine.distributed import sum_over_processes
 from lightning_seg.losses.engine.interface import Requirements
-from lightning_seg.losses.engine.reduction import mean_over_classes, sum_if
+from lightning_seg.losses.engine.reduction import mean_over_classes
 from lightning_seg.losses.engine.statistics import Statistics
 from lightning_seg.losses.loss import Loss, not_negative
 from lightning_seg.losses.options import Average, ClassOptions
@@ -115,18 +116,20 @@ class RegionLoss(Loss):
         return Requirements(squares=self.squared)
 
     def _sums(self, statistics: Statistics) -> RegionSums:
-        sums = torch.stack(
-            [
-                statistics.true_positive,
-                statistics.probability_square_sum if self.squared else statistics.probability_sum,
-                statistics.target_square_sum if self.squared else statistics.target_sum,
-                statistics.valid_count,
-            ]
+        sums = (
+            statistics.true_positive,
+            statistics.probability_square_sum if self.squared else statistics.probability_sum,
+            statistics.target_square_sum if self.squared else statistics.target_sum,
+            statistics.valid_count,
         )
-        return RegionSums(*(sums if self.per_image else sum_if(self.syncs, sums.sum(1, keepdim=True))))
+        if self.per_image:
+            return RegionSums(*sums)
+        if self.syncs:
+            return RegionSums(*sum_over_processes(torch.stack(sums).sum(1, keepdim=True)))
+        return RegionSums(*(values.sum(0, keepdim=True) for values in sums))
 
 
 def index(overlap: Tensor, total: Tensor) -> Tensor:
     """overlap / total, and 1 where both are 0: a class that no pixel has and that is predicted nowhere is right."""
     nothing = total <= _NOTHING  # false of NaN, which must show
-    return torch.where(nothing, 1, overlap / torch.where(nothing, 1, total))
+    return (overlap / total.masked_fill(nothing, 1)).masked_fill(nothing, 1)

@@ -1,14 +1,13 @@
 """The one state behind every data-set score: a confusion matrix of integer pixel counts."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_seg.losses.engine.bin_count import bin_count
 from lightning_seg.losses.engine.predictions import confusion_counts
 from lightning_seg.metrics.labels import check_shapes, hard_labels
 from lightning_seg.task import Task, check_task
@@ -24,7 +23,7 @@ def batch_confusion(
 ) -> Tensor:
     """The confusion matrix of a batch, int64, rows the target, columns the prediction.
 
-    On the CPU that of logits comes from one pass over them.
+    That of logits comes from one pass over them, on the CPU and on CUDA.
 
     Args:
         logits: as `hard_labels` takes them.
@@ -36,7 +35,7 @@ def batch_confusion(
     Raises:
         ValueError: as `hard_labels`.
     """
-    if not (logits.is_floating_point() and logits.device.type == "cpu") or torch.compiler.is_compiling():
+    if not (logits.is_floating_point() and logits.device.type in ("cpu", "cuda")):
         labels = hard_labels(logits, target, task=task, num_classes=num_classes, ignore_index=ignore_index)
         return count_confusion(*labels, task=task, num_classes=num_classes, ignore_index=ignore_index)
     check_shapes(logits, target, task, num_classes)
@@ -72,16 +71,7 @@ def count_confusion(
     count = math.prod(shape)
     if ignore_index is not None:
         cell = torch.where(target == ignore_index, count, cell)  # the last cell is that of void pixels
-    return _bin_count(cell.flatten(), count + 1)[:count].view(shape)
-
-
-def _bin_count(cell: Tensor, count: int) -> Tensor:
-    if cell.device.type in ("cpu", "mps") and not torch.compiler.is_compiling():
-        return torch.bincount(cell.cpu(), minlength=count).to(cell.device)  # mps has no int64 sums
-    # bincount would make a GPU wait. What is out of range was refused before, by an assertion on the device.
-    with _any_order():
-        counts = torch.zeros(count, dtype=torch.int64, device=cell.device)
-        return counts.scatter_add_(0, cell.clamp(0, count - 1), torch.ones_like(cell))
+    return bin_count(cell.flatten(), count + 1)[:count].view(shape)
 
 
 class ConfusionMatrixMetric(Metric):
@@ -136,17 +126,3 @@ class ConfusionMatrixMetric(Metric):
         self.confusion_matrix = self.confusion_matrix + batch_confusion(
             logits, target, task=self.task, num_classes=self.num_classes, ignore_index=self.ignore_index
         )
-
-
-@contextmanager
-def _any_order() -> Iterator[None]:
-    """Lifts torch's deterministic mode: integer counts do not depend on the order of summation."""
-    if not torch.are_deterministic_algorithms_enabled():
-        yield
-        return
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(False)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(True, warn_only=warn_only)

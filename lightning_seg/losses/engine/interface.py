@@ -131,6 +131,7 @@ class Outputs(NamedTuple):
 
 Forward = Callable[[Tensor, Tensor, int | None, Requirements, Outputs], None]
 Backward = Callable[[Gradients, Tensor, Tensor, Tensor, int | None, Requirements], Tensor]
+Confusion = Callable[[Tensor, Tensor, int | None, bool, Tensor], bool]
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ class BackEnd:
             logits, target, normalizer, ignore_index and requirements.
         sigmoid_forward: the same, of channels that are independent.
         sigmoid_backward: the same.
+        add_confusion: adds the confusion counts of logits, target, ignore_index and whether channels exclude each other
+            to counts, as `confusion_counts` returns them; whether all labels are known, where looking costs no wait.
     """
 
     name: str
@@ -151,6 +154,7 @@ class BackEnd:
     softmax_backward: Backward
     sigmoid_forward: Forward
     sigmoid_backward: Backward
+    add_confusion: Confusion
 
 
 def empty_softmax_outputs(logits: Tensor, requires: Requirements) -> Outputs:

@@ -175,7 +175,7 @@ def write_largest_channels(logits: Tensor, result: Tensor) -> None:
 
 
 def add_confusion(logits: Tensor, target: Tensor, ignore_index: int | None, softmax: bool, counts: Tensor) -> bool:
-    """Adds to `counts` as `confusion_counts` describes them; returns whether all labels are known."""
+    """See `BackEnd`."""
     blocks, _, tile = _blocks(logits, 1)
     lock = Lock()
     total = counts.numpy()
@@ -265,4 +265,4 @@ def _binning(histograms: Histograms | None, requires: Requirements, logits: Tens
     return cut, cut - histograms.kept, histograms.shift, largest
 
 
-BACK_END = BackEnd("numba", softmax_forward, softmax_backward, sigmoid_forward, sigmoid_backward)
+BACK_END = BackEnd("numba", softmax_forward, softmax_backward, sigmoid_forward, sigmoid_backward, add_confusion)

@@ -1,10 +1,9 @@
-"""What logits predict, and how often it meets each label, in one pass over them on the CPU.
+"""What logits predict, and how often it meets each label, in one pass over them.
 
-A block of pixels stays in the cache from finding its largest logits to counting them, and no map of the batch is made.
+Pixels stay in the cache from finding their largest logits to counting them, and no map of the batch is made.
 """
 
 import math
-from threading import Lock
 
 import torch
 from torch import Tensor
@@ -51,7 +50,7 @@ def confusion_counts(logits: Tensor, target: Tensor, *, ignore_index: int | None
     """The number of valid pixels by label and prediction, the channel with the largest logit or the sign of each.
 
     Args:
-        logits: (N, C, S), floating point, on the CPU.
+        logits: (N, C, S), floating point.
         target: bool or integers, (N, S); of sigmoids 0 and 1, (N, C, S).
         ignore_index: the label of void pixels.
         softmax: whether channels exclude each other.
@@ -60,44 +59,26 @@ def confusion_counts(logits: Tensor, target: Tensor, *, ignore_index: int | None
         int64, rows the label, columns the prediction: (C, C), of sigmoids (C, 2, 2).
 
     Raises:
-        ValueError: a label is out of range.
+        ValueError: a label is out of range. On CUDA, where looking would make the host wait, the device asserts it.
     """
-    classes = logits.shape[1]
-    counts = torch.zeros((classes, classes) if softmax else (classes, 2, 2), dtype=torch.int64)
-    if choose_back_end(logits.device, logits.dtype, logits.numel()).name == "numba":
-        from lightning_seg.losses.engine import numba_backend
-
-        known = numba_backend.add_confusion(logits, target, ignore_index, softmax, counts)
-    else:
-        known = _add_confusion(logits, target, ignore_index, softmax, counts)
-    if not known:
-        valid_labels(target, ignore_index, classes if softmax else 2)  # which says what is wrong
+    counts: Tensor = _confusion_counts(logits.detach(), target, ignore_index, softmax)
     return counts
 
 
-def _add_confusion(logits: Tensor, target: Tensor, ignore_index: int | None, softmax: bool, counts: Tensor) -> bool:
-    """Adds the counts by torch operations; returns whether all labels are known."""
-    labels = counts.shape[-1]
-    lock = Lock()
-    channels = torch.arange(0, counts.numel(), labels**2).view(-1, 1)
+@torch.library.custom_op("lightning_seg::confusion_counts", mutates_args=())
+def _confusion_counts(logits: Tensor, target: Tensor, ignore_index: int | None, softmax: bool) -> Tensor:
+    counts = _empty_counts(logits, softmax).zero_()
+    back_end = choose_back_end(logits.device, logits.dtype, logits.numel())
+    if not back_end.add_confusion(logits, target, ignore_index, softmax, counts):
+        valid_labels(target, ignore_index, counts.shape[-1])  # which says what is wrong
+    return counts
 
-    def add_block(block: Block) -> bool:
-        images, pixels = block
-        z = logits[images, :, pixels]
-        prediction = z.max(1).indices if softmax else (z > 0).long()
-        of_block = target[images, pixels] if softmax else target[images, :, pixels]
-        try:
-            index, valid = valid_labels(of_block, ignore_index, labels)
-        except ValueError:  # of this block, whose label need not be the one to name
-            return False
-        cell = prediction.add_(index * labels)
-        if not softmax:
-            cell += channels
-        if valid is not None:
-            cell.masked_fill_(~valid, counts.numel())  # the last cell is that of void pixels
-        found = torch.bincount(cell.flatten(), minlength=counts.numel() + 1)[:-1]
-        with lock:
-            counts.add_(found.view(counts.shape))
-        return True
 
-    return all(map_blocks(add_block, blocks_of(logits), logits.device))
+@_confusion_counts.register_fake
+def _(logits: Tensor, target: Tensor, ignore_index: int | None, softmax: bool) -> Tensor:
+    return _empty_counts(logits, softmax)
+
+
+def _empty_counts(logits: Tensor, softmax: bool) -> Tensor:
+    classes = logits.shape[1]
+    return logits.new_empty((classes, classes) if softmax else (classes, 2, 2), dtype=torch.int64)

@@ -30,7 +30,8 @@ _TOLERANCE = 1e-3
 def find_difference(back_end: BackEnd, device: torch.device) -> str | None:
     """What is wrong with a back end: the first number that differs, or the error that it raises; None if nothing is.
 
-    Softmax and sigmoid, with void pixels, forward and backward, with and without all that can be read, in float32.
+    Softmax and sigmoid, with void pixels, forward and backward, with and without all that can be read, and confusion
+    counts, in float32.
 
     Args:
         back_end: what is checked.
@@ -43,6 +44,8 @@ def find_difference(back_end: BackEnd, device: torch.device) -> str | None:
                 for name, values in _computed(back_end, device, softmax, requires).items():
                     if not torch.allclose(values, expected[name], rtol=_TOLERANCE, atol=_TOLERANCE):
                         return f"{name} of {'softmax' if softmax else 'sigmoid'} differs"
+            if not torch.equal(_counted(back_end, device, softmax), _counted(torch_backend.BACK_END, device, softmax)):
+                return f"confusion counts of {'softmax' if softmax else 'sigmoid'} differ"
     except Exception as error:  # whatever a compiler or a driver says
         return f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
     return None
@@ -60,6 +63,15 @@ def _computed(back_end: BackEnd, device: torch.device, softmax: bool, requires: 
     gradients = Gradients(*(_weighting(sums, weights) for sums in outputs[:4]))
     gradient = backward(gradients, logits, target, outputs.normalizer, _VOID, requires)
     return _comparable(outputs) | {"the gradient": gradient}
+
+
+def _counted(back_end: BackEnd, device: torch.device, softmax: bool) -> Tensor:
+    """The confusion counts of a problem."""
+    logits, target, _ = _problem(softmax)
+    counts = torch.zeros(_SHAPE[1], _SHAPE[1] if softmax else 4, dtype=torch.int64, device=device)
+    counts = counts if softmax else counts.view(-1, 2, 2)
+    back_end.add_confusion(logits.to(device), target.to(device), _VOID, softmax, counts)
+    return counts
 
 
 def _problem(softmax: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,10 +8,12 @@ three times as fast as its exp.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.engine.bin_count import bin_count
 from lightning_seg.losses.engine.block_threads import block_size, map_blocks
 from lightning_seg.losses.engine.dtypes import sum_dtype, wide_dtype
 from lightning_seg.losses.engine.histograms import Histograms
@@ -181,6 +183,35 @@ def sigmoid_backward(
 
     map_blocks(write_block, blocks_of(logits), logits.device)
     return result
+
+
+def add_confusion(logits: Tensor, target: Tensor, ignore_index: int | None, softmax: bool, counts: Tensor) -> bool:
+    """See `BackEnd`."""
+    labels = counts.shape[-1]
+    lock = Lock()
+    channels = torch.arange(0, counts.numel(), labels**2, device=logits.device).view(-1, 1)
+
+    def add_block(block: Block) -> bool:
+        images, pixels = block
+        z = logits[images, :, pixels]
+        # On the CPU argmax takes three times as long.
+        prediction = z.max(1).indices if softmax else (z > 0).long()
+        of_block = target[images, pixels] if softmax else target[images, :, pixels]
+        try:
+            index, valid = valid_labels(of_block, ignore_index, labels)
+        except ValueError:  # of this block, whose label need not be the one to name
+            return False
+        cell = prediction.add_(index * labels)
+        if not softmax:
+            cell += channels
+        if valid is not None:
+            cell.masked_fill_(~valid, counts.numel())  # the last cell is that of void pixels
+        found = bin_count(cell.flatten(), counts.numel() + 1)[:-1]
+        with lock:
+            counts.add_(found.view(counts.shape))
+        return True
+
+    return all(map_blocks(add_block, blocks_of(logits), logits.device))
 
 
 def _empty_gradient(logits: Tensor) -> Tensor:
@@ -431,4 +462,4 @@ def _add(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     return other if one is None else one if other is None else one + other
 
 
-BACK_END = BackEnd("torch", softmax_forward, softmax_backward, sigmoid_forward, sigmoid_backward)
+BACK_END = BackEnd("torch", softmax_forward, softmax_backward, sigmoid_forward, sigmoid_backward, add_confusion)

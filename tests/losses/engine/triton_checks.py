@@ -12,14 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_seg.losses.engine import back_ends, torch_backend, triton_backend, triton_kernels
+from lightning_seg.losses.engine import back_ends, predictions, torch_backend, triton_backend, triton_kernels
+from lightning_seg.losses.engine.back_ends import choose_back_end
 from lightning_seg.losses.engine.class_sums import sigmoid_sums, softmax_sums
 from lightning_seg.losses.engine.interface import BackEnd, Requirements
+from lightning_seg.losses.engine.predictions import confusion_counts
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 if DEVICE == "cpu":
     _choose = back_ends.choose_back_end
-    back_ends.choose_back_end = lambda device, dtype, size: _choose("cuda", dtype, size)
+    back_ends.choose_back_end = predictions.choose_back_end = lambda device, dtype, size: _choose("cuda", dtype, size)
     back_ends._verdicts["triton", torch.device("cuda")] = True  # there is no device to compare on
 
     from triton.runtime import interpreter
@@ -66,11 +68,13 @@ BANDS = {"probability": torch.arange(1, 8) / 8, "margin": 2.0 ** torch.arange(1,
 @pytest.fixture(autouse=True)
 def _kernels_only(monkeypatch):
     """Where the kernels must run, torch operations may not stand in for them."""
+    if DEVICE == "cuda":
+        choose_back_end(torch.device("cuda", torch.cuda.current_device()), torch.float32, 1)  # which compares them
 
     def fail(*_):
         raise AssertionError("torch operations ran")
 
-    monkeypatch.setattr(torch_backend, "BACK_END", BackEnd("torch", fail, fail, fail, fail))
+    monkeypatch.setattr(torch_backend, "BACK_END", BackEnd("torch", fail, fail, fail, fail, fail))
 
 
 def batch(softmax: bool, classes: int, pixels: int = 77, images: int = 2, dtype=torch.float32) -> tuple[Tensor, Tensor]:
@@ -249,6 +253,7 @@ def test_labels_are_any_integers(softmax, dtype):
     assert_same(logits, target, softmax, Requirements(label_map=True), void)
 
 
+@pytest.mark.skipif(DEVICE == "cuda", reason="an assertion on a GPU ends the process")
 def test_a_void_label_of_minus_one_is_not_255_of_unsigned_labels():
     logits, target = batch(True, 3)
     with pytest.raises(RuntimeError, match="out of range"):
@@ -280,7 +285,9 @@ def test_a_label_out_of_range_is_asserted(softmax, classes, label):
 @pytest.mark.parametrize("softmax", [True, False])
 def test_programs_that_add_up_several_blocks_give_the_same(softmax, monkeypatch):
     monkeypatch.setattr(triton_backend, "_PROGRAMS", 2)
-    monkeypatch.setattr(triton_backend, "_BLOCK", 64)
+    monkeypatch.setattr(triton_backend, "_FORWARD_BLOCK", 32)
+    monkeypatch.setattr(triton_backend, "_BACKWARD_BLOCK", 32)
+    # Large enough for several copies of the histograms.
     assert_same(*batch(softmax, 3, pixels=200), softmax, EVERYTHING)
 
 
@@ -340,3 +347,54 @@ def test_torch_finds_the_operator_sound(softmax):
     arguments = (logits.requires_grad_(), target, VOID, [2.0], True, True, True, "probability", False)
     operators = torch.ops.lightning_seg
     torch.library.opcheck((operators.softmax_sums if softmax else operators.sigmoid_sums).default, arguments)
+
+
+def scores_batch(softmax: bool, classes: int, pixels: int, dtype=torch.float32) -> tuple[Tensor, Tensor]:
+    """Logits with ties, infinities and NaN."""
+    logits, target = batch(softmax, classes, pixels)
+    generator = torch.Generator().manual_seed(1)
+    logits = logits.round().cpu()
+    for value in (torch.nan, torch.inf, -torch.inf):
+        logits.masked_fill_(torch.rand(logits.shape, generator=generator) < 0.1 / classes**0.5, value)
+    return logits.to(DEVICE, dtype), target
+
+
+def counted(logits: Tensor, target: Tensor, softmax: bool) -> Tensor:
+    classes = logits.shape[1]
+    prediction = logits.argmax(1) if softmax else (logits > 0).long()
+    labels = classes if softmax else 2
+    cell = target * labels + prediction
+    if not softmax:
+        cell = cell + 4 * torch.arange(classes, device=cell.device).view(-1, 1)
+    return torch.bincount(cell[target != VOID], minlength=labels**2 * (1 if softmax else classes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("softmax", "classes"), [*((True, c) for c in (2, 5, 63, 70)), (False, 1), (False, 3)])
+def test_confusion_counts_are_those_of_argmax_with_ties_and_nan(softmax, classes, dtype):
+    logits, target = scores_batch(softmax, classes, 1100, dtype)
+    counts = confusion_counts(logits, target, ignore_index=VOID, softmax=softmax)
+    assert torch.equal(counts.flatten(), counted(logits, target, softmax))
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_confusion_counts_of_any_strides_and_label_types_and_of_several_blocks(softmax, monkeypatch):
+    monkeypatch.setattr(triton_backend, "_COUNTING_PROGRAMS", 2)
+    monkeypatch.setattr(triton_backend, "_PIXELS", 64)
+    logits, target = scores_batch(softmax, 3, 300)
+    expected = counted(logits, target, softmax)
+    strided = logits.movedim(1, 2).contiguous().movedim(2, 1)
+    for labels in (target, target.to(torch.uint8), target.int().movedim(0, -1).contiguous().movedim(-1, 0)):
+        counts = confusion_counts(strided, labels, ignore_index=VOID, softmax=softmax)
+        assert torch.equal(counts.flatten(), expected)
+    without_void = target.where(target != VOID, 1)
+    counts = confusion_counts(logits, without_void, ignore_index=None, softmax=softmax)
+    assert torch.equal(counts.flatten(), counted(logits, without_void, softmax))
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="an assertion on a GPU ends the process")
+def test_confusion_counts_assert_a_label_out_of_range():
+    logits, target = batch(True, 3)
+    target[..., -1] = 3
+    with pytest.raises(RuntimeError, match="out of range: expected 0 to 2, and ignore_index"):
+        confusion_counts(logits, target, ignore_index=VOID, softmax=True)

@@ -66,3 +66,12 @@ def test_the_kernels_compile_and_only_histograms_are_added_up_atomically(softmax
     assert backward["cubin"]
     assert ("atom.global" in forward["ptx"]) == (requires.errors != "none")
     assert "atom.global" not in backward["ptx"]
+
+
+@pytest.mark.parametrize(("softmax", "classes"), [(True, 2), (True, 19), (True, 63), (True, 150), (False, 3)])
+def test_the_confusion_counts_compile(softmax, classes, compiled):
+    logits = torch.zeros(2, classes, 4096, dtype=torch.bfloat16)
+    target = torch.zeros((2, 4096) if softmax else logits.shape, dtype=torch.uint8)
+    counts = torch.zeros((classes, classes) if softmax else (classes, 2, 2), dtype=torch.int64)
+    triton_backend.add_confusion(logits, target, 255, softmax, counts)
+    assert compiled["confusion"].asm["cubin"]

@@ -83,7 +83,11 @@ class Measured:
     def where(self) -> str:
         row = self.ours
         void = ", void" if row.void else ""
-        place = f"{row.threads} thread{'s' * (row.threads > 1)}, {row.buffers}" if row.device == "cpu" else row.device
+        place = (
+            f"{row.threads} thread{'s' * (row.threads > 1)}, {row.buffers}"
+            if row.device == "cpu"
+            else f"{row.device}, {row.clock} time"
+        )
         return f"{row.loss} {row.shape}{void}, {row.dtype}, {place}"
 
     def over(self, entry: str) -> Finding | None:
@@ -144,6 +148,8 @@ def _memory(on_cpu: list[Measured], on_cuda: list[Measured]) -> Iterator[Floor]:
 
 
 def _on_cuda(measured: list[Measured]) -> Iterator[Floor]:
+    # What Python takes to start small kernels is hidden behind the network's in a training.
+    measured = [case for case in measured if case.ours.clock == "device"]
     named = ["x".join(map(str, shape)) for shape in CUDA_SHAPES]
     here = [case for case in measured if case.ours.shape in named]
     yield _at_most("CUDA, CE + Dice: ≤ 0.9 × CE", 0.9, here, "ce_dice")

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.losses                                     # the default selection, about half an hour
     python -m tests.benchmarks.losses --losses dice focal --shapes 2x21x512x512 --rounds 9 --buffers fresh
-    python -m tests.benchmarks.losses --device cuda --dtype bfloat16
+    python -m tests.benchmarks.losses --device cuda --dtype float32 bfloat16 --clock device wall
     python -m tests.benchmarks.losses --summarize runs/benchmarks/losses.csv
 
 Each loss is measured at each shape in a process of its own, in rounds in which cross-entropy, the floor of three passes
@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="on one entry of a case, then it leaves the rounds")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the logits")
+    parser.add_argument(
+        "--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32"], help="of the logits"
+    )
     parser.add_argument(
         "--buffers",
         nargs="+",
@@ -60,9 +62,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--clock",
-        choices=("wall", "cpu"),
-        default="wall",
-        help="cpu: the process's CPU time, for one thread on a machine that others use",
+        nargs="+",
+        choices=("wall", "cpu", "device"),
+        default=["wall"],
+        help="cpu: the process's CPU time, for one thread on a machine that others use; device: the time of a GPU, "
+        "without what Python takes to start its work",
     )
     parser.add_argument("--all", action="store_true", help="every loss on every shape, with void, at all threads")
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "benchmarks" / "losses.csv", metavar="FILE.csv")
@@ -81,10 +85,10 @@ def jobs(selected: Iterable[Case]) -> Iterator[tuple[str, Shape, list[Case]]]:
         yield loss, shape, list(group)
 
 
-def place(setting: Setting, case: Case) -> tuple[str, str, str, str, str, bool, int]:
+def place(setting: Setting, case: Case) -> tuple[str, str, str, str, str, str, bool, int]:
     """What `Row.case` is of the rows of a case."""
     shape = "x".join(map(str, case.shape))
-    return setting.device, setting.dtype, setting.buffers, case.loss, shape, case.void, case.threads
+    return setting.device, setting.dtype, setting.buffers, setting.clock, case.loss, shape, case.void, case.threads
 
 
 def run(job: dict[str, Any], environment: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -115,10 +119,16 @@ def main() -> None:
         print_floors(rows, console)
         return
     cuda = options.device == "cuda"
-    if options.clock == "cpu" and (cuda or options.threads != [1]):
+    if "cpu" in options.clock and (cuda or options.threads != [1]):
         raise SystemExit("--clock=cpu measures one thread of the CPU: add --device cpu --threads 1.")
+    if "device" in options.clock and not cuda:
+        raise SystemExit("--clock=device measures a GPU: add --device cuda.")
     output = options.output
-    settings = [Setting(options.device, options.dtype, buffers) for buffers in (["fresh"] if cuda else options.buffers)]
+    # One process for all clocks, so that data are made once.
+    settings = [
+        [Setting(options.device, *kind, clock) for clock in options.clock]
+        for kind in product(options.dtype, ["fresh"] if cuda else options.buffers)
+    ]
     if output.exists() and not options.resume:
         raise SystemExit(f"{output} exists: continue it with --resume, or choose another --output.")
     known = {row.case for row in read_rows(output)} if output.exists() else set()
@@ -128,26 +138,25 @@ def main() -> None:
     threads = [max(options.threads)] if cuda else options.threads
     chosen = list(cases(options.losses, shapes, [void == "yes" for void in options.void], threads, everything))
     all_jobs = [
-        (setting, *job)
-        for setting in settings
-        for job in jobs(case for case in chosen if place(setting, case) not in known)
+        (clocks, *job)
+        for clocks in settings
+        for job in jobs(case for case in chosen if any(place(setting, case) not in known for setting in clocks))
     ]
     start = time.monotonic()
-    for number, (setting, loss, shape, group) in enumerate(all_jobs, 1):
-        environment = {"OMP_NUM_THREADS": str(max(threads))} | (REUSED_BUFFERS if setting.buffers == "reused" else {})
+    for number, (clocks, loss, shape, group) in enumerate(all_jobs, 1):
+        environment = {"OMP_NUM_THREADS": str(max(threads))} | (REUSED_BUFFERS if clocks[0].buffers == "reused" else {})
         begun = time.monotonic()
         job = {
-            "setting": asdict(setting),
+            "settings": [asdict(setting) for setting in clocks],
             "loss": loss,
             "shape": shape,
             "places": [{"void": case.void, "threads": case.threads} for case in group],
             "rounds": options.rounds,
             "seconds": options.seconds,
-            "clock": options.clock,
         }
         for said in run(job, environment):
             if "rows" in said:
-                append_rows(output, [Row(**row) for row in said["rows"]], options.clock)
+                append_rows(output, [Row(**row) for row in said["rows"]])
             else:
                 console.print(f"skipped {said['skipped']}", style="yellow", markup=False)
         now = time.monotonic()

@@ -77,6 +77,46 @@ def timed_with_memory(call: Call, logits: Tensor) -> tuple[Run, float]:
     return run, peak / _size(logits)
 
 
+def recorded(call: Call, logits: Tensor) -> Call:
+    """Replays what `call` and its backward launch on the GPU, without the time that Python takes to launch it.
+
+    Raises:
+        RuntimeError: it makes the host wait, so that it cannot be recorded.
+    """
+
+    def step() -> Tensor:
+        result = call()
+        if result.requires_grad:
+            torch.autograd.grad(result, logits)
+        return result.detach()
+
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
+
+
+def timed_on_device(replay: Call) -> Run:
+    """The time that the GPU takes for what was recorded."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    replay()
+    end.record()
+    torch.cuda.synchronize()
+    return Run(start.elapsed_time(end) / 1e3, 0.0)
+
+
 def value_and_gradient(call: Call, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Of a loss, in float64."""
     logits.grad = None

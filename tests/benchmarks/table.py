@@ -24,11 +24,19 @@ NOT_SAME = {"differs": "≠", "another loss": "≠"}
 
 @dataclass(frozen=True)
 class Setting:
-    """On what was measured: device, dtype of the logits, and how the C library's allocator was set (CPU)."""
+    """How was measured.
+
+    Attributes:
+        device: cpu or cuda.
+        dtype: of the logits.
+        buffers: how the C library's allocator was set (CPU).
+        clock: wall, with all that Python does; cpu, the process's time; or device, the GPU's for a recorded graph.
+    """
 
     device: str
     dtype: str
     buffers: str
+    clock: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class Row:
     device: str
     dtype: str
     buffers: str
+    clock: str
     shape: str
     void: bool
     threads: int
@@ -64,19 +73,18 @@ class Row:
     note: str
 
     @property
-    def case(self) -> tuple[str, str, str, str, str, bool, int]:
+    def case(self) -> tuple[str, str, str, str, str, str, bool, int]:
         """What rows that took turns have in common."""
-        return (self.device, self.dtype, self.buffers, self.loss, self.shape, self.void, self.threads)
+        return (self.device, self.dtype, self.buffers, self.clock, self.loss, self.shape, self.void, self.threads)
 
 
-def machine(clock: str) -> str:
+def machine() -> str:
     """What was measured on: processor, cores, and how many other processes wanted them."""
     names = [line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")]
     processor = torch.cuda.get_device_name() if torch.cuda.is_available() else next(iter(names), platform.machine())
     return (
         f"{processor}, {len(os.sched_getaffinity(0))} cores, {torch.backends.cpu.get_cpu_capability()}, "
-        f"torch {torch.__version__}; {clock} time, load of the machine at the start "
-        f"{os.getloadavg()[0]:.1f}"
+        f"torch {torch.__version__}; load of the machine at the start {os.getloadavg()[0]:.1f}"
     )
 
 
@@ -85,7 +93,7 @@ def _cpu_lines() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def append_rows(path: Path, rows: Iterable[Row], clock: str) -> None:
+def append_rows(path: Path, rows: Iterable[Row]) -> None:
     """Writes the rows of a case at once, so that none is there by half.
 
     Before the first stand the machine, in a line that begins with #, and the header.
@@ -95,7 +103,7 @@ def append_rows(path: Path, rows: Iterable[Row], clock: str) -> None:
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, [column.name for column in fields(Row)])
         if new:
-            file.write(f"# {machine(clock)}\n")
+            file.write(f"# {machine()}\n")
             writer.writeheader()
         writer.writerows({name: _written(value) for name, value in asdict(row).items()} for row in rows)
 
@@ -110,18 +118,19 @@ def print_tables(rows: Iterable[Row], console: Console) -> None:
     """One table for each device, dtype, allocator, shape and void; a column of ratios for each number of threads."""
 
     rows = list(rows)
-    for (buffers, threads), speed in copy_bandwidth(rows).items():
-        console.print(f"three passes, {buffers} buffers, {threads} threads: {speed / 1e9:.1f} GB/s", highlight=False)
+    for (device, clock, buffers, threads), speed in copy_bandwidth(rows).items():
+        where = f"{buffers} buffers, {threads} threads" if device == "cpu" else device
+        console.print(f"three passes, {where}, {clock} time: {speed / 1e9:.1f} GB/s", highlight=False)
     console.print()
 
-    def place(row: Row) -> tuple[str, str, str, str, bool]:
-        return row.device, row.dtype, row.buffers, row.shape, row.void
+    def place(row: Row) -> tuple[str, str, str, str, str, bool]:
+        return row.device, row.dtype, row.buffers, row.clock, row.shape, row.void
 
-    for (device, dtype, buffers, shape, void), group in groupby(sorted(rows, key=place), place):
+    for (device, dtype, buffers, clock, shape, void), group in groupby(sorted(rows, key=place), place):
         here = list(group)
         where = "with void pixels" if void else "without void pixels"
         allocator = f", buffers {buffers}" if device == "cpu" else ""
-        _print_table(f"{shape}, {where} ({device}, {dtype}{allocator})", here, console)
+        _print_table(f"{shape}, {where} ({device}, {dtype}{allocator}, {clock} time)", here, console)
 
 
 def _print_table(title: str, rows: list[Row], console: Console) -> None:
@@ -188,13 +197,16 @@ def _over_fastest(row: Row | None, rows: list[Row]) -> str:
     return f"{row.ratio / min(peers):.2f}" if peers else ""
 
 
-def copy_bandwidth(rows: Iterable[Row]) -> dict[tuple[str, int], float]:
-    """Bytes a second of the three passes, of which two read and one writes, by buffers and threads; median of all."""
-    found: dict[tuple[str, int], list[float]] = {}
+def copy_bandwidth(rows: Iterable[Row]) -> dict[tuple[str, str, str, int], float]:
+    """Bytes a second of the three passes, of which two read and one writes; median of all.
+
+    By device, clock, buffers and threads.
+    """
+    found: dict[tuple[str, str, str, int], list[float]] = {}
     for row in rows:
         if row.entry == FLOOR and row.seconds:
             size = math.prod(map(int, row.shape.split("x"))) * (4 if row.dtype == "float32" else 2)
-            found.setdefault((row.buffers, row.threads), []).append(3 * size / row.seconds)
+            found.setdefault((row.device, row.clock, row.buffers, row.threads), []).append(3 * size / row.seconds)
     return {key: statistics.median(values) for key, values in sorted(found.items())}
 
 

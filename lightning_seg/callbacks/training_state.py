@@ -112,8 +112,8 @@ def _make_loops_resumable(loops: dict[str, Any], *, validating: bool) -> bool:
             progress["completed"] = progress["processed"]
         return True
     if validating:
-        begun = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-        loops["epoch_loop.val_loop.batch_progress"].update(total=begun, current=dict(begun), is_last_batch=False)
+        first = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+        loops["epoch_loop.val_loop.batch_progress"].update(total=first, current=dict(first), is_last_batch=False)
     return False
 
 

@@ -111,11 +111,11 @@ def train_run(composed: DictConfig) -> float:
     if config["find_learning_rate"]:
         return find_rate(config)
     if process_rank() == 0:
-        folder, begun = open_run(config, overrides)
+        folder, exists = open_run(config, overrides)
         composed.run_id = run_id(folder)
     else:
-        folder, begun = Path(config["runs"]).expanduser().absolute() / config["run"], config["resume"] == "auto"
-    result = finished_before(folder, config, overrides) if begun else None
+        folder, exists = Path(config["runs"]).expanduser().absolute() / config["run"], config["resume"] == "auto"
+    result = finished_before(folder, config, overrides) if exists else None
     if result is not None:
         say(f"{folder} has finished:")
         if result["test"]:
@@ -133,7 +133,7 @@ def train_run(composed: DictConfig) -> float:
             texts = ", ".join(f"{key}={now} (before: {was})" for key, (was, now) in changed.items())
             say(f"{folder} resumes with {texts}")
         try:
-            if config["init_from"] is not None and not begun:
+            if config["init_from"] is not None and not exists:
                 read_weights(config["init_from"])  # a file that cannot be read is said before any work
             best = run_on_processes(train, config)
         except BaseException:
@@ -232,7 +232,7 @@ def with_unused_parameters(trainer: dict[str, Any], module: SegmentationModule) 
 
 
 def find_rate(config: dict[str, Any]) -> float:
-    """Suggests a learning rate for a training, which is not begun; nothing is kept."""
+    """Suggests a learning rate for a training, which is not exists; nothing is kept."""
     quiet_lightning()
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     datamodule = build(config["data"])

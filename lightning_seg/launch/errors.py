@@ -42,7 +42,7 @@ _LESS_MEMORY = (
     "take a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it), a smaller augment.crop_size or "
     "data.scale, or trainer.precision=bf16-mixed"
 )
-_FREE_SPACE = "free some space or choose another disk; resume=auto then goes on with a training"
+_FREE_SPACE = "free some space or choose another disk; a training resumes with resume=auto"
 # What the system says of a file, in words that say what to do.
 _OF_FILES = {
     errno.EACCES: "you may not read or write it: change its permissions, or choose another place",
@@ -234,8 +234,8 @@ def _of_traceback(text: str) -> str | None:
     )
     if not frames or raised is None:
         return None
-    kind = raised[1].split(".")[-1]
-    known = getattr(builtins, kind, None)
+    module, _, kind = raised[1].rpartition(".")
+    known = getattr(sys.modules.get(module, builtins), kind, None)
     kinds = [kind, *(base.__name__ for base in known.__mro__)] if isinstance(known, type) else [kind]
     return _line(kinds, raised[2], *frames[-1])
 

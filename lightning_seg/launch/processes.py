@@ -170,14 +170,14 @@ def _stay_on_this_machine(store: str) -> None:
         if name in interfaces:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
             os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
-    begin, begun = distributed.init_process_group, count()
+    initialize, numbers = distributed.init_process_group, count()
 
     def init_process_group(*args: Any, **kwargs: Any) -> None:
         if len(args) < 2 and not kwargs.keys() & {"init_method", "store"}:
             size = int(os.environ["WORLD_SIZE"])
-            file = distributed.FileStore(f"{store}{next(begun)}", size)  # type: ignore[attr-defined]
+            file = distributed.FileStore(f"{store}{next(numbers)}", size)  # type: ignore[attr-defined]
             kwargs = {**kwargs, "store": file, "rank": int(os.environ["RANK"]), "world_size": size}
-        begin(*args, **kwargs)
+        initialize(*args, **kwargs)
 
     distributed.init_process_group = init_process_group
 

@@ -68,7 +68,7 @@ def changes(folder: Path, config: Mapping[str, Any], overrides: Sequence[str]) -
     Raises:
         ValueError: it was made with another configuration.
     """
-    before, config = begun_with(folder), as_kept(config)
+    before, config = kept_config(folder), as_kept(config)
     longer = raised_length(before, config)
     trainer = {**(before.get("trainer") or {}), **{key.split(".")[1]: now for key, (_, now) in longer.items()}}
     return {**longer, **changed_machine(folder, {**before, "trainer": trainer}, config, overrides)}
@@ -84,12 +84,12 @@ def finished_result(folder: Path, config: Mapping[str, Any], overrides: Sequence
     if result is None or not has_finished(result, config):
         return None
     changes(folder, config, overrides)
-    return None if raised_length(begun_with(folder), config) else result
+    return None if raised_length(kept_config(folder), config) else result
 
 
 def keep_changes(folder: Path, config: Mapping[str, Any]) -> None:
     """Keeps the configuration that a run resumes with; a result that it has is that of a shorter training."""
-    before = begun_with(folder)
+    before = kept_config(folder)
     now = as_kept(config) | {name: before[name] for name in ("folder", "run_id") if name in before}
     if raised_length(before, config):
         (folder / RESULT).unlink(missing_ok=True)
@@ -104,7 +104,7 @@ def is_restarted() -> bool:
 
 def run_id(folder: Path) -> str | None:
     """What names a run to a logger, the same whenever it is resumed."""
-    name = begun_with(folder).get("run_id")
+    name = kept_config(folder).get("run_id")
     return None if name is None else str(name)
 
 
@@ -207,7 +207,7 @@ def _existing(runs: Path, name: str, *, numbered: bool) -> Path | None:
     return None
 
 
-def begun_with(folder: Path) -> dict[str, Any]:
+def kept_config(folder: Path) -> dict[str, Any]:
     """The configuration that a run was started with, or last resumed.
 
     Raises:

@@ -61,14 +61,14 @@ def is_machine(key: str) -> bool:
 
 
 def changed_machine(
-    begun: object, before: Mapping[str, Any], now: Mapping[str, Any], overrides: Sequence[str]
+    resumed: object, before: Mapping[str, Any], now: Mapping[str, Any], overrides: Sequence[str]
 ) -> dict[str, tuple[Any, Any]]:
     """What is new in a resumed run or search: keys of the machine, with the value before and now.
 
     A key that the configuration has had only since then, with its default, is new too, and no other run.
 
     Args:
-        begun: what is resumed, for the message.
+        resumed: what is resumed, for the message.
         before: its configuration.
         now: the one to resume with.
         overrides: the command line of the latter.
@@ -85,11 +85,11 @@ def changed_machine(
             if key.startswith("environment."):
                 name = key.removeprefix("environment.")
                 raise ValueError(
-                    f"{begun} was started with another value of {name}={has.get(name)}, which comes from the "
+                    f"{resumed} was started with another value of {name}={has.get(name)}, which comes from the "
                     "environment: it resumes as it was started; or choose another name, run=ANOTHER."
                 )
             raise ValueError(
-                f"{begun} was started with {key}={was.get(key)}, and now {key}={has.get(key)}: "
+                f"{resumed} was started with {key}={was.get(key)}, and now {key}={has.get(key)}: "
                 "it resumes as it was started; or choose another name, run=ANOTHER."
             )
     return {key: (was.get(key), has.get(key)) for key in differing}

@@ -9,7 +9,7 @@ from lightning_seg.data.protocol import DescribesData
 from lightning_seg.launch.building import build
 from lightning_seg.runs.contents import DATA
 from lightning_seg.runs.data import Digests, changed_since, check_same_data, read_digests
-from lightning_seg.runs.folder import begun_with, finished_result
+from lightning_seg.runs.folder import finished_result, kept_config
 from lightning_seg.runs.kept import as_kept
 from lightning_seg.text import say
 
@@ -35,7 +35,7 @@ def finished_before(folder: Path, config: Mapping[str, Any], overrides: Sequence
 
 def _check_data(folder: Path, config: Mapping[str, Any]) -> None:
     kept, root = read_digests(folder), config["data"].get("root")
-    is_moved = begun_with(folder)["data"].get("root") != as_kept(config)["data"].get("root")
+    is_moved = kept_config(folder)["data"].get("root") != as_kept(config)["data"].get("root")
     if not is_moved and (kept is None or root is None):
         return
     if not is_moved and not changed_since(Path(root).expanduser(), (folder / DATA).stat().st_mtime):

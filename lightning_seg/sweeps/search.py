@@ -120,7 +120,7 @@ class SearchSweeper(Sweeper):
                     batch[number] = jobs[number] = job
                 launch(self.launcher, list(batch.values()), first)
                 for number, job in batch.items():
-                    self._tell(number, job)
+                    self._report(number, job)
                 first += len(batch)
         finally:
             show_jobs([jobs[number] for number in sorted(jobs)], self.config.monitor, self.path)
@@ -159,11 +159,11 @@ class SearchSweeper(Sweeper):
         )
         space = {"params": {**self.params, **self.given}, "params_when": _plain(self.params_when)}
         now = as_kept({**resolved_task(self.config), **space})
-        begun = study.user_attrs.get("begun_with")
-        if begun is None:
+        before = study.user_attrs.get("begun_with")
+        if before is None:
             study.set_user_attr("begun_with", now)
         else:
-            changed_machine(database, begun, now, self.fixed)
+            changed_machine(database, before, now, self.fixed)
         return study
 
     def _next(self, left: list[int]) -> tuple[int, Job]:
@@ -191,7 +191,7 @@ class SearchSweeper(Sweeper):
     def _command(self, choices: Mapping[str, str]) -> list[str]:
         return [*self.fixed, *(f"{key}={value}" for key, value in choices.items())]
 
-    def _tell(self, number: int, job: Job) -> None:
+    def _report(self, number: int, job: Job) -> None:
         from optuna.trial import TrialState
 
         from lightning_seg.callbacks.search_report import open_trial

@@ -6,8 +6,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch.utils.data import DataLoader
 
 from lightning_seg.commands.predict import find_device
+from lightning_seg.data.image_files import ImageFileError
+from lightning_seg.data.images import read_image
 from lightning_seg.launch.errors import one_line
 from lightning_seg.schema import Predict, Train, check_config
 from tests.console import SHORT, SMALL, Run
@@ -54,6 +57,15 @@ VALUES = [
     ("seed=-1", "seed=-1, but it must be from 0 to 4294967295."),
     ("seed=1.5", f"seed=1.5 must be {WHOLE}."),
     ("seed=x", f"seed=x must be {WHOLE}."),
+    ("compile=maybe", "compile=maybe must be true or false."),
+    ("channels_last=2", "channels_last=2 must be true or false."),
+    ("gradient_checkpointing=no_idea", "gradient_checkpointing=no_idea must be true or false."),
+    ("find_learning_rate=maybe", "find_learning_rate=maybe must be true or false."),
+    ("module.layer_decay=0", "module.layer_decay=0, but it must be above 0 and 1 at most."),
+    ("module.layer_decay=2", "module.layer_decay=2, but it must be above 0 and 1 at most."),
+    ("module.auxiliary_weight=-1", "module.auxiliary_weight=-1, but it must be 0 or more."),
+    ("module.threshold=2", "module.threshold=2, but it must be from 0 to 1."),
+    ("trainer.max_time=1h", "trainer.max_time=1h must be days:hours:minutes:seconds, as in 00:02:30:00."),
     ("task=mutliclass", "task=mutliclass must be multiclass, multilabel or binary."),
     ("sync_dist=1", "sync_dist=1 must be true or false."),
     ("resume=yes", "resume=yes must be never or auto."),
@@ -211,6 +223,15 @@ def test_what_a_library_says_of_the_machine_is_said_in_our_words(error: Exceptio
     assert said.startswith(line)
     assert said.endswith(".")
     assert "\n" not in said
+
+
+def test_a_file_that_a_loaders_process_cannot_read_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    loader = DataLoader([tmp_path / "a.png"], num_workers=1, collate_fn=lambda paths: read_image(*paths))
+    with pytest.raises(ImageFileError) as raised:
+        list(loader)
+    assert "Original Traceback" in str(raised.value)
+    assert one_line(raised.value) == f"{tmp_path}/a.png cannot be read as an image: it is in no known format."
 
 
 @pytest.mark.parametrize("error", [KeyError("config"), ValueError("by nobody"), IndexError("list index out of range")])

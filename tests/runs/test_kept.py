@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.commands.train import with_environment
 from lightning_seg.report.runs import read_run
-from lightning_seg.runs.folder import begun_with, changes, open_run, run_name
+from lightning_seg.runs.folder import changes, kept_config, open_run, run_name
 from lightning_seg.runs.kept import as_kept
 from lightning_seg.sweeps.jobs import resolved_task
 from tests.console import SHORT, SMALL, Run
@@ -68,7 +68,7 @@ def test_a_resumed_run_has_what_its_variables_are_now_if_the_result_does_not_dep
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, _ = open_run(with_environment(composed()), [])
-    assert begun_with(folder)["data"]["root"] == "${oc.env:FISH}/images"
+    assert kept_config(folder)["data"]["root"] == "${oc.env:FISH}/images"
     monkeypatch.setenv("FISH", "elsewhere")
     config = with_environment(composed())
     assert open_run(config, []) == (folder, True)

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_seg import SegmentationModule
-from lightning_seg.callbacks import ConfusionCounts
+from lightning_seg.callbacks import ConfusionCounts, EvaluationDetails
 from lightning_seg.losses import CompoundLoss, CrossEntropyLoss, DiceLoss
 from lightning_seg.metrics import MeanIoU
 from tests.process_group import run_on_ranks
 from tests.small_module import VOID, build, images
+from tests.small_module import trainer as trainer_of_one
 
 COUNT = 5  # Evaluated, on two processes with a repeated one; all but the last are trained on.
 
@@ -29,6 +30,16 @@ def seeded() -> tuple[list[dict[str, Tensor]], SegmentationModule]:
     return images(COUNT), build(loss=loss, optimizer=partial(torch.optim.SGD, lr=0.0))
 
 
+def details_in(folder: Path) -> dict[str, Tensor]:
+    """The tables of an evaluation's details, as bytes, and the numbers that are its summary."""
+    summary = json.loads((folder / "summary.json").read_text())
+    numbers = [summary[name] for name in ("images", "expected_calibration_error", "boundary_iou", "surface_dice")]
+    numbers += [one[key] for one in summary["intervals"].values() for key in ("value", "low", "high")]
+    tables = ("images.csv", "confusion.csv", "boundaries.csv")
+    found = {name: torch.tensor(list((folder / name).read_bytes())) for name in tables}
+    return {**found, "summary": torch.tensor(numbers, dtype=torch.float64)}
+
+
 def logged_on_rank(rank: int, world_size: int) -> dict[str, Tensor]:
     """All that a training of an epoch and a test log, and the confusion matrix of the test, with weights that stay."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size), "GROUP_RANK": "0"}
@@ -37,12 +48,13 @@ def logged_on_rank(rank: int, world_size: int) -> dict[str, Tensor]:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "num_sanity_val_steps": 0}
     with TemporaryDirectory() as folder:
         counts = ConfusionCounts(Path(folder) / "confusion.json")
+        details = EvaluationDetails(Path(folder) / "details", boundaries=True, draws=20)
         trainer = lightning.Trainer(
             accelerator="cpu",
             devices=world_size,
             strategy="ddp",
             max_epochs=1,
-            callbacks=[counts],
+            callbacks=[counts, details],
             enable_model_summary=False,
             **quiet,  # type: ignore[arg-type]
         )
@@ -52,6 +64,7 @@ def logged_on_rank(rank: int, world_size: int) -> dict[str, Tensor]:
         values |= trainer.test(module, loader, verbose=False)[0]
         if rank == 0:
             values["matrix"] = torch.tensor(json.loads(counts.path.read_text())["matrix"])
+            values |= details_in(details.folder)
     return {name: torch.as_tensor(value) for name, value in values.items()}
 
 
@@ -76,3 +89,8 @@ def test_losses_scores_and_counts_are_those_of_all_images_on_every_process(tmp_p
     score = MeanIoU(num_classes=3, ignore_index=VOID)
     assert second["test/iou"] == first["test/iou"] == score(logits, mask)
     assert torch.equal(first["matrix"], score.confusion_matrix)
+
+    alone = EvaluationDetails(tmp_path / "alone", boundaries=True, draws=20)
+    trainer_of_one(callbacks=[alone]).test(module, DataLoader(rows, batch_size=1), verbose=False)  # type: ignore[arg-type, no-untyped-call]
+    for name, expected in details_in(alone.folder).items():
+        torch.testing.assert_close(first[name], expected)

@@ -2,16 +2,17 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_seg.export.agreement import EXAMPLE, Agreement, check_agreement
+from lightning_seg.export.agreement import EXAMPLE, Agreement
+from lightning_seg.export.checked import write_checked
 from lightning_seg.export.metadata import metadata
 from lightning_seg.export.network import ExportedNetwork
-from lightning_seg.files import atomic_write
 from lightning_seg.hub import require
 from lightning_seg.module import SegmentationModule
 from lightning_seg.onnx_network import onnx_session
@@ -43,33 +44,28 @@ def write_onnx(
         ImportError: `pip install "lightning-seg[export]"` is missing.
         ValueError: the network cannot be exported, or ONNX Runtime gives something else than the module; no file stays.
     """
-    output = Path(output).expanduser()
-    if output.suffix != ".onnx":
-        raise ValueError(f"output={output} must have the suffix .onnx.")
     for name in ("onnx", "onnxscript", "onnxruntime"):
         require(name)
-    network = ExportedNetwork(module, argmax=argmax, half=half)
-    reference = ExportedNetwork(module)
-    with atomic_write(output, overwrite=overwrite) as temporary:
-        program = _program(network)
-        program.model.metadata_props.update(metadata(network))
-        try:
-            program.save(str(temporary), external_data=False)
-        except ValueError as error:
-            raise ValueError(f"{output} cannot be written: {error}; half=true takes half the space.") from error
-        session = onnx_session(temporary, torch.device("cpu"))
+    options = {"argmax": argmax, "half": half, "tolerance": tolerance, "overwrite": overwrite}
+    return write_checked(_write, module, output, ".onnx", **options)  # type: ignore[arg-type]
 
-        def run(image: Tensor) -> Tensor:
-            try:
-                return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
-            except Exception as error:  # of classes of its own
-                reason = " ".join(str(error).split())[:300]
-                raise ValueError(f"ONNX Runtime fails at {tuple(image.shape)}: {reason}") from error
 
+def _write(network: ExportedNetwork, path: Path) -> Callable[[Tensor], Tensor]:
+    program = _program(network)
+    program.model.metadata_props.update(metadata(network))
+    try:
+        program.save(str(path), external_data=False)
+    except ValueError as error:
+        raise ValueError(f"it cannot be written: {error}; half=true takes half the space.") from error
+    session = onnx_session(path, torch.device("cpu"))
+
+    def run(image: Tensor) -> Tensor:
         try:
-            return check_agreement(run, network, reference, tolerance)
-        except ValueError as error:
-            raise ValueError(f"the export to {output} failed its check and was removed: {error}") from error
+            return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+        except Exception as error:  # of classes of its own
+            raise ValueError(f"ONNX Runtime fails at {tuple(image.shape)}: {error}") from error
+
+    return run
 
 
 def _program(network: ExportedNetwork) -> Any:

@@ -1,16 +1,17 @@
 """Programs of `torch.export` with dynamic batch, height and width, compared with the module."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_seg.export.agreement import EXAMPLE, Agreement, check_agreement
+from lightning_seg.export.agreement import EXAMPLE, Agreement
+from lightning_seg.export.checked import write_checked
 from lightning_seg.export.metadata import metadata
 from lightning_seg.export.network import ExportedNetwork
-from lightning_seg.files import atomic_write
 from lightning_seg.module import SegmentationModule
 
 
@@ -40,26 +41,22 @@ def write_program(
         FileExistsError: the file exists and `overwrite` is false.
         ValueError: the network cannot be exported, or gives something else than the module; no file stays.
     """
-    output = Path(output).expanduser()
-    if output.suffix != ".pt2":
-        raise ValueError(f"output={output} must have the suffix .pt2.")
-    network = ExportedNetwork(module, argmax=argmax, half=half)
-    reference = ExportedNetwork(module)
-    with atomic_write(output, overwrite=overwrite) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.export.save(_program(network), temporary, extra_files=metadata(network))
-        exported: Any = torch.export.load(temporary).module()
+    options = {"argmax": argmax, "half": half, "tolerance": tolerance, "overwrite": overwrite}
+    return write_checked(_write, module, output, ".pt2", **options)  # type: ignore[arg-type]
 
-        def run(image: Tensor) -> Tensor:
-            with torch.inference_mode():
-                result: Tensor = exported(image)
-                return result
 
-        try:
-            return check_agreement(run, network, reference, tolerance)
-        except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:400]
-            raise ValueError(f"the export to {output} failed its check and was removed: {reason}") from error
+def _write(network: ExportedNetwork, path: Path) -> Callable[[Tensor], Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own doings
+        torch.export.save(_program(network), path, extra_files=metadata(network))
+        exported: Any = torch.export.load(path).module()
+
+    def run(image: Tensor) -> Tensor:
+        with torch.inference_mode():
+            result: Tensor = exported(image)
+            return result
+
+    return run
 
 
 def _program(network: ExportedNetwork) -> torch.export.ExportedProgram:

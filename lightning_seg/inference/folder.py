@@ -3,10 +3,11 @@
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from glob import glob
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lightning_seg.csv_files import write_csv
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
-from lightning_seg.data.images import IMAGE_SUFFIXES
 from lightning_seg.data.images import scaled_image as scaled_bands
 from lightning_seg.files import atomic_write
+from lightning_seg.inference.inputs import images_of, together
 from lightning_seg.inference.masks import Labels, Palette, give_back, probabilities_file, write_mask
 from lightning_seg.inference.outlines import areas as areas_of
 from lightning_seg.inference.outlines import geojson
@@ -30,7 +31,6 @@ from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, o
 from lightning_seg.inference.scaled import ScaledRaster
 from lightning_seg.inference.tiling import Tiling, check_tiling
 from lightning_seg.inference.volumes import find_cases, targets, write_case
-from lightning_seg.reading import in_words, read_text
 from lightning_seg.text import printable
 
 _PRECISIONS = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
@@ -181,7 +181,9 @@ def predict_files(
     names = _mask_names(module, class_names, len(palette))
     options = _Options(palette, names, scale, simplify, batch_size, max_pixels, overwrite or resume)
     result = PredictedFiles()
-    counted: list[tuple[str, list[int]]] = []
+    counted: dict[str, list[int]] = {}
+    left = [job for job in jobs if not (resume and all(path.exists() for path in job.targets()))]
+    result.kept = len(jobs) - len(left)
     autocast = torch.autocast(module.device.type, _PRECISIONS[precision], enabled=precision != "32-true")
     columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
@@ -189,15 +191,11 @@ def predict_files(
         torch.inference_mode(),
         _tiled_by(module, tile=tile, margin=margin, tiling=tiling),
     ):
-        for job in bar.track(jobs):
+        shown = bar.add_task("", total=len(jobs), completed=result.kept)
+        for job, outcome in _beside_each_other(module, left, options, autocast):
             try:
-                if resume and all(path.exists() for path in job.targets()):
-                    result.kept += 1
-                    if areas and job.mask is not None:
-                        counted.append((job.name, _areas_of_mask(job.mask, len(names))))
-                    continue
-                with autocast:
-                    counted.append((job.name, _predict(module, job, options)))
+                counted[job.name] = outcome()
+                result.written += 1
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in _ENDS:
                     raise OSError(
@@ -211,10 +209,12 @@ def predict_files(
                 if progress:
                     line = printable(f"skipped {job.source}: {reason}")
                     bar.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
-                continue
-            result.written += 1
+            bar.advance(shown)
     if areas:
-        write_csv(table, [("image", *names), *((name, *pixels) for name, pixels in counted)])
+        new = set(left)
+        counted |= {job.name: _areas_of_mask(job.mask, len(names)) for job in jobs if job not in new and job.mask}
+        rows = ((job.name, *counted[job.name]) for job in jobs if job.name in counted)
+        write_csv(table, [("image", *names), *rows])
     return result
 
 
@@ -276,6 +276,34 @@ def _predict_volumes(
     return result
 
 
+def _beside_each_other(
+    module: Predictor, jobs: Sequence[_Job], options: "_Options", autocast: AbstractContextManager[Any]
+) -> Iterator[tuple[_Job, Callable[[], list[int]]]]:
+    """Each image, in order, with a function that gives its areas or raises what went wrong.
+
+    While one goes through the network, the next is read, and what came of the one before is written.
+    """
+    with ThreadPoolExecutor(2, "images") as threads:
+        reads = [threads.submit(_read, module, job, options) for job in jobs[:1]]
+        written: tuple[_Job, Callable[[], list[int]]] | None = None
+        for index, job in enumerate(jobs):
+            reads += [threads.submit(_read, module, one, options) for one in jobs[index + 1 : index + 2]]
+            try:
+                with autocast:
+                    outcome = _predict(module, job, reads.pop(0).result(), options, threads)
+            except Exception as error:
+                outcome = partial(_raise, error)
+            if written is not None:
+                yield written
+            written = job, outcome
+        if written is not None:
+            yield written
+
+
+def _raise(error: Exception) -> list[int]:
+    raise error
+
+
 def _reason_to_skip(error: Exception) -> str | None:
     """One line about an error of one image, after which the others are predicted; None for any other error."""
     out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
@@ -314,19 +342,38 @@ class _Options:
     overwrite: bool
 
 
-def _predict(module: Predictor, job: _Job, options: _Options) -> list[int]:
-    """Writes what is asked for of an image; the pixels of each class."""
+def _read(module: Predictor, job: _Job, options: _Options) -> tuple[Raster, torch.Tensor | None] | None:
+    """An image that is decoded as a whole, with its bands at the network's scale; None for one read by windows."""
     reading = getattr(module, "reading", None)
     if reading is not None:
         whole, raster = banded_raster(job.source, options.max_pixels, reading)
-        return _write(module, job, raster, options, scaled_bands(whole, options.scale)[None])
+        return raster, scaled_bands(whole, options.scale)[None]
+    if job.source.suffix.lower() in (".tif", ".tiff"):
+        return None  # what reads windows belongs to one thread
     with open_raster(job.source, max_pixels=options.max_pixels) as raster:
-        return _write(module, job, raster, options)
+        return raster, None
 
 
-def _write(
+def _predict(
+    module: Predictor,
+    job: _Job,
+    read: tuple[Raster, torch.Tensor | None] | None,
+    options: _Options,
+    threads: ThreadPoolExecutor,
+) -> Callable[[], list[int]]:
+    """Predicts an image; what is returned waits until all that is asked for is written, and gives the areas."""
+    if read is not None:
+        raster, bands = read
+        return threads.submit(_write, job, raster, _labels(module, job, raster, options, bands), options).result
+    with open_raster(job.source, max_pixels=options.max_pixels) as raster:
+        areas = _write(job, raster, _labels(module, job, raster, options), options)
+        return lambda: areas
+
+
+def _labels(
     module: Predictor, job: _Job, raster: Raster, options: _Options, bands: torch.Tensor | None = None
-) -> list[int]:
+) -> Labels:
+    """The labels of an image, whose probabilities are written where they are asked for."""
     height, width = raster.size
     seen: Raster | ScaledRaster | torch.Tensor = raster
     if bands is not None:
@@ -350,6 +397,11 @@ def _write(
         shape = (module.num_classes, height, width)
         with probabilities_file(job.probabilities, shape, overwrite=options.overwrite) as array:
             fill(array)
+    return labels
+
+
+def _write(job: _Job, raster: Raster, labels: Labels, options: _Options) -> list[int]:
+    """Writes what is asked for of labels; the pixels of each class."""
     invalid = _invalid(raster)
     if job.overlay is not None:
         with atomic_write(job.overlay, overwrite=options.overwrite) as temporary:
@@ -416,7 +468,7 @@ def _plan(input: Path | list[Path], output: Path, masks: bool, outputs: Mapping[
     if output.exists() and not output.is_dir():
         raise ValueError(f"output={output} is a file; name a folder.")
     jobs = []
-    for source, folder in _sources(input, output) if isinstance(input, Path) else _together(input):
+    for source, folder in images_of(input, output) if isinstance(input, Path) else together(input):
         start = output / folder
         suffix = ".tif" if is_geotiff(source) else ".png"
         ends = {
@@ -429,87 +481,6 @@ def _plan(input: Path | list[Path], output: Path, masks: bool, outputs: Mapping[
         mask = start / f"{source.stem}{suffix}" if masks else None
         jobs.append(_Job(source, (folder / source.name).as_posix(), mask, **files))
     return jobs
-
-
-def _sources(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
-    """Images, each with its folder relative to the input."""
-    known = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-    if not input.exists():
-        if any(letter in str(input) for letter in "*?["):
-            return _matching(input, output)
-        raise FileNotFoundError(f"input={input} does not exist.")
-    if input.is_file():
-        if input.suffix.lower() == ".txt":
-            return _listed(input)
-        if input.suffix.lower() == ".npy":
-            return [(input, Path())]
-        if input.suffix.lower() not in IMAGE_SUFFIXES:
-            raise ValueError(f"input={input} is not an image file; expected a suffix of {known}.")
-        return [(input, Path())]
-    if os.path.realpath(input) == os.path.realpath(output):
-        raise ValueError(
-            f"output={output} is the input folder, where masks would be mistaken for images: name another."
-        )
-    found = [
-        (path, path.parent.relative_to(input))
-        for path in _files(input, avoid=os.path.realpath(output))
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not found:
-        raise FileNotFoundError(f"input={input} holds no image; looked for {known} in it and its sub-folders.")
-    return sorted(found)
-
-
-def _matching(pattern: Path, output: Path) -> Sequence[tuple[Path, Path]]:
-    """Images of a pattern, each with its folder relative to the part of it without `*`, `?` and `[`."""
-    plain = [part for part in pattern.parts if not any(letter in part for letter in "*?[")]
-    start = Path(*pattern.parts[: next(i for i, part in enumerate(pattern.parts) if part not in plain)])
-    kinds, avoid = (*IMAGE_SUFFIXES, ".npy"), os.path.realpath(output)
-    found = [
-        (path, path.parent.relative_to(start))
-        for path in map(Path, glob(str(pattern), recursive=True))
-        if path.is_file() and path.suffix.lower() in kinds and not os.path.realpath(path).startswith(f"{avoid}{os.sep}")
-    ]
-    if not found:
-        raise FileNotFoundError(f"input={pattern} matches no image.")
-    return sorted(found)
-
-
-def _listed(path: Path) -> Sequence[tuple[Path, Path]]:
-    """Images of a list, as `_together` has them."""
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    sources = [path.parent / Path(line).expanduser() for line in lines if line and not line.startswith("#")]
-    if not sources:
-        raise FileNotFoundError(f"input={path} lists no image.")
-    for source in sources:
-        if source.suffix.lower() not in (*IMAGE_SUFFIXES, ".npy"):
-            raise ValueError(f"input={path} lists {source}, which is not an image file.")
-    return _together(sources)
-
-
-def _together(sources: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Images, each with its folder relative to the one that holds all of them."""
-    whole = [Path(os.path.abspath(source)) for source in sources]
-    common = Path(os.path.commonpath([one.parent for one in whole]))
-    return [(source, one.parent.relative_to(common)) for source, one in zip(sources, whole, strict=True)]
-
-
-def _files(folder: Path, avoid: str) -> Iterator[Path]:
-    """The files in a folder and, through links, its sub-folders, none of them hidden; each folder once."""
-
-    def refuse(error: OSError) -> None:
-        raise in_words(error.filename, error) from None
-
-    seen = {avoid, os.path.realpath(folder)}
-    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        new = []
-        for name in sorted(name for name in folders if not name.startswith(".")):
-            real = os.path.realpath(Path(parent, name))
-            if real not in seen:
-                seen.add(real)
-                new.append(name)
-        folders[:] = new
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 def _check_targets(jobs: Sequence[_Job], overwrite: bool) -> None:

@@ -200,5 +200,5 @@ def test_what_is_no_export_is_refused_in_one_line(tmp_path, content, message):
 
 @pytest.mark.parametrize(("write", "name"), [(write_onnx, "model.pt"), (write_program, "model.onnx")])
 def test_the_name_says_what_a_file_is(module, tmp_path, write, name):
-    with pytest.raises(ValueError, match="name it"):
+    with pytest.raises(ValueError, match="must have the suffix"):
         write(module, tmp_path / name)

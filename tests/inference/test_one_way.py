@@ -128,7 +128,7 @@ def test_a_tile_given_to_the_prediction_of_files_is_used_instead_of_the_modules_
     [
         ({"tile": 32}, "tile=32 and margin=None must be given together or not at all"),
         ({"margin": 4}, "tile=None and margin=4 must be given together or not at all"),
-        ({"tile": 8, "margin": 4}, "tile=8 leaves no center between two margins of margin=4"),
+        ({"tile": 8, "margin": 4}, "tile=8 leaves no center between two margins of 4"),
     ],
 )
 def test_tiles_that_cannot_be_are_refused_by_the_module_and_by_the_prediction_of_files(

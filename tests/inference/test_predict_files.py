@@ -1,5 +1,6 @@
 import errno
 import os
+from threading import Event
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_seg.data.images import load_image
-from lightning_seg.inference import overlay, predict_files
+from lightning_seg.inference import folder, overlay, predict_files
 from tests.file_limit import file_limit
 
 PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
@@ -211,7 +212,7 @@ def test_an_input_is_never_replaced(module, tmp_path):
     [
         ({"palette": PALETTE[:2]}, "2 colors for 3 mask values"),
         ({"scale": 0}, "scale=0 must be positive"),
-        ({"tile": 4}, "tile=4 leaves no center between two margins of margin=2"),
+        ({"tile": 4}, "tile=4 leaves no center between two margins of 2"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(module, tmp_path, options, message):
@@ -309,3 +310,35 @@ def test_a_defect_of_the_module_is_not_an_unreadable_image(module, tmp_path, mon
     monkeypatch.setattr(module, "predict_logits", fail)
     with pytest.raises(ValueError, match="a defect"):
         predict(module, write_image(tmp_path / "a.png"), tmp_path / "out")
+
+
+def test_while_an_image_is_predicted_the_next_is_read_and_the_one_before_written(module, tmp_path, monkeypatch):
+    for name in "ab":
+        write_image(tmp_path / "in" / f"{name}.png")
+    read_b, predicted_b, in_time = Event(), Event(), []
+    open_one, forward, write_one = folder.open_raster, module.predict_logits, folder.write_mask
+
+    def reads(path, **options):
+        if path.stem == "b":
+            read_b.set()
+        return open_one(path, **options)
+
+    def predicts(*given):
+        if not in_time:
+            in_time.append(read_b.wait(30))
+        elif len(in_time) == 1 and read_b.is_set() and calls:
+            predicted_b.set()
+        calls.append(1)
+        return forward(*given)
+
+    def writes(path, *given, **options):
+        if path.stem == "a":
+            in_time.append(predicted_b.wait(30))
+        write_one(path, *given, **options)
+
+    calls = []
+    monkeypatch.setattr(folder, "open_raster", reads)
+    monkeypatch.setattr(folder, "write_mask", writes)
+    monkeypatch.setattr(module, "predict_logits", predicts)
+    assert predict(module, tmp_path / "in", tmp_path / "out", tile=64).written == 2
+    assert in_time == [True, True]

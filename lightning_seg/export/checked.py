@@ -1,0 +1,51 @@
+"""What every exported file goes through: it is written aside, compared with the module, and only then gets its name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from lightning_seg.export.agreement import Agreement, check_agreement
+from lightning_seg.export.network import ExportedNetwork
+from lightning_seg.files import atomic_write
+from lightning_seg.module import SegmentationModule
+
+
+def write_checked(
+    write: Callable[[ExportedNetwork, Path], Callable[[Tensor], Tensor]],
+    module: SegmentationModule,
+    output: str | Path,
+    suffix: str,
+    *,
+    argmax: bool = False,
+    half: bool = False,
+    tolerance: float | None = None,
+    overwrite: bool = False,
+) -> Agreement:
+    """Writes a module as a file that agrees with it.
+
+    Args:
+        write: writes a network to a path, and returns what calls the written file with images.
+        module: a trained module.
+        output: the file.
+        suffix: which the file must have.
+        argmax: labels instead of logits.
+        half: the network's weights and activations in float16.
+        tolerance: see `lightning_seg.export.check_agreement`.
+        overwrite: replace a file that is there.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is false.
+        ValueError: another suffix, the network cannot be written, or the file gives something else; no file stays.
+    """
+    output = Path(output).expanduser()
+    if output.suffix != suffix:
+        raise ValueError(f"output={output} must have the suffix {suffix}.")
+    network, reference = ExportedNetwork(module, argmax=argmax, half=half), ExportedNetwork(module)
+    with atomic_write(output, overwrite=overwrite) as temporary:
+        run = write(network, temporary)
+        try:
+            return check_agreement(run, network, reference, tolerance)
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:400]
+            raise ValueError(f"the export to {output} failed its check and was removed: {reason}") from error

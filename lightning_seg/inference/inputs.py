@@ -1,0 +1,100 @@
+"""Which images an input means: one, a folder, a pattern, or a list."""
+
+import os
+from collections.abc import Iterator, Sequence
+from glob import glob
+from pathlib import Path
+
+from lightning_seg.data.images import IMAGE_SUFFIXES
+from lightning_seg.reading import in_words, read_text
+
+
+def images_of(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
+    """Images, each with its folder relative to the input.
+
+    Args:
+        input: an image (`.npy`, too), a folder, a pattern, or a `.txt` file with a path in each line.
+        output: a folder whose files are not taken.
+
+    Raises:
+        FileNotFoundError: the input does not exist, or holds no image.
+        OSError: a folder cannot be read.
+        ValueError: it is not an image, or the output folder itself.
+    """
+    known = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+    if not input.exists():
+        if any(letter in str(input) for letter in "*?["):
+            return _matching(input, output)
+        raise FileNotFoundError(f"input={input} does not exist.")
+    if input.is_file():
+        if input.suffix.lower() == ".txt":
+            return _listed(input)
+        if input.suffix.lower() == ".npy":
+            return [(input, Path())]
+        if input.suffix.lower() not in IMAGE_SUFFIXES:
+            raise ValueError(f"input={input} is not an image file; expected a suffix of {known}.")
+        return [(input, Path())]
+    if os.path.realpath(input) == os.path.realpath(output):
+        raise ValueError(
+            f"output={output} is the input folder, where masks would be mistaken for images: name another."
+        )
+    found = [
+        (path, path.parent.relative_to(input))
+        for path in _files(input, avoid=os.path.realpath(output))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+    if not found:
+        raise FileNotFoundError(f"input={input} holds no image; looked for {known} in it and its sub-folders.")
+    return sorted(found)
+
+
+def _matching(pattern: Path, output: Path) -> Sequence[tuple[Path, Path]]:
+    """Images of a pattern, each with its folder relative to the part of it without `*`, `?` and `[`."""
+    plain = [part for part in pattern.parts if not any(letter in part for letter in "*?[")]
+    start = Path(*pattern.parts[: next(i for i, part in enumerate(pattern.parts) if part not in plain)])
+    kinds, avoid = (*IMAGE_SUFFIXES, ".npy"), os.path.realpath(output)
+    found = [
+        (path, path.parent.relative_to(start))
+        for path in map(Path, glob(str(pattern), recursive=True))
+        if path.is_file() and path.suffix.lower() in kinds and not os.path.realpath(path).startswith(f"{avoid}{os.sep}")
+    ]
+    if not found:
+        raise FileNotFoundError(f"input={pattern} matches no image.")
+    return sorted(found)
+
+
+def _listed(path: Path) -> Sequence[tuple[Path, Path]]:
+    """Images of a list, as `_together` has them."""
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    sources = [path.parent / Path(line).expanduser() for line in lines if line and not line.startswith("#")]
+    if not sources:
+        raise FileNotFoundError(f"input={path} lists no image.")
+    for source in sources:
+        if source.suffix.lower() not in (*IMAGE_SUFFIXES, ".npy"):
+            raise ValueError(f"input={path} lists {source}, which is not an image file.")
+    return together(sources)
+
+
+def together(sources: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Images, each with its folder relative to the one that holds all of them."""
+    whole = [Path(os.path.abspath(source)) for source in sources]
+    common = Path(os.path.commonpath([one.parent for one in whole]))
+    return [(source, one.parent.relative_to(common)) for source, one in zip(sources, whole, strict=True)]
+
+
+def _files(folder: Path, avoid: str) -> Iterator[Path]:
+    """The files in a folder and, through links, its sub-folders, none of them hidden; each folder once."""
+
+    def refuse(error: OSError) -> None:
+        raise in_words(error.filename, error) from None
+
+    seen = {avoid, os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        new = []
+        for name in sorted(name for name in folders if not name.startswith(".")):
+            real = os.path.realpath(Path(parent, name))
+            if real not in seen:
+                seen.add(real)
+                new.append(name)
+        folders[:] = new
+        yield from (Path(parent, name) for name in names if not name.startswith("."))

@@ -293,6 +293,23 @@ def test_a_balanced_sampler_resumes_with_the_same_images(tmp_path: Path) -> None
         folder(tmp_path, sampler="rare")
 
 
+def test_crops_on_classes_resume_exactly_and_in_any_process(tmp_path: Path) -> None:
+    write(tmp_path, count=6)
+
+    def images(skip: int, workers: int = 0) -> torch.Tensor:
+        torch.manual_seed(1)
+        augment = augmentation(crop_on="class", rotation=20.0, brightness=0.2, blur=0.5)
+        data = folder(tmp_path, augment=augment, sampler="balanced", num_workers=workers)
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(2)  # type: ignore[union-attr]
+        loader.sampler.skip = lambda: skip  # type: ignore[union-attr]
+        return torch.cat([batch["image"] for batch in loader])
+
+    whole = images(0)
+    assert whole[2:].equal(images(2))
+    assert whole.equal(images(0, workers=1))
+
+
 def test_albumentations_are_augmentations_and_follow_the_seed(tmp_path: Path) -> None:
     albumentations = pytest.importorskip("albumentations")
     write(tmp_path)

@@ -58,6 +58,7 @@ def evaluate_composed(composed: DictConfig) -> float:
         first = composed.checkpoint if isinstance(composed.checkpoint, str) else str(composed.checkpoint[0])
         stored = {} if first.endswith(".onnx") else read_checkpoint(first)["config"]
         take_classes(composed.data, stored.get("module") or {}, given)
+        take_volume_reading(composed.data, stored.get("data") or {}, given)
     check_config(composed, Evaluate)
     config = resolved(composed)
     if config["trusted"]:
@@ -96,6 +97,21 @@ def take_classes(data: DictConfig, module: Mapping[str, Any], given: Collection[
         is_open = OmegaConf.is_missing(data, name) or (name in data and data[name] is None)
         if is_open and f"data.{name}" not in given and module.get(name) is not None:
             data[name] = module[name]
+
+
+def take_volume_reading(data: DictConfig, stored: Mapping[str, Any], given: Collection[str]) -> None:
+    """Lets volumes that the command line chooses be read as those of the checkpoint, where it does not say how.
+
+    Args:
+        data: as composed.
+        stored: the stored configuration of the data.
+        given: keys of the command line.
+    """
+    if not (data.get("_target_") == stored.get("_target_") == "lightning_seg.data.VolumesDataModule"):
+        return
+    for name in ("spacing", "orientation", "range", "channels"):
+        if name in stored and f"data.{name}" not in given:
+            data[name] = stored[name]
 
 
 def data_config(

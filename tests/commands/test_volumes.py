@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from lightning_seg import load_module
+from lightning_seg.commands.evaluate import take_volume_reading
 from tests.console import SHORT, Run
 
 nibabel = pytest.importorskip("nibabel")
@@ -79,3 +81,11 @@ def test_parts_of_pictures_are_not_taken_for_volumes(fails: Run, choices: list[s
 def test_an_inspection_is_of_pictures(fails: Run) -> None:
     message = fails("lightning-seg-inspect", "experiment=volumes", "data.root=x", "data.num_classes=2")
     assert "lightning-seg-inspect looks at pictures" in message
+
+
+def test_other_volumes_are_evaluated_in_the_spacing_of_the_training_unless_it_is_given() -> None:
+    name = {"_target_": "lightning_seg.data.VolumesDataModule"}
+    stored = {**name, "spacing": [1, 1, 2], "orientation": "LPS", "range": [0, 9], "channels": [1]}
+    now = OmegaConf.create({**name, "spacing": None, "orientation": "RAS", "range": "percentiles", "channels": "all"})
+    take_volume_reading(now, stored, ["data.range"])
+    assert now == {**stored, "range": "percentiles"}

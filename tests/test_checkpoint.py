@@ -205,6 +205,22 @@ MALFORMED = [
 ]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"num_workers": 0},
+        {"num_workers": "???", "eval_batch_size": "???"},
+        {"scale": 1 / 64},
+        {"palette": [[0, 0, 255]]},
+    ],
+)
+def test_data_of_a_checkpoint_may_have_the_least_values_and_those_that_were_left_out(tmp_path, part):
+    content = torch.load(write(tmp_path / "best.ckpt"))
+    content[CONFIG_KEY]["config"]["data"] = {"_target_": "x", **part}
+    torch.save(content, tmp_path / "best.ckpt")
+    assert read_checkpoint(tmp_path / "best.ckpt")["config"]["data"] == {"_target_": "x", **part}
+
+
 @pytest.mark.parametrize(("path", "value", "words"), MALFORMED, ids=lambda part: str(part)[:60])
 def test_the_part_of_a_malformed_checkpoint_that_is_wrong_is_named_in_one_line(tmp_path, path, value, words):
     content = changed(torch.load(write(tmp_path / "best.ckpt")), path, value)

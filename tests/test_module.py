@@ -44,6 +44,20 @@ def test_it_trains_and_evaluates_on_mappings_and_pairs(as_pair):
     assert 0 <= fit.callback_metrics["val/iou"] <= 1
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
+def test_only_masks_of_bytes_become_whole_numbers_of_64_bits(dtype):
+    mask = torch.ones(2, 6, 8, dtype=dtype)
+    unpacked = build().unpack({"image": torch.rand(2, 3, 6, 8), "mask": mask})[1]
+    assert unpacked.dtype == (torch.int64 if dtype == torch.uint8 else dtype)
+    assert torch.equal(unpacked, mask.to(unpacked.dtype))
+
+
+def test_terms_of_a_compound_beside_the_loss_are_called_after_it():
+    module = build(loss=CrossEntropyDiceLoss(ignore_index=VOID))
+    module.other = CompoundLoss(terms={"ce": CrossEntropyLoss()}, weights={"ce": 1.0})
+    assert [path for path, _ in module._compound_losses()] == [(), ("other",)]
+
+
 def test_auxiliary_logits_are_said_not_to_be_trained_and_are_not_scored():
     module = build(Network(wrap=lambda logits: (logits, logits[..., :3, :4])), auxiliary_weight=0)
     image = torch.rand(2, 3, 6, 8)

@@ -193,6 +193,10 @@ def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None
             "the shared memory through which processes hand over images (/dev/shm) is too small: ",
         ),
         (
+            RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),  # safetensors
+            "the disk is full: free some space or choose another disk; ",
+        ),
+        (
             RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
             "a checkpoint could not be written: the disk is full, or a limit on the size of files is reached; ",
         ),

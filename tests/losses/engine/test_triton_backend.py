@@ -37,6 +37,13 @@ def test_the_kernels_compute_the_sums_and_their_gradient():
 
 @needs_triton
 @pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_the_kernels_compute_the_same_on_a_gpu():
+    assert " passed" in run("-m", "pytest", str(Path(__file__).with_name("triton_checks.py")), "-n", "0")
+
+
+@needs_triton
+@pytest.mark.slow
 def test_the_kernels_compile_for_an_nvidia_gpu(tmp_path):
     run_tests("triton_compilation.py", TRITON_CACHE_DIR=str(tmp_path))
 

@@ -35,9 +35,20 @@ def _composed_once(*overrides: str) -> dict[str, Any]:
     return {str(name): value for name, value in container.items()}
 
 
+@cache
+def _written_once(*overrides: str) -> str:
+    """As YAML, but for its folder."""
+    return OmegaConf.to_yaml({name: value for name, value in _composed_once(*overrides).items() if name != "folder"})
+
+
 @pytest.fixture
 def write_run(tmp_path: Path) -> WriteRun:
     """Writes a run below `runs/`: its name, what was chosen on the command line, and its scores."""
+    return writing_runs(tmp_path)
+
+
+def writing_runs(root: Path) -> WriteRun:
+    """Writes runs below `root/runs`."""
 
     def write(
         name: str,
@@ -47,9 +58,10 @@ def write_run(tmp_path: Path) -> WriteRun:
         seconds: float = 0.25,
         labels: int = 0,
     ) -> Path:
-        folder = tmp_path / "runs" / name
+        folder = root / "runs" / name
         folder.mkdir(parents=True)
-        OmegaConf.save(OmegaConf.create({**composed(*overrides), "folder": str(folder)}), folder / "config.yaml")
+        text = _written_once(*overrides) + f"folder: {json.dumps(str(folder))}\n"
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
         with (folder / "curves.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", "step", "learning_rate", "val/iou", "train/loss"])

@@ -28,6 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
 
     def call(command: str, *arguments: str) -> str:
         monkeypatch.setattr("sys.argv", [command, *arguments])
+        monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", import_module("tests.one_composition").get_mode)
         monkeypatch.setattr("lightning_seg.launch.processes.elastic_launch", launch_copies)
         capfd.readouterr()
         import_module(f"lightning_seg.commands.{command.removeprefix('lightning-seg-')}").main()

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,19 @@ TRAIN = (
 CHECKPOINT = "checkpoint=runs/mine/checkpoints/best.ckpt"
 
 
+@pytest.fixture(scope="module")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run that all tests start from is trained, by the first of them."""
+    return tmp_path_factory.mktemp("trained") / "runs"
+
+
 @pytest.fixture
-def trained(run: Run, folder: Path) -> Path:
-    run(*TRAIN)
+def trained(run: Run, folder: Path, run_once: Path) -> Path:
+    if not run_once.exists():
+        run(*TRAIN)
+        shutil.copytree("runs", run_once)
+    else:
+        shutil.copytree(run_once, "runs")
     return folder
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra._internal.hydra import Hydra
 
 from lightning_seg.commands import train
 from lightning_seg.launch import processes
@@ -21,6 +22,7 @@ from lightning_seg.runs.folder import checkpoint_to_resume
 from tests.callbacks.test_last_checkpoint import check_equal
 from tests.console import Run
 from tests.forkserver import forkserver, launch_copies
+from tests.one_composition import get_mode
 
 NETWORK = ["~backbone", "+backbone={_target_:tests.runs.network.small_network}"]
 DATA = ["data.num_train=24", "data.num_val=3", "data.num_test=2", "data.image_size=32", "data.batch_size=2"]
@@ -39,6 +41,7 @@ def call(folder: Path, arguments: list[str]) -> None:
     os.dup2(log, 2)
     sys.argv = ["lightning-seg-train", *arguments]
     processes.elastic_launch = launch_copies
+    Hydra.get_mode = get_mode
     train.main()
 
 
@@ -184,7 +187,7 @@ def test_a_job_that_slurm_starts_again_resumes_with_its_run(
 
 @pytest.mark.slow
 def test_a_run_survives_twenty_kills_at_random_moments(start: Start, tmp_path: Path) -> None:
-    options = ["trainer.max_epochs=120", "data.num_train=8"]  # far longer than twenty times the moments
+    options = ["trainer.max_epochs=40"]  # far longer than twenty times the moments
     assert wait(start("run=whole", *options)) == 0
     moments = random.Random(0)
     checkpoints = tmp_path / "runs/killed/checkpoints"

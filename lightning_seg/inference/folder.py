@@ -30,6 +30,7 @@ from lightning_seg.inference.raster_files import row_blocks, write_geo_mask, wri
 from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, open_raster
 from lightning_seg.inference.scaled import ScaledRaster
 from lightning_seg.inference.tiling import Tiling, check_tiling
+from lightning_seg.inference.video import VIDEO_SUFFIXES, predict_video
 from lightning_seg.inference.volumes import find_cases, targets, write_case
 from lightning_seg.text import printable
 
@@ -109,9 +110,11 @@ def predict_files(
     the image has no data, the mask has its nodata value. `NAME.geojson` holds contours, `NAME_rle.json` COCO's
     run lengths, and `areas.csv` the pixels of each class in each image.
 
+    Of a video only the overlay is written, `NAME_overlay.mp4`, with the extra `video`. Those in a folder are not taken.
+
     Args:
         module: a `SegmentationModule` in evaluation mode, for example from `lightning_seg.load_module`.
-        input: an image (`.npy`, too), a folder, a pattern (`photos/**/*.jpg`), or a `.txt` file with a path in each
+        input: an image or a video, a folder, a pattern (`photos/**/*.jpg`), or a `.txt` file with a path in each
             line, relative to it; or paths, whose common folder is left out below `output`.
         output: a folder, made if it does not exist.
         palette: `(red, green, blue)` of each mask value (binary: two).
@@ -173,7 +176,7 @@ def predict_files(
         raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
     check_tiling(tile, margin, tiling)
     outputs = {"overlay": overlay, "probabilities": probabilities, "contours": contours, "run_lengths": run_lengths}
-    jobs = _plan(input, output, module.task != "multilabel", outputs)
+    jobs = _plan(input, output, module.task != "multilabel", {**outputs, "areas": areas})
     _check_targets(jobs, overwrite or resume)
     table = output / "areas.csv"
     if areas and table.exists() and not (overwrite or resume):
@@ -345,11 +348,13 @@ class _Options:
 def _read(module: Predictor, job: _Job, options: _Options) -> tuple[Raster, torch.Tensor | None] | None:
     """An image that is decoded as a whole, with its bands at the network's scale; None for one read by windows."""
     reading = getattr(module, "reading", None)
+    if reading is not None and job.source.suffix.lower() in VIDEO_SUFFIXES:
+        raise ImageFileError(f"{job.source} is a video, and the network was trained on images of other channels.")
     if reading is not None:
         whole, raster = banded_raster(job.source, options.max_pixels, reading)
         return raster, scaled_bands(whole, options.scale)[None]
-    if job.source.suffix.lower() in (".tif", ".tiff"):
-        return None  # what reads windows belongs to one thread
+    if job.source.suffix.lower() in (".tif", ".tiff", *VIDEO_SUFFIXES):
+        return None  # what reads windows and frames belongs to one thread
     with open_raster(job.source, max_pixels=options.max_pixels) as raster:
         return raster, None
 
@@ -362,6 +367,18 @@ def _predict(
     threads: ThreadPoolExecutor,
 ) -> Callable[[], list[int]]:
     """Predicts an image; what is returned waits until all that is asked for is written, and gives the areas."""
+    if job.source.suffix.lower() in VIDEO_SUFFIXES and job.overlay is not None:
+        predict_video(
+            module,
+            job.source,
+            job.overlay,
+            palette=options.palette,
+            scale=options.scale,
+            batch_size=options.batch_size,
+            max_pixels=options.max_pixels,
+            overwrite=options.overwrite,
+        )
+        return list
     if read is not None:
         raster, bands = read
         return threads.submit(_write, job, raster, _labels(module, job, raster, options, bands), options).result
@@ -470,6 +487,14 @@ def _plan(input: Path | list[Path], output: Path, masks: bool, outputs: Mapping[
     jobs = []
     for source, folder in images_of(input, output) if isinstance(input, Path) else together(input):
         start = output / folder
+        if source.suffix.lower() in VIDEO_SUFFIXES:
+            unwritten = [name for name, asked in outputs.items() if asked and name != "overlay"]
+            if unwritten or not masks:
+                what = f"leave {unwritten[0]} out" if unwritten else "which task=multilabel has none of"
+                raise ValueError(f"{source} is a video, of which only the overlay is written: {what}.")
+            name = (folder / source.name).as_posix()
+            jobs.append(_Job(source, name, None, start / f"{source.stem}_overlay.mp4", None))
+            continue
         suffix = ".tif" if is_geotiff(source) else ".png"
         ends = {
             "overlay": f"_overlay{suffix}",
@@ -477,7 +502,7 @@ def _plan(input: Path | list[Path], output: Path, masks: bool, outputs: Mapping[
             "contours": ".geojson",
             "run_lengths": "_rle.json",
         }
-        files = {name: start / f"{source.stem}{ends[name]}" if asked else None for name, asked in outputs.items()}
+        files = {name: start / f"{source.stem}{end}" if outputs[name] else None for name, end in ends.items()}
         mask = start / f"{source.stem}{suffix}" if masks else None
         jobs.append(_Job(source, (folder / source.name).as_posix(), mask, **files))
     return jobs

@@ -6,7 +6,10 @@ from glob import glob
 from pathlib import Path
 
 from lightning_seg.data.images import IMAGE_SUFFIXES
+from lightning_seg.inference.video import VIDEO_SUFFIXES
 from lightning_seg.reading import in_words, read_text
+
+KINDS = (*IMAGE_SUFFIXES, ".npy", *VIDEO_SUFFIXES)  # that are predicted where they are named; of folders, images alone
 
 
 def images_of(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
@@ -29,9 +32,7 @@ def images_of(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
     if input.is_file():
         if input.suffix.lower() == ".txt":
             return _listed(input)
-        if input.suffix.lower() == ".npy":
-            return [(input, Path())]
-        if input.suffix.lower() not in IMAGE_SUFFIXES:
+        if input.suffix.lower() not in KINDS:
             raise ValueError(f"input={input} is not an image file; expected a suffix of {known}.")
         return [(input, Path())]
     if os.path.realpath(input) == os.path.realpath(output):
@@ -52,11 +53,11 @@ def _matching(pattern: Path, output: Path) -> Sequence[tuple[Path, Path]]:
     """Images of a pattern, each with its folder relative to the part of it without `*`, `?` and `[`."""
     plain = [part for part in pattern.parts if not any(letter in part for letter in "*?[")]
     start = Path(*pattern.parts[: next(i for i, part in enumerate(pattern.parts) if part not in plain)])
-    kinds, avoid = (*IMAGE_SUFFIXES, ".npy"), os.path.realpath(output)
+    avoid = os.path.realpath(output)
     found = [
         (path, path.parent.relative_to(start))
         for path in map(Path, glob(str(pattern), recursive=True))
-        if path.is_file() and path.suffix.lower() in kinds and not os.path.realpath(path).startswith(f"{avoid}{os.sep}")
+        if path.is_file() and path.suffix.lower() in KINDS and not os.path.realpath(path).startswith(f"{avoid}{os.sep}")
     ]
     if not found:
         raise FileNotFoundError(f"input={pattern} matches no image.")
@@ -70,7 +71,7 @@ def _listed(path: Path) -> Sequence[tuple[Path, Path]]:
     if not sources:
         raise FileNotFoundError(f"input={path} lists no image.")
     for source in sources:
-        if source.suffix.lower() not in (*IMAGE_SUFFIXES, ".npy"):
+        if source.suffix.lower() not in KINDS:
             raise ValueError(f"input={path} lists {source}, which is not an image file.")
     return together(sources)
 

@@ -4,8 +4,8 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import torch
 
@@ -18,15 +18,17 @@ from lightning_seg.onnx_network import onnx_session
 SIZE = 256
 
 
-def milliseconds(run: Callable[[], object], seconds: float = 4.0) -> float:
-    """The median time of a call."""
-    run()
-    times, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times) < 5:
-        start = time.perf_counter()
+def milliseconds(runs: list[Callable[[], object]], rounds: int = 12) -> list[float]:
+    """The shortest time of each call, in rounds that take turns, so that what else runs disturbs all alike."""
+    for run in runs:
         run()
-        times.append(1000 * (time.perf_counter() - start))
-    return median(times)
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(rounds):
+        for own, run in zip(times, runs, strict=True):
+            start = time.perf_counter()
+            run()
+            own.append(1000 * (time.perf_counter() - start))
+    return [min(own) for own in times]
 
 
 def main() -> None:
@@ -42,23 +44,23 @@ def main() -> None:
     )
     module = SegmentationModule(network, CrossEntropyLoss(), num_classes=6).eval()
     image = torch.rand(1, 3, SIZE, SIZE)
-    rows = []
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        whole = Path(folder, "weights.pt")
-        torch.save(module.state_dict(), whole)
+        weights = Path(folder, "weights.pt")
+        torch.save(module.state_dict(), weights)
         exported = ExportedNetwork(module)
-        rows.append(("PyTorch", whole, milliseconds(lambda: exported(image))))
         compiled = torch.compile(exported)
-        rows.append(("PyTorch, compiled", whole, milliseconds(lambda: compiled(image))))
-        for name, half in (("ONNX Runtime", False), ("ONNX Runtime, half=true", True)):
+        names, files = ["PyTorch", "PyTorch, compiled"], [weights, weights]
+        runs: list[Callable[[], object]] = [lambda: exported(image), lambda: compiled(image)]
+        for half in (False, True):
             path = Path(folder, f"{half}.onnx")
             write_onnx(module, path, half=half)
             session = onnx_session(path, torch.device("cpu"))
-            given = {"image": image.numpy()}
-            rows.append((name, path, milliseconds(lambda run=session.run, given=given: run(None, given))))
+            names.append("ONNX Runtime, half=true" if half else "ONNX Runtime")
+            files.append(path)
+            runs.append(partial(session.run, None, {"image": image.numpy()}))
         print(f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, one image of {SIZE}×{SIZE}\n")
         print("| | ms an image | MB |\n| --- | --- | --- |")
-        for name, path, latency in rows:
+        for name, path, latency in zip(names, files, milliseconds(runs), strict=True):
             print(f"| {name} | {latency:.0f} | {path.stat().st_size / 1e6:.1f} |")
 
 

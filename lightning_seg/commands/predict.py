@@ -77,7 +77,7 @@ def _files_of_split(config: dict[str, Any]) -> list[Path]:
     module = build_trusted(data, "data", trusted=config["trusted"], source=checkpoint)
     module.setup({"test": "test", "val": "validate", "train": "fit"}[config["split"]])
     pairs = getattr(getattr(module, f"{config['split']}_set", None), "pairs", None)
-    if pairs is None:
+    if pairs is None or not all(isinstance(pair.image, Path) for pair in pairs):
         raise ValueError(
             f"{type(module).__name__} does not say the files of its images, so split={config['split']} has none: give "
             "input=FOLDER."

@@ -360,7 +360,7 @@ class SegmentationModule(PredictingModule):
             for path, compound in compounds
             for term, value in compound.named_values().items()
         }
-        if auxiliary:
+        if auxiliary or (isinstance(self.auxiliary_weight, list) and self.auxiliary_weight):
             added = self.auxiliary_loss(auxiliary, mask)
             loss, self.loss_terms["auxiliary"] = loss + added, added.detach()
         if self._is_left_out(loss):

@@ -90,6 +90,7 @@ def test_auxiliary_logits_are_trained_with_their_weights_at_their_own_resolution
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
+        (lambda logits: logits, "auxiliary_weight has 2 numbers, and the backbone returns 0 auxiliary"),
         (lambda logits: (logits, logits), "auxiliary_weight has 2 numbers, and the backbone returns 1 auxiliary"),
         (lambda logits: (logits, logits[:, :1], logits), "auxiliary logits of 1, 3 channels, but num_classes=3"),
     ],

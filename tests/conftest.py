@@ -14,8 +14,9 @@ pytest_plugins = ["tests.console"]
 
 # What takes longest is begun first, so that no worker waits for another at the end.
 FIRST = [
-    *("tests/cluster", "tests/notebooks", "tests/losses/test_all_losses", "tests/runs/test_resume", "tests/sweeps"),
-    *("tests/commands", "tests/callbacks/test_last_checkpoint", "tests/losses/engine", "tests/launch"),
+    *("tests/export/test_families", "tests/cluster", "tests/notebooks", "tests/runs/test_resume", "tests/sweeps"),
+    *("tests/losses/test_all_losses", "tests/losses/engine", "tests/commands", "tests/export", "tests/launch"),
+    *("tests/callbacks/test_last_checkpoint", "tests/report"),
 ]
 
 

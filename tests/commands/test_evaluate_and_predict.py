@@ -52,6 +52,7 @@ def test_two_processes_give_the_scores_of_one_on_an_odd_number_of_images(run: Ru
     assert (trained / "one.csv").read_text() == (trained / "two.csv").read_text()
 
 
+@pytest.mark.slow
 def test_test_time_augmentation_is_a_switch_of_training_evaluation_and_prediction(
     run: Run, folder: Path, trained: Path
 ) -> None:

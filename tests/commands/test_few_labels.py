@@ -28,6 +28,7 @@ def columns(run: Path) -> set[str]:
         return set(next(csv.reader(file)))
 
 
+@pytest.mark.slow
 def test_the_experiment_trains_tests_evaluates_and_predicts(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_other_metrics_are_in_every_table(run: Run, own_module: Path) -> None:
     printed = run("lightning-seg-train", *SMALL, *SHORT, *OWN, "run=own")
     right = json.loads((own_module / "runs/own/result.json").read_text(encoding="utf-8"))["test"]["test/right"]

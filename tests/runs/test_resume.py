@@ -92,14 +92,13 @@ def check_same_run(one: Path, other: Path) -> None:
         check_equal(last[0][key], last[1][key])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "chosen"),
     [
         (0, ["loss=focal_dice"]),
-        pytest.param(2, ["loss=focal_dice"], marks=pytest.mark.slow),
-        pytest.param(
-            2, ["experiment=few_labels", "data.train_limit=8", "data.train_repeats=3"], marks=pytest.mark.slow
-        ),
+        (2, ["loss=focal_dice"]),
+        (2, ["experiment=few_labels", "data.train_limit=8", "data.train_repeats=3"]),
     ],
 )
 def test_a_run_that_a_signal_interrupted_resumes_to_the_same_weights(

@@ -45,6 +45,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return epochs
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_a_folder_a_job_and_one_table_with_the_errors(
     run: Run, fails: Run, folder: Path, trained: list[int], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_sweep_gives_a_folder_a_job_and_one_table_with_the_errors(
     assert len(trained) == 4
 
 
+@pytest.mark.slow
 def test_a_job_whose_loss_is_not_finite_has_diverged_and_has_no_score(run: Run, fails: Run, folder: Path) -> None:
     line = fails(*SWEEP, "optimizer.lr=0.001,1e30", "trainer.max_epochs=3", "trainer.gradient_clip_val=null")
     assert "1 of 2 jobs of s diverged" in line
@@ -95,6 +97,7 @@ def test_a_job_whose_loss_is_not_finite_has_diverged_and_has_no_score(run: Run, 
     assert (run_there.status, run_there.error) == ("diverged", diverged["error"])
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_the_unfinished_jobs_from_their_last_checkpoint(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], trained: list[int]
 ) -> None:
@@ -141,6 +144,7 @@ def test_an_interrupted_sweep_shows_what_it_has(
     assert [row["val/iou"] != "" for row in table] == [True, False, False]
 
 
+@pytest.mark.slow
 def test_a_sweep_never_takes_runs_of_another_configuration_for_its_own(run: Run, fails: Run, folder: Path) -> None:
     run(*SWEEP, "seed=0,1")
     fails(*SWEEP, "seed=0,1", "optimizer.lr=0.1")
@@ -309,6 +313,7 @@ def test_a_search_is_kept_and_continued_and_asks_only_for_parameters_that_a_loss
     assert "run=ANOTHER" in fails(*SEARCH, "resume=never")
 
 
+@pytest.mark.slow
 def test_a_trial_below_the_others_is_stopped_and_shown_as_pruned(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,13 +136,16 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
 def checked_palette(palette: Any, module: SegmentationModule, path: str | Path) -> list[tuple[int, int, int]] | None:
     """The colors of a file for the labels of its module; None if it has none.
 
+    A module that has its own `predict_labels` may have more channels than labels.
+
     Raises:
         ValueError: they are not colors, or too few.
     """
     if wrong := _wrong_palette("it", {"palette": palette}):
         raise ValueError(f"{path}: {wrong}.")
     labels = 2 if module.task == "binary" else module.num_classes
-    if palette and len(palette) < labels:
+    has_own_labels = type(module).predict_labels is not SegmentationModule.predict_labels
+    if palette and len(palette) < labels and not has_own_labels:
         raise ValueError(f"{path} has a palette of length {len(palette)} for {labels} labels.")
     return palette and [(red, green, blue) for red, green, blue in palette]
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import lightning_seg.checkpoint
-from lightning_seg.checkpoint import CONFIG_KEY, load_module, module_config, read_checkpoint
+from lightning_seg.checkpoint import CONFIG_KEY, checked_palette, load_module, module_config, read_checkpoint
 from lightning_seg.losses import CrossEntropyLoss
 from lightning_seg.module import SegmentationModule
 from lightning_seg.trust import build_trusted
@@ -44,6 +44,15 @@ def test_a_module_comes_back_with_its_weights_ready_for_use(tmp_path):
     image = torch.rand(1, 3, 5, 7)
     assert not loaded.training
     assert torch.equal(loaded(image), module(image))
+
+
+def test_a_module_with_labels_of_its_own_may_have_more_channels_than_colors():
+    class TwoHeads(SegmentationModule):
+        def predict_labels(self, logits):
+            return logits[:, :-1].argmax(dim=1)
+
+    module = TwoHeads(nn.Conv2d(3, 3, 1), CrossEntropyLoss(), num_classes=3)
+    assert checked_palette([[0, 0, 0], [9, 9, 9]], module, "a.ckpt") == [(0, 0, 0), (9, 9, 9)]
 
 
 def test_weights_that_follow_a_schedule_are_those_of_the_checkpoints_epoch(tmp_path):

@@ -34,6 +34,9 @@ class SmallEncoder(nn.Module, EncoderMixin):  # type: ignore[misc]
         return features
 
 
+ENTRY = {"encoder": SmallEncoder, "params": {}, "pretrained_settings": {}}
+
+
 def replace(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Lets networks be built with it in the place of the encoder of that name, until the test ends."""
-    monkeypatch.setitem(encoders, name, {"encoder": SmallEncoder, "params": {}, "pretrained_settings": {}})
+    monkeypatch.setitem(encoders, name, ENTRY)

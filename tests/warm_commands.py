@@ -22,6 +22,8 @@ from typing import Any, NoReturn
 
 from tests.forkserver import forkserver
 
+# Set in a program's environment: the encoder that a small one is to take the place of.
+SMALL = "SMALL_ENCODER"
 COMMANDS = [f"lightning-seg-{name}" for name in ("train", "evaluate", "predict", "report")]
 # A program of the folder: it asks the server for a copy, and is to others what the copy is, in all but its number.
 PROGRAM = """\
@@ -124,6 +126,11 @@ def _become(folder: Path, arguments: list[str], where: str, environment: dict[st
     os.chdir(where)
     os.environ.clear()
     os.environ.update(environment)
+    if SMALL in environment:
+        small = import_module("tests.small_encoder")
+        small.encoders[environment[SMALL]] = small.ENTRY
+    hydra = import_module("hydra._internal.hydra")
+    hydra.Hydra.get_mode = import_module("tests.one_composition").get_mode
     program, *rest = arguments
     sys.executable, sys.argv = str(folder / "python"), arguments
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]

@@ -126,13 +126,19 @@ def data_config(
         checkpoint: for the message.
 
     Raises:
-        ValueError: there are none, or one of these keys is none of theirs.
+        ValueError: there are none, one of these keys is none of theirs, or they would be downloaded unasked.
     """
     if stored is None:
         raise ValueError(f"{checkpoint} holds no data to score: name some, for example data=folder data.root=FOLDER.")
     unknown = sorted(given.keys() - stored.keys() - set(added))
     if unknown:
         raise ValueError(f"data.{unknown[0]} is not an option of the checkpoint's data: {', '.join(sorted(stored))}.")
+    named = stored.get("path") if stored["_target_"] == "lightning_seg.data.HuggingFaceDataModule" else None
+    if isinstance(named, str) and "path" not in given and named != LEFT_OUT and not Path(named).expanduser().is_dir():
+        raise ValueError(
+            f"{checkpoint} names the data set {named}, which is not a folder here, and nothing is downloaded because a "
+            f"file says so: give data.path={named}, or the data to score."
+        )
     config = dict(stored)
     if "augment" in config and str(config["_target_"]).startswith("lightning_seg."):
         config["augment"] = None  # of training images only

@@ -1,4 +1,4 @@
-"""The folders of runs: each is made once, found again, and never written over."""
+"""The folders of runs: each is made once, found again, and never overwritten."""
 
 import hashlib
 import os

@@ -9,6 +9,7 @@ from PIL import Image
 
 from lightning_seg import load_module
 from lightning_seg.checkpoint import CONFIG_KEY
+from lightning_seg.commands.evaluate import data_config
 from tests.console import SHORT, Run, write_folder
 
 TRAIN = (
@@ -274,3 +275,12 @@ def test_a_checkpoint_that_asks_to_build_something_else_is_refused_by_name(fails
         rest = ["input=my_images/test/images", "output=masks"] if command.endswith("predict") else []
         assert "os.mkdir" in fails(command, "checkpoint=bad.ckpt", *rest)
     assert not (trained / "made_by_the_file").exists()
+
+
+def test_no_data_set_is_downloaded_because_a_checkpoint_names_it(tmp_path: Path) -> None:
+    stored = {"_target_": "lightning_seg.data.HuggingFaceDataModule", "path": "stranger/set"}
+    with pytest.raises(ValueError, match=r"names the data set stranger/set, .*: give data\.path=stranger/set"):
+        data_config(stored, {}, [], "a.ckpt")
+    assert data_config(stored, {"path": "stranger/set"}, [], "a.ckpt") == stored
+    here = {**stored, "path": str(tmp_path)}
+    assert data_config(here, {}, [], "a.ckpt") == here

@@ -27,7 +27,7 @@ class BestCheckpoint(ModelCheckpoint):
     - With `save_top_k` above 1, or -1 for all, each checkpoint has a name of its own, `best-<epoch>-<step>.ckpt`, and
       `best.ckpt` is another name of the best one. (Lightning's would write them all over each other.)
     - It holds weights and configuration, and nothing that only a training that resumes would read.
-    - A training that resumes in a folder that was moved goes on with the best one that lies there.
+    - A training that resumes in a folder that was moved continues with the best one that lies there.
 
     Args:
         dirpath: the folder.

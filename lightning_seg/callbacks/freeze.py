@@ -18,7 +18,7 @@ class FreezeEncoder(Callback):
     A fresh head sends large gradients at first, which would spoil what a pretrained encoder knows. While it is frozen
     its weights stay bit for bit: no gradient, and so neither a step, momentum nor weight decay. Its norms are in
     evaluation mode, so that they use and keep the statistics that they came with. All of this follows from the epoch,
-    so that a training that is resumed goes on as one that never stopped.
+    so that a resumed training continues as one that never stopped.
 
     The optimizer holds the encoder's parameters from the beginning, and its learning-rate schedule runs on. On one
     device no gradient of the encoder is computed; on several (DDP) it is, and is left out.

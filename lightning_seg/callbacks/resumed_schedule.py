@@ -33,7 +33,7 @@ def fit_schedule(trainer: Trainer, module: LightningModule, before: int | None, 
     config, optimizer, done = trainer.lr_scheduler_configs[0], trainer.optimizers[0], trainer.global_step
     factory = getattr(module, "scheduler_factory", None)
     if factory is None and before is not None and trainer.is_global_zero:
-        say(f"the learning-rate schedule goes on as it was saved, for {before} steps; the training takes {now}.")
+        say(f"the learning-rate schedule continues as it was saved, for {before} steps; the training takes {now}.")
     if factory is None or config.interval != "step":
         return
     rate = optimizer.param_groups[0]["lr"]

@@ -1,4 +1,4 @@
-"""What a run's data are is kept beside it, and before it goes on it is seen to that they still are."""
+"""Keeps a digest of a run's data beside it, and compares it before the run is resumed."""
 
 from collections.abc import Mapping
 from pathlib import Path

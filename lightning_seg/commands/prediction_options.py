@@ -17,10 +17,12 @@ def set_prediction_options(module: SegmentationModule, config: Mapping[str, Any]
     for name in ("tile", "margin", "tiling", "test_time_augmentation", "threshold"):
         if config[name] is not None:
             setattr(module, name, config[name])
+    if config["threshold"] is not None and module.task != "binary":
+        raise ValueError(f"threshold={config['threshold']} applies to task=binary only, and task={module.task}.")
     module.check_threshold()
     if module.threshold == "best" and module.found_threshold is None:
         raise ValueError(
-            "threshold=best is that which a training found, and this checkpoint has none: train with "
+            "threshold=best needs the threshold that a training found, and this checkpoint has none: train with "
             "module.threshold=best, or give a number (lightning-seg-evaluate details=FOLDER split=val names the best)."
         )
     check_tiling(module.tile, module.margin, module.tiling)

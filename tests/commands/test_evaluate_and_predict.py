@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_seg import load_module
+from lightning_seg import SegmentationModule, load_module
 from lightning_seg.checkpoint import CONFIG_KEY
 from lightning_seg.commands.evaluate import data_config
+from lightning_seg.commands.prediction_options import set_prediction_options
+from lightning_seg.losses import CrossEntropyLoss
 from tests.console import SHORT, Run, write_folder
 
 TRAIN = (
@@ -284,3 +286,11 @@ def test_no_data_set_is_downloaded_because_a_checkpoint_names_it(tmp_path: Path)
     assert data_config(stored, {"path": "stranger/set"}, [], "a.ckpt") == stored
     here = {**stored, "path": str(tmp_path)}
     assert data_config(here, {}, [], "a.ckpt") == here
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.3, "best"])
+def test_a_threshold_is_refused_where_a_task_has_none(threshold: float | str) -> None:
+    module = SegmentationModule(torch.nn.Conv2d(3, 2, 1), CrossEntropyLoss(), num_classes=2)
+    options = dict.fromkeys(("tile", "margin", "tiling", "test_time_augmentation"))
+    with pytest.raises(ValueError, match=rf"threshold={threshold} applies to task=binary only, and task=multiclass"):
+        set_prediction_options(module, {**options, "threshold": threshold})

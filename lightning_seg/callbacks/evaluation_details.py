@@ -272,7 +272,7 @@ class EvaluationDetails(Callback):
             values = np.stack([getattr(scores, kind)[first:] for _, scores in cases])
             known = values[np.isfinite(values)]
             means[f"case_{kind}"] = float(known.mean()) if known.size else np.nan
-        return means
+        return {**means, "surface_tolerance": self.tolerance} if self.boundaries else means
 
     def _save(self, name: str, picture: Image.Image) -> None:
         with atomic_write(self.folder / name, overwrite=True) as temporary:

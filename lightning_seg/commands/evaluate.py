@@ -68,6 +68,8 @@ def evaluate_composed(composed: DictConfig) -> float:
         raise FileExistsError(f"output={output} exists: choose another name.")
     if config["details"] and Path(config["details"]).expanduser().exists():
         raise FileExistsError(f"details={config['details']} exists: choose another name.")
+    if config["tolerance"] is not None and not config["details"]:
+        raise ValueError(f"tolerance={config['tolerance']} is that of the surface Dice: give details=FOLDER, too.")
     added = [word[6:].partition("=")[0] for word in hydra.overrides.task if word.startswith("+data.")]
     own = hydra.runtime.choices["data"] == "checkpoint"
     config["own_data"] = own and not {"data.root", "data.path", "data.images", "data.table"}.intersection(given)
@@ -240,7 +242,9 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
     trainer = build({**config["trainer"], **changed})
     if config["details"]:
         folder = Path(config["details"]).expanduser()
-        trainer.callbacks.append(EvaluationDetails(folder, boundaries=True, background=module.background or 0))
+        tolerance = {} if config["tolerance"] is None else {"tolerance": config["tolerance"]}
+        background = module.background or 0
+        trainer.callbacks.append(EvaluationDetails(folder, boundaries=True, background=background, **tolerance))
     run = trainer.validate if split == "val" else trainer.test
     scores = run(module, datamodule, verbose=False)[0]
     counts = scored_counts(module)

@@ -93,6 +93,7 @@ class Evaluate(TypedDict):
     folder: str | None
     output: str | None
     details: str | None
+    tolerance: Annotated[float, Range(0)] | None
     tile: Count | None
     margin: Annotated[int, Range(0)] | None
     tiling: Literal["crop", "smooth"] | None

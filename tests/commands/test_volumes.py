@@ -1,6 +1,7 @@
 """Volumes through the commands: training, evaluation in windows, and predictions in the voxels of the input."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ SMALL = ["backbone.channels=[4,8]", "backbone.strides=[2]", "data.num_workers=0"
 
 
 def test_volumes_are_trained_on_evaluated_and_predicted_in_their_own_voxels(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, fails: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_cases(tmp_path / "scans", {"train": 2, "val": 1, "test": 2})
@@ -37,9 +38,12 @@ def test_volumes_are_trained_on_evaluated_and_predicted_in_their_own_voxels(
     assert {"dice/1", "hausdorff95/1", "surface_dice/2"} <= rows[0].keys()
 
     best = folder / "checkpoints" / "best.ckpt"
-    said = run("lightning-seg-evaluate", f"checkpoint={best}", "details=details", "trainer.accelerator=cpu")
+    evaluate = ("lightning-seg-evaluate", f"checkpoint={best}", "trainer.accelerator=cpu", "tolerance=1")
+    said = run(*evaluate, "details=details")
     assert "2 images" in said
     assert (tmp_path / "details" / "cases.csv").is_file()
+    assert json.loads((tmp_path / "details" / "summary.json").read_text())["surface_tolerance"] == 1
+    assert "tolerance=1 is that of the surface Dice: give details=FOLDER" in fails(*evaluate)
 
     images = tmp_path / "scans" / "test" / "images"
     run("lightning-seg-predict", f"checkpoint={best}", f"input={images}", "output=out", "probabilities=true")
@@ -54,7 +58,9 @@ def test_volumes_are_trained_on_evaluated_and_predicted_in_their_own_voxels(
         assert np.array_equal(shares.argmax(-1), labels)
 
 
-def test_the_embedded_volumes_are_trained_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_volumes_are_trained_on(
+    run: Run, fails: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     sizes = ["data.num_train=2", "data.num_val=1", "data.num_test=1", "data.image_size=16", "data.batch_size=2"]
     run("lightning-seg-train", "data=shapes", "data.dimensions=3", "backbone=unet_3d", "augment=volumes", "run=a",

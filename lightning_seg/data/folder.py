@@ -34,7 +34,7 @@ from lightning_seg.data.inspection import (
     value_names,
     void_share,
 )
-from lightning_seg.data.layout import SPLITS, Division, Layout, Splits
+from lightning_seg.data.layout import Layout
 from lightning_seg.data.mask_sources import MaskReader
 from lightning_seg.data.masks import (
     MASK_SUFFIXES,
@@ -46,6 +46,7 @@ from lightning_seg.data.masks import (
     colors_of,
 )
 from lightning_seg.data.pairs import Pair, choose, contents, find_images, find_pairs, fold_of, split_off, stem_of
+from lightning_seg.data.splits import SPLITS, Division, Splits
 from lightning_seg.data.unused import unused_folders
 from lightning_seg.data.values import Values
 from lightning_seg.renamed import warn_renamed

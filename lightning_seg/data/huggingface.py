@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lightning_seg.data.folder import FolderDataModule
 from lightning_seg.data.image_files import ImageFileError
-from lightning_seg.data.layout import SPLITS, USUAL_SPLITS, Division, Splits
 from lightning_seg.data.mask_sources import MaskReader, Size
 from lightning_seg.data.pairs import Pair
+from lightning_seg.data.splits import SPLITS, USUAL_SPLITS, Division, Splits
 from lightning_seg.reading import StoredFile, read_bytes
 
 _MOST = 2**31  # bytes of an image's file

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning_seg.data.annotations import ANNOTATION_SUFFIXES, LabelmeFile, YoloFile, read_coco
 from lightning_seg.data.images import IMAGE_SUFFIXES
@@ -16,29 +16,15 @@ from lightning_seg.data.masks import MASK_SUFFIXES
 from lightning_seg.data.mat_files import MAT_SUFFIX, MatFile
 from lightning_seg.data.pairs import Pair, stem_of
 from lightning_seg.data.patterns import DEEP, Found, Pattern
+from lightning_seg.data.splits import SPLIT, SPLITS, USUAL_SPLITS, Division, Splits, torn_groups
 from lightning_seg.reading import read_text
 
-SPLIT, CLASS = "split", "class"
-SPLITS = ("train", "val", "test")
+CLASS = "class"
 COLUMNS = ("image", "mask", "split", "group")
-# What {split} is usually called, in any case.
-USUAL_SPLITS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 _LISTS = (".txt", ".lst", ".csv")
 _MOST = 2**28  # bytes of a list
 
 Parts = Mapping[str, str]
-Splits = dict[str | None, list[Pair]]  # None: not divided yet
-
-
-class Division(NamedTuple):
-    """The pairs of each split, under None those that are still to be divided; and what is to be said about them."""
-
-    splits: Splits
-    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -109,7 +95,7 @@ class Layout:
         images, masks = self._patterns()
         if self.table is not None:
             splits = self._of_table(root, images, masks)
-            return Division(splits, _torn_groups(splits))
+            return Division(splits, torn_groups(splits))
         assert images is not None
         lists = _lists(self.given_splits, images)
         files = [(name, pattern, pattern.find(root)) for name, pattern in masks.items()]
@@ -124,7 +110,7 @@ class Layout:
         pairs = [self._pair(one, names[one.path], of_parts) for one in found]
         if lists:
             splits = _listed(root, lists, pairs, found, self.missing_masks)
-            return Division(splits, _torn_groups(splits))
+            return Division(splits, torn_groups(splits))
         if SPLIT not in images.names:
             return Division({None: _with_masks(None, pairs, self.missing_masks, of_parts)}, [])
         return self._by_name(pairs, found, images, of_parts)
@@ -282,7 +268,7 @@ class Layout:
         if kept.get("test") == []:
             notes.append("the test images have no masks: the test is done on the validation images.")
             del kept["test"]
-        return Division(kept, notes + _torn_groups(kept))
+        return Division(kept, notes + torn_groups(kept))
 
     # ---- tables
 
@@ -439,21 +425,6 @@ def _names(found: Sequence[Found], root: Path) -> dict[Path, str]:
         else one.path.relative_to(root).with_name(stem_of(one.path)).as_posix()
         for one in found
     }
-
-
-def _torn_groups(splits: Splits) -> list[str]:
-    """What is to be said of groups of which several splits have images."""
-    splits_of: dict[str, dict[str, None]] = defaultdict(dict)
-    for split, pairs in splits.items():
-        for pair in pairs:
-            if pair.group and split is not None:
-                splits_of[pair.group][split] = None
-    torn = [(group, list(splits)) for group, splits in splits_of.items() if len(splits) > 1]
-    if not torn:
-        return []
-    group, names = torn[0]
-    more = f" (and {len(torn) - 1} more groups)" if len(torn) > 1 else ""
-    return [f"images of the group {group}{more} are in {' and '.join(names)}, so scores may be too good."]
 
 
 def _with_masks(split: str | None, pairs: Sequence[Pair], missing: str, masks: _MasksByParts) -> list[Pair]:

@@ -16,12 +16,12 @@ from lightning_seg.data.masks import MASK_SUFFIXES
 from lightning_seg.data.mat_files import MAT_SUFFIX, MatFile
 from lightning_seg.data.pairs import Pair, stem_of
 from lightning_seg.data.patterns import DEEP, Found, Pattern
+from lightning_seg.data.split_lists import listed_pairs, split_lists
 from lightning_seg.data.splits import SPLIT, SPLITS, USUAL_SPLITS, Division, Splits, torn_groups
 from lightning_seg.reading import read_text
 
 CLASS = "class"
 COLUMNS = ("image", "mask", "split", "group")
-_LISTS = (".txt", ".lst", ".csv")
 _MOST = 2**28  # bytes of a list
 
 Parts = Mapping[str, str]
@@ -97,7 +97,7 @@ class Layout:
             splits = self._of_table(root, images, masks)
             return Division(splits, torn_groups(splits))
         assert images is not None
-        lists = _lists(self.given_splits, images)
+        lists = split_lists(self.given_splits, images)
         files = [(name, pattern, pattern.find(root)) for name, pattern in masks.items()]
         are_masks = {one.path for _, _, found in files for one in found}
         found = [one for one in images.find(root) if one.path not in are_masks]  # {id}.png also fits {id}_mask.png
@@ -109,7 +109,7 @@ class Layout:
             self._refuse_alone(of_parts, found, images)
         pairs = [self._pair(one, names[one.path], of_parts) for one in found]
         if lists:
-            splits = _listed(root, lists, pairs, found, self.missing_masks)
+            splits = listed_pairs(root, lists, pairs, found, self.missing_masks)
             return Division(splits, torn_groups(splits))
         if SPLIT not in images.names:
             return Division({None: _with_masks(None, pairs, self.missing_masks, of_parts)}, [])
@@ -444,78 +444,6 @@ def _with_masks(split: str | None, pairs: Sequence[Pair], missing: str, masks: _
         f"{without[0].image}{more} has no mask: data.masks={masks.pattern} fits none{same}. Add the mask, remove the "
         "image, or give data.missing_masks=background if such images show no object."
     )
-
-
-def _lists(splits: Mapping[str, Sequence[str]], images: Pattern) -> dict[str, list[str]]:
-    """The splits that are lists of files, which are all or none."""
-    lists = {
-        split: list(names) for split, names in splits.items() if any(name.lower().endswith(_LISTS) for name in names)
-    }
-    if lists and len(lists) < len(splits):
-        other = next(split for split in splits if split not in lists)
-        raise ValueError(f"data.splits.{other}={splits[other][0]} must be a file, as the other splits are.")
-    if splits and not lists and SPLIT not in images.names:
-        split, names = next(iter(splits.items()))
-        raise ValueError(
-            f"data.splits.{split}={names[0]} is neither a file that lists images (.txt, .lst, .csv) nor what {{split}} "
-            f"is in data.images={images.text}, which has none."
-        )
-    return lists
-
-
-def _listed(
-    root: Path, lists: Mapping[str, Sequence[str]], pairs: Sequence[Pair], found: Sequence[Found], missing: str
-) -> Splits:
-    """The pairs that lists name, by their id, their name or their path."""
-    known: dict[str, list[Pair]] = defaultdict(list)
-    for pair, one in zip(pairs, found, strict=True):
-        path = one.path.relative_to(root)
-        ways = {
-            one.parts.get("id", ""),
-            stem_of(path),
-            path.name,
-            path.as_posix(),
-            path.with_name(stem_of(path)).as_posix(),
-        }
-        others = [text for name, text in one.parts.items() if name not in (SPLIT,)]
-        for way in {*ways, "/".join(others), pair.name} - {""}:
-            known[way].append(pair)
-    splits: Splits = {}
-    where: dict[Path, str] = {}
-    for split, files in lists.items():
-        members: dict[Path, Pair] = {}
-        for file in files:
-            for number, text in _lines(root / file):
-                pair = _one_named(root / file, number, text, known)
-                if isinstance(pair.mask, NoObject) and missing == "refuse":
-                    raise ValueError(f"line {number} of {root / file} names {pair.image}, which has no mask.")
-                if where.setdefault(pair.image, split) != split:
-                    raise ValueError(f"{pair.image} is in data.splits.{where[pair.image]} and data.splits.{split}.")
-                members[pair.image] = pair
-        if not members:
-            raise ValueError(f"data.splits.{split}={','.join(files)} lists no image.")
-        splits[split] = list(members.values())
-    return splits
-
-
-def _one_named(path: Path, number: int, text: str, known: Mapping[str, Sequence[Pair]]) -> Pair:
-    """The pair that a line names: as a whole, or by its first word."""
-    for name in dict.fromkeys((text, *text.split()[:1], text.split(",")[0].strip())):
-        found = known.get(name.strip("/"))
-        if found is not None:
-            if len(found) > 1:
-                raise ValueError(
-                    f"line {number} of {path} names {name}, which are {found[0].image} and {found[1].image}: write "
-                    "their paths below data.root."
-                )
-            return found[0]
-    raise ValueError(f"line {number} of {path} names {text}, which is not an image that data.images fits.")
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a text file that are neither empty nor comments, numbered."""
-    lines = enumerate(read_text(path, _MOST).removeprefix("\ufeff").splitlines(), 1)
-    return [(number, line.strip()) for number, line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:

@@ -1,8 +1,5 @@
 """Where images and masks are: patterns, lists of files, tables, groups and folds."""
 
-import csv
-import io
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +15,9 @@ from lightning_seg.data.pairs import Pair, stem_of
 from lightning_seg.data.patterns import DEEP, Found, Pattern
 from lightning_seg.data.split_lists import listed_pairs, split_lists
 from lightning_seg.data.splits import SPLIT, SPLITS, USUAL_SPLITS, Division, Splits, torn_groups
-from lightning_seg.reading import read_text
+from lightning_seg.data.tables import called_columns, check_named, images_of_rows, read_rows, split_of_row
 
 CLASS = "class"
-COLUMNS = ("image", "mask", "split", "group")
-_MOST = 2**28  # bytes of a list
 
 Parts = Mapping[str, str]
 
@@ -274,30 +269,10 @@ class Layout:
 
     def _of_table(self, root: Path, images: Pattern | None, masks: Mapping[str | None, Pattern]) -> Splits:
         path = root / str(self.table)
-        rows, header = _rows(path)
-        called = {name: name for name in COLUMNS} | {
-            key: name for key, name in self.columns.items() if name is not None
-        }
-        for name, column in called.items():
-            is_needed = name == "image" or (name == "mask" and not masks) or column != name
-            if column not in header and is_needed:
-                raise ValueError(
-                    f"{path} has no column {column}, for {name}s: it has {', '.join(header)}; say which is meant with "
-                    f"data.columns.{name}=COLUMN."
-                )
+        rows, header = read_rows(path)
+        called = called_columns(path, header, self.columns, has_patterns=bool(masks))
+        found = images_of_rows(path, root, rows, called["image"], images)
         splits: Splits = {}
-        found: list[Found] = []
-        for number, row in rows:
-            image = root / row[called["image"]]
-            parts = dict(row)
-            if images is not None:
-                matched = images.match(row[called["image"]])
-                if matched is None:
-                    raise ValueError(
-                        f"line {number} of {path} names {row[called['image']]}, which is not of data.images."
-                    )
-                parts |= matched
-            found.append(Found(image, parts))
         names = _names(found, root)
         if len(names) < len(found):
             raise ValueError(f"{path} names an image in several lines: each image has one.")
@@ -312,14 +287,7 @@ class Layout:
             else:
                 named = row.get(called["mask"], "")
                 mask = root / named if named else None
-            for file in (one.path, mask):
-                if isinstance(file, Path) and not _is_within(root, file):
-                    raise ValueError(
-                        f"line {number} of {path} names {file}, which is not below data.root={root}: give the folder "
-                        "above all of the files as data.root."
-                    )
-                if isinstance(file, Path) and not file.is_file():
-                    raise ValueError(f"line {number} of {path} names {file}, which does not exist.")
+            check_named(path, number, root, [file for file in (one.path, mask) if isinstance(file, Path)])
             if mask is None and self.missing_masks == "refuse":
                 raise ValueError(
                     f"line {number} of {path} names no mask of {one.path}: give one, or data.missing_masks=background "
@@ -327,24 +295,10 @@ class Layout:
                 )
             group = row.get(called["group"], "") if self.group is None else self._group(one.parts)
             pair = Pair(one.path, NoObject(one.path) if mask is None else mask, names[one.path], group)
-            splits.setdefault(self._split_of_row(path, number, row, called["split"]), []).append(pair)
+            splits.setdefault(split_of_row(path, number, row, called["split"], self.given_splits), []).append(pair)
         if None in splits and len(splits) > 1:
             raise ValueError(f"{path} has a {called['split']} in some of its lines and not in others.")
         return splits
-
-    def _split_of_row(self, path: Path, number: int, row: Parts, column: str) -> str | None:
-        text = row.get(column, "").strip()
-        if not text:
-            return None
-        given = {one: split for split, names in self.given_splits.items() for one in names}
-        usual = {one: split for split, names in USUAL_SPLITS.items() for one in names}
-        split = given.get(text) if given else usual.get(text.lower())
-        if split is None:
-            raise ValueError(
-                f"line {number} of {path} has the {column} {text}, which is not known: say which split it is with "
-                f"data.splits.train={text}, for example."
-            )
-        return split
 
 
 @dataclass(frozen=True)
@@ -385,10 +339,6 @@ class _MasksByParts:
 def _is_coco(pattern: Pattern) -> bool:
     """Whether masks are one file of annotations of many images."""
     return pattern.components[-1].lower().endswith(".json") and not set(pattern.names) - {SPLIT}
-
-
-def _is_within(root: Path, file: Path) -> bool:
-    return Path(os.path.abspath(file)).is_relative_to(os.path.abspath(root))
 
 
 def _name(mask: Path | MaskSource) -> str:
@@ -444,21 +394,3 @@ def _with_masks(split: str | None, pairs: Sequence[Pair], missing: str, masks: _
         f"{without[0].image}{more} has no mask: data.masks={masks.pattern} fits none{same}. Add the mask, remove the "
         "image, or give data.missing_masks=background if such images show no object."
     )
-
-
-def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
-    """The rows of a CSV file, numbered, and its columns."""
-    text = read_text(path, _MOST).removeprefix("\ufeff")
-    first = text.splitlines()[:1]
-    delimiter = next((one for one in (",", ";", "\t") if first and one in first[0]), ",")
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    header = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = header
-    rows = []
-    for row in reader:
-        if None in row or None in row.values():
-            raise ValueError(f"line {reader.line_num} of {path} has a different number of values than its header.")
-        rows.append((reader.line_num, {name: value.strip() for name, value in row.items()}))
-    if not rows:
-        raise ValueError(f"{path} has no line below its header.")
-    return rows, header

@@ -6,7 +6,8 @@
 from lightning_seg.data.augment import training_augmentation
 from lightning_seg.data.class_weights import effective_number, inverse_frequency, median_frequency
 from lightning_seg.data.datamodule import Sample, SegmentationDataModule
-from lightning_seg.data.folder import FolderDataModule, FolderDataset
+from lightning_seg.data.folder import FolderDataModule
+from lightning_seg.data.folder_dataset import FolderDataset
 from lightning_seg.data.huggingface import HuggingFaceDataModule
 from lightning_seg.data.images import image_size, load_image
 from lightning_seg.data.masks import load_mask

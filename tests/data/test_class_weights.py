@@ -102,7 +102,7 @@ def write(root: Path, **masks: list[list[int]]) -> FolderDataModule:
 
 def test_masks_of_a_folder_are_counted_without_reading_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write(tmp_path, a=[[0, 0, 1, 255]], b=[[1, 1, 1, 1]])
-    monkeypatch.setattr("lightning_seg.data.folder.load_image", None)
+    monkeypatch.setattr("lightning_seg.data.folder_dataset.read_image", None)
     with pytest.raises(RuntimeError, match='call setup\\("fit"\\) first'):
         data.count_training_pixels()
     data.setup("fit")
@@ -113,7 +113,7 @@ def test_masks_that_setup_has_read_are_not_read_again(tmp_path: Path, monkeypatc
     data = write(tmp_path, a=[[0, 0, 1, 255]], b=[[1, 1, 1, 1]])
     data.check_masks = True
     data.setup("fit")
-    monkeypatch.setattr("lightning_seg.data.folder.inspect_pairs", None)
+    monkeypatch.setattr("lightning_seg.data.folder_dataset.inspect_pairs", None)
     assert data.count_training_pixels().tolist() == [[2, 1, 0], [0, 4, 0]]
 
 

@@ -251,7 +251,7 @@ def test_a_cache_says_its_size_and_refuses_what_it_cannot_hold(
 def test_masks_are_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
     data = folder(tmp_path)
-    monkeypatch.setattr("lightning_seg.data.folder.check_values", None)
+    monkeypatch.setattr("lightning_seg.data.folder_dataset.check_values", None)
     assert len(list(data.train_dataloader())) == 2
 
 

@@ -1,7 +1,7 @@
 """What there is to know of one image and its mask."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -41,7 +41,8 @@ class ImageFacts(NamedTuple):
     `position`: in the dataset. `name`: of the sample. `height`, `width`: of the image. `stored`: how the file holds it,
     "" where that is not known.
     `channel_sums` and `channel_squares`: of the image's values, float64 `(channels,)`. `pixels`: of each mask value,
-    int64 `(values,)`, and `void`: the others. `objects`: of each mask value that occurs.
+    int64 `(values,)`, and `void`: likewise, those that are void for it, which in a label map are the same for all.
+    `area`: pixels of the mask. `objects`: of each mask value that occurs.
     `image_digest`, `mask_digest`: of all pixels. `hash`: 63 bits of its lowest frequencies, None if the image is flat.
     `thumbnail`: uint8 `(16, 16, 3)`.
     """
@@ -54,7 +55,8 @@ class ImageFacts(NamedTuple):
     channel_sums: npt.NDArray[np.float64]
     channel_squares: npt.NDArray[np.float64]
     pixels: npt.NDArray[np.int64]
-    void: int
+    void: npt.NDArray[np.int64]
+    area: int
     objects: dict[int, Objects]
     image_digest: bytes
     mask_digest: bytes
@@ -76,15 +78,21 @@ def image_facts(position: int, name: str, image: Tensor, mask: Tensor, num_value
         position: in the dataset.
         name: of the sample.
         image: float `(channels, H, W)` in [0, 1].
-        mask: integer `(H, W)`; what is not 0..num_values-1 is void.
-        num_values: of the mask.
+        mask: integer `(H, W)`; what is not 0..num_values-1 is void. Or `(num_values, H, W)` of several labels a pixel,
+            1 where it has the label; what is neither 0 nor 1 is void.
+        num_values: of the mask, of several labels the classes.
         stored: how the file holds the image.
     """
-    labels = mask.numpy()
-    values, counts = np.unique(labels, return_counts=True)
-    is_value = (values >= 0) & (values < num_values)
-    pixels = np.zeros(num_values, np.int64)
-    pixels[values[is_value]] = counts[is_value]
+    pixels, void = np.zeros(num_values, np.int64), np.zeros(num_values, np.int64)
+    objects: dict[int, Objects] = {}
+    for labels, classes in _layers(mask.numpy(), num_values):
+        values, counts = np.unique(labels, return_counts=True)
+        known = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        present = {value: index for value, index in classes.items() if value in known}
+        for value, index in present.items():
+            pixels[index] = known[value]
+        void[list(classes.values())] = sum(count for value, count in known.items() if not 0 <= value <= max(classes))
+        objects |= _objects(labels, present)
     double = image.double().flatten(1)
     colors = image if len(image) == 3 else image[:1].expand(3, -1, -1)
     small = (255 * adaptive_avg_pool2d(colors[None], THUMBNAIL)[0]).round().to(torch.uint8)
@@ -97,8 +105,9 @@ def image_facts(position: int, name: str, image: Tensor, mask: Tensor, num_value
         channel_sums=double.sum(1).numpy(),
         channel_squares=double.square().sum(1).numpy(),
         pixels=pixels,
-        void=int(counts[~is_value].sum()),
-        objects=_objects(labels, values[is_value].tolist()),
+        void=void,
+        area=mask.shape[-2] * mask.shape[-1],
+        objects=objects,
         image_digest=_digest(image),
         mask_digest=_digest(mask),
         hash=perceptual_hash(colors),
@@ -123,7 +132,7 @@ def perceptual_hash(image: Tensor) -> int | None:
 
 
 def read_facts(
-    dataset: Dataset[Any], num_values: int, num_workers: int, description: str
+    dataset: Dataset[Any], num_values: int, num_workers: int, description: str, *, multilabel: bool = False
 ) -> tuple[list[ImageFacts], list[Unreadable]]:
     """Reads each sample of a dataset once, in parallel; what there is to know of them, and what cannot be read.
 
@@ -133,10 +142,13 @@ def read_facts(
         num_values: of its masks.
         num_workers: processes that read; 0 reads in this one.
         description: for the progress bar.
+        multilabel: whether masks are `(num_values, H, W)` of 0 and 1, instead of label maps `(H, W)`.
+
+    Raises:
+        ValueError: a mask is of the other kind.
     """
-    loader = DataLoader(
-        _Facts(without_augmentation(dataset), num_values), batch_size=None, num_workers=num_workers, collate_fn=_same
-    )
+    facts_of = _Facts(without_augmentation(dataset), num_values, multilabel)
+    loader = DataLoader(facts_of, batch_size=None, num_workers=num_workers, collate_fn=_same)
     found: list[ImageFacts] = []
     unreadable: list[Unreadable] = []
     for facts in track(loader, description, transient=True):
@@ -156,8 +168,8 @@ def without_augmentation(dataset: Dataset[Any]) -> Any:
 
 
 class _Facts(Dataset[ImageFacts | Unreadable]):
-    def __init__(self, dataset: Any, num_values: int) -> None:
-        self.dataset, self.num_values = dataset, num_values
+    def __init__(self, dataset: Any, num_values: int, multilabel: bool) -> None:
+        self.dataset, self.num_values, self.multilabel = dataset, num_values, multilabel
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -170,10 +182,9 @@ class _Facts(Dataset[ImageFacts | Unreadable]):
             name, image, mask = str(sample["name"]), sample["image"], sample["mask"]
         except (OSError, ValueError, MemoryError) as error:
             return Unreadable(str(path or index), " ".join(str(error).split()))
-        if mask.ndim != 2:
-            raise ValueError(
-                f"{name} has a mask of shape {tuple(mask.shape)}, and only label maps (H, W) can be inspected."
-            )
+        if mask.ndim < 2 or tuple(mask.shape[:-2]) != ((self.num_values,) if self.multilabel else ()):
+            expected = f"({self.num_values}, H, W)" if self.multilabel else "(H, W), or (C, H, W) with task=multilabel,"
+            raise ValueError(f"{name} has a mask of shape {tuple(mask.shape)}, and {expected} is expected.")
         return image_facts(index, name, image, mask, self.num_values, "" if path is None else _stored(path))
 
 
@@ -189,15 +200,25 @@ def _stored(path: Any) -> str:
         return ""
 
 
-def _objects(labels: npt.NDArray[Any], values: Sequence[int]) -> dict[int, Objects]:
+def _layers(mask: npt.NDArray[Any], num_values: int) -> Iterator[tuple[npt.NDArray[Any], dict[int, int]]]:
+    """Label maps `(H, W)`, and which class each of their values is, from 0; other values are void."""
+    if mask.ndim == 2:
+        yield mask, {value: value for value in range(num_values)}
+    else:
+        yield from ((channel, {1: index}) for index, channel in enumerate(mask))
+
+
+def _objects(labels: npt.NDArray[Any], classes: Mapping[int, int]) -> dict[int, Objects]:
+    if not classes:
+        return {}
     distance = _distance_to_outline(labels)
     found = {}
-    for value in values:
+    for value, index in classes.items():
         numbered, count = ndimage.label(labels == value, _CONNECTED)
         indices = np.arange(1, count + 1)
         areas = np.bincount(numbered.ravel(), minlength=count + 1)[1:]
         largest = np.asarray(ndimage.maximum(distance, numbered, indices), dtype=np.float64)
-        found[value] = Objects(areas.astype(np.int64), 2 * largest + 1)
+        found[index] = Objects(areas.astype(np.int64), 2 * largest + 1)
     return found
 
 

@@ -26,7 +26,7 @@ from lightning_seg.inspection.plan import Choice, plan_choices, plan_file
 from lightning_seg.inspection.step import StepUsage, free_memory, step_usage
 from lightning_seg.inspection.summary import SplitSummary, problems, summarize
 from lightning_seg.launch.processes import available_cores
-from lightning_seg.metrics.functional import iou, iou_binary
+from lightning_seg.metrics import MeanIoU
 from lightning_seg.text import plain_console, printable, say
 
 PAGE = "index.html"
@@ -47,7 +47,8 @@ def inspect_data(config: dict[str, Any], folder: Path, groups: Mapping[str, str]
         values: of the keys that were given there.
 
     Raises:
-        ValueError: the data module does not offer its sets, no image can be read, or the task is multilabel.
+        ValueError: the data module does not offer its sets, no image can be read, or masks are not of the
+            task's kind.
     """
     datamodule = _data_module(config)
     names = value_names(datamodule.num_values, datamodule.class_names)
@@ -56,7 +57,9 @@ def inspect_data(config: dict[str, Any], folder: Path, groups: Mapping[str, str]
     unreadable: dict[str, list[Unreadable]] = {}
     for split, dataset in sets.items():
         workers = min(available_cores(), max(1, len(dataset) // 32))
-        facts, wrong = read_facts(dataset, datamodule.num_values, workers, f"reading {split}")
+        facts, wrong = read_facts(
+            dataset, datamodule.num_values, workers, f"reading {split}", multilabel=config["task"] == "multilabel"
+        )
         if (
             split == "test"
             and facts
@@ -96,6 +99,7 @@ def inspect_data(config: dict[str, Any], folder: Path, groups: Mapping[str, str]
             plan=choices,
             plan_text=text,
             colors=datamodule.palette,
+            multilabel=config["task"] == "multilabel",
         )
     )
     for file, content in ((folder / PAGE, page), (folder / PLAN, text)):
@@ -109,8 +113,6 @@ def inspect_data(config: dict[str, Any], folder: Path, groups: Mapping[str, str]
 
 
 def _data_module(config: dict[str, Any]) -> Any:
-    if config["task"] == "multilabel":
-        raise ValueError("task=multilabel has masks with several labels a pixel, and only label maps can be inspected.")
     data = dict(config["data"])
     if str(data["_target_"]).endswith(".VolumesDataModule") or data.get("dimensions") == 3:
         raise ValueError("lightning-seg-inspect looks at pictures; volumes and masks are checked as a training begins.")
@@ -147,7 +149,10 @@ def _plan(config: dict[str, Any], datamodule: Any, train: SplitSummary, given: s
 
     def measure(size: tuple[int, int]) -> StepUsage:
         image = torch.rand(len(train.mean) or 3, *size, device=device)
-        mask = torch.randint(datamodule.num_values, size, device=device)
+        if config["task"] == "multilabel":
+            mask = torch.randint(2, (datamodule.num_values, *size), device=device)
+        else:
+            mask = torch.randint(datamodule.num_values, size, device=device)
         return step_usage(module, module.compute_loss, image, mask)
 
     augment = config["augment"] or {}
@@ -161,7 +166,7 @@ def _plan(config: dict[str, Any], datamodule: Any, train: SplitSummary, given: s
         is_pretrained=any(
             value for name, value in config["backbone"].items() if "weights" in name or name == "pretrained"
         ),
-        multiclass=config["task"] == "multiclass",
+        task=config["task"],
         has_crop="crop_size" in augment,
     )
 
@@ -264,19 +269,19 @@ def _worst(
     palette: Sequence[Sequence[int]],
 ) -> list[Figure]:
     module = load_module(config["checkpoint"], trusted=config["trusted"])
-    is_binary = module.task == "binary"
+    if module.task != config["task"]:
+        raise ValueError(
+            f"checkpoint={config['checkpoint']} was trained with task={module.task}, and the data is inspected with "
+            f"task={config['task']}: give both the same."
+        )
+    score_of = MeanIoU(task=module.task, num_classes=module.num_classes, ignore_index=module.ignore_index)
     scored = []
     with torch.inference_mode():
         for facts in track(splits["val"], "predicting val", transient=True):
             (_, sample), *_ = _read(sets["val"], [facts], [0])
             target = sample["mask"][None]
-            labels = module.predict_labels(module.predict_logits(sample["image"][None], target.shape[1:]))
-            if is_binary:
-                score = float(iou_binary(labels, target, ignore_index=module.ignore_index))
-            else:
-                score = float(
-                    iou(labels, target, num_classes=module.num_classes, ignore_index=module.ignore_index).nanmean()
-                )
+            labels = module.predict_labels(module.predict_logits(sample["image"][None], target.shape[-2:]))
+            score = float(score_of(labels, target).nan_to_num(1.0))  # nothing to find, and nothing found
             scored.append((score, facts, labels[0]))
     scored.sort(key=lambda one: (one[0], one[1].name))
     figures = []

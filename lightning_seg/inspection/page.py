@@ -13,6 +13,13 @@ from lightning_seg.inspection.summary import SplitSummary, ValueSummary
 from lightning_seg.text import printable
 
 _SIZES = 12  # rows of the table of sizes
+_SEVERAL = (
+    "A pixel may have several labels or none: a class's share is of the pixels that are not void in its channel, the "
+    "shares do not add up to 100 %, objects of different classes may overlap, and void is counted over all channels."
+)
+_FIRST = (
+    "Here and below, of several labels of a pixel the first in the order of the classes is drawn; it hides the others."
+)
 
 
 class Figure(NamedTuple):
@@ -28,7 +35,7 @@ class Inspected(NamedTuple):
     `title` and `summary`: of the data. `summaries`: by split. `problems`: one sentence each. `duplicates`: figures of
     some of them, and `duplicate_count` of how many. `samples`: figures by split, `augmented`: likewise of the training
     images. `worst`: those that a checkpoint gets most wrong. `plan`: choices, `plan_text`: the file. `colors`: of each
-    mask value.
+    mask value. `multilabel`: whether a pixel may have several labels.
     """
 
     title: str
@@ -43,6 +50,7 @@ class Inspected(NamedTuple):
     plan: Sequence[Choice]
     plan_text: str
     colors: Sequence[Sequence[int]]
+    multilabel: bool = False
 
 
 def inspection_page(found: Inspected) -> str:
@@ -50,10 +58,12 @@ def inspection_page(found: Inspected) -> str:
     sections = {
         "Problems": _list(found.problems) if found.problems else "<p>None was found.</p>",
         "Plan": _plan(found) if found.plan else "",
-        "Classes": "".join(_classes(split, one, found.colors) for split, one in found.summaries.items()),
+        "Classes": (_note(_SEVERAL) if found.multilabel else "")
+        + "".join(_classes(split, one, found.colors) for split, one in found.summaries.items()),
         "Images": _images(found.summaries),
         "Duplicates": _duplicates(found),
-        "Samples": "".join(f"<h3>{_text(split)}</h3>{_gallery(figures)}" for split, figures in found.samples.items()),
+        "Samples": (_note(_FIRST) if found.multilabel else "")
+        + "".join(f"<h3>{_text(split)}</h3>{_gallery(figures)}" for split, figures in found.samples.items()),
         "Augmented": _note("Each training image as it is, and twice as it is trained on.") + _gallery(found.augmented)
         if found.augmented
         else "",

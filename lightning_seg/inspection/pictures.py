@@ -30,19 +30,26 @@ def image_picture(image: Tensor) -> str:
 def overlay_picture(image: Tensor, mask: Tensor, palette: Palette) -> str:
     """An image with its mask over it as text for a page; void is gray.
 
+    Of several labels a pixel the first is drawn; where it has none, the image is left as it is.
+
     Args:
         image: as of `image_picture`.
-        mask: integer `(H, W)`.
+        mask: integer `(H, W)`, or `(C, H, W)`, 1 where a pixel has the label and 0 where not.
         palette: (red, green, blue) of each mask value.
     """
     photograph = _fitted(_photograph(image))
-    labels = mask.numpy()
+    labels, is_shown = mask.numpy(), np.ones(mask.shape[-2:], dtype=bool)
+    if labels.ndim == 3:
+        has_label, is_shown = labels == 1, (labels != 0).any(0)
+        labels = np.where(has_label.any(0), has_label.argmax(0), len(palette))
     known = (labels >= 0) & (labels < len(palette))
     table = np.array([*palette, _VOID], dtype=np.uint8)
-    colors = Image.fromarray(table[np.where(known, labels, len(palette))]).resize(
-        photograph.size, Image.Resampling.NEAREST
+    colors, shown = (
+        Image.fromarray(pixels).resize(photograph.size, Image.Resampling.NEAREST)
+        for pixels in (table[np.where(known, labels, len(palette))], (255 * is_shown).astype(np.uint8))
     )
-    return data_uri(Image.blend(photograph, colors, _SHOWN), "WEBP", quality=80)
+    picture = Image.composite(Image.blend(photograph, colors, _SHOWN), photograph, shown)
+    return data_uri(picture, "WEBP", quality=80)
 
 
 def _photograph(image: Tensor) -> npt.NDArray[np.uint8]:

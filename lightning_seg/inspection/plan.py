@@ -41,7 +41,7 @@ def plan_choices(
     cores: int,
     seconds_per_read: float,
     is_pretrained: bool,
-    multiclass: bool,
+    task: str,
     has_crop: bool,
 ) -> list[Choice]:
     """What to train with, as far as it was not given.
@@ -54,7 +54,7 @@ def plan_choices(
         cores: of this machine.
         seconds_per_read: of one training image, augmented.
         is_pretrained: whether the network's encoder is, whose normalization is then kept.
-        multiclass: whether the task is.
+        task: multiclass, multilabel or binary.
         has_crop: whether the augmentation can crop.
     """
     choices: list[Choice] = []
@@ -81,8 +81,10 @@ def plan_choices(
                 f"{_milli(usage.seconds_per_image)}, and there are {cores} cores",
             )
         )
-    if "loss" not in given and multiclass:
-        choices.append(_loss(train))
+    if "loss" not in given and task != "binary":
+        choices.append(_loss(train, task))
+    if task == "multilabel":
+        choices.append(Choice("callbacks.pictures", None, "they draw one label a pixel, and this task has several"))
     if not {"data.mean", "data.std"} & set(given) and train.mean:
         choices += _normalization(train, is_pretrained)
     return choices
@@ -141,8 +143,11 @@ def _one_size(size: tuple[int, int]) -> str:
     return f"all images are {size[0]} × {size[1]}, and whole ones fit"
 
 
-def _loss(train: SplitSummary) -> Choice:
+def _loss(train: SplitSummary, task: str) -> Choice:
     rare = [value.name for value in train.values if 0 < value.share < RARE]
+    if rare and task == "multilabel":  # Lovász-Softmax is of one label a pixel
+        reason = f"{', '.join(rare)} have less than {100 * RARE:g} % of the pixels, and Dice counts all classes alike"
+        return Choice("loss", "ce_dice", reason)
     if rare:
         return Choice(
             "loss", "ce_lovasz", f"{', '.join(rare)} have less than {100 * RARE:g} % of the pixels, and IoU counts them"

@@ -17,9 +17,9 @@ _THIN = 3.0  # pixels; what a network of output stride 4 or more easily loses
 class ValueSummary(NamedTuple):
     """One mask value over the images of a split.
 
-    `pixels`; `share`: of the pixels that are not void; `images`: in which it occurs; `objects`: connected components;
-    `area` and `thickness`: those of the object that the median pixel of the value lies in, so that specks count little;
-    in pixels, NaN where it does not occur.
+    `pixels`; `share`: of the pixels that are not void for it; `images`: in which it occurs; `objects`: connected
+    components; `area` and `thickness`: those of the object that the median pixel of the value lies in, so that specks
+    count little; in pixels, NaN where it does not occur.
     """
 
     name: str
@@ -34,9 +34,9 @@ class ValueSummary(NamedTuple):
 class SplitSummary(NamedTuple):
     """The images of one split.
 
-    `void_share`: of all pixels; `void_only`: masks without a pixel of a class; `sizes`: height and width, and how many
-    have it; `stored`: how files hold images, and how many do; `mean`, `std`: per channel, of the values in [0, 1];
-    empty where images differ in channels.
+    `void_share`: of all pixels, and of all channels of a mask that has several; `void_only`: masks that are all void;
+    `sizes`: height and width, and how many have it; `stored`: how files hold images, and how many do; `mean`, `std`:
+    per channel, of the values in [0, 1]; empty where images differ in channels.
     """
 
     images: int
@@ -56,19 +56,19 @@ def summarize(images: Sequence[ImageFacts], names: Sequence[str]) -> SplitSummar
         images: of the split.
         names: one for each mask value.
     """
-    pixels = np.sum([one.pixels for one in images], axis=0) if images else np.zeros(len(names), np.int64)
-    void = sum(one.void for one in images)
+    area = sum(one.area for one in images)
+    void = np.sum([one.void for one in images], axis=0) if images else np.zeros(len(names), np.int64)
     channels = {len(one.channel_sums) for one in images}
     mean, std = _moments(images) if len(channels) == 1 else ([], [])
     return SplitSummary(
         images=len(images),
-        void_share=void / max(1, void + int(pixels.sum())),
-        void_only=[one.name for one in images if not one.pixels.any()],
+        void_share=int(void.sum()) / max(1, area * len(names)),
+        void_only=[one.name for one in images if (one.void == one.area).all()],
         sizes=Counter((one.height, one.width) for one in images),
         stored=Counter(one.stored for one in images if one.stored),
         mean=mean,
         std=std,
-        values=[_value(index, name, images, int(pixels.sum())) for index, name in enumerate(names)],
+        values=[_value(index, name, images, area - int(void[index])) for index, name in enumerate(names)],
     )
 
 

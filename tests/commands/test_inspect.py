@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lightning_seg.checkpoint import module_config
 from lightning_seg.trust import build_trusted
-from tests.console import Run
+from tests.console import SHORT, SMALL, Run
 from tests.test_checkpoint import MODULE, write
 
 INSPECT = (
@@ -61,7 +62,46 @@ def test_an_inspection_prints_what_is_wrong_and_leaves_a_page_and_a_plan(run: Ru
     assert re.search(r"crop_size:\n  - 32\n  - 32|crop_size: null", job)
 
 
-def test_an_inspection_is_of_one_data_set_of_label_maps(fails: Run, folder: Path) -> None:
+def test_masks_of_several_labels_a_pixel_are_inspected_and_trained_on_by_the_plan(run: Run, folder: Path) -> None:
+    for image in (folder / "my_images").glob("*/images/*.jpg"):
+        for name, rows in (("sky", slice(0, 20)), ("sea", slice(10, 40))):
+            mask = np.zeros((40, 48), np.uint8)
+            mask[rows] = 255
+            file = folder / "my_images" / image.parts[-3] / name / f"{image.stem}.png"
+            file.parent.mkdir(exist_ok=True)
+            Image.fromarray(mask).save(file)
+    loss = {"_target_": "lightning_seg.losses.CrossEntropyLoss", "task": "multilabel", "ignore_index": None}
+    module = {**MODULE, "loss": loss, "task": "multilabel", "ignore_index": None}
+    state = build_trusted(module_config({"module": module}), "module", source="test").state_dict()
+    says_yes = {name: torch.full_like(value, float(name.endswith("bias"))) for name, value in state.items()}
+    write(folder / "yes.ckpt", config=module, state={**state, **{n: v for n, v in says_yes.items() if "backbone" in n}})
+    run(
+        *("lightning-seg-inspect", "data=folder", "data.root=my_images", "data.num_classes=2", "task=multilabel"),
+        *("data.images={split}/images/{id}.jpg", "data.masks={split}/{class}/{id}.png"),
+        *("data.class_names=[sky,sea]", "data.num_workers=0", "backbone=custom", "backbone._target_=torch.nn.Conv2d"),
+        *("+backbone.in_channels=3", "+backbone.out_channels=2", "+backbone.kernel_size=1"),
+        "checkpoint=yes.ckpt",
+    )
+    page = (folder / "inspection/index.html").read_text(encoding="utf-8")
+    assert "the shares do not add up to 100 %" in page
+    assert "of several labels of a pixel the first" in page
+    [sky, sea, *_] = re.findall(r"</span>(?:sky|sea)</td>(.*?)</tr>", page)
+    assert re.findall(r"<td>([\d.,]+)", sky) == ["50.000", "5,760", "6", "6", "960", "39"]
+    assert re.findall(r"<td>([\d.,]+)", sea) == ["75.000", "8,640", "6", "6", "1,440", "59"]
+    assert re.findall(r"IoU ([\d.]+) %", page) == ["62.50", "62.50"]  # of 1/2 and 3/4
+    run(
+        *("lightning-seg-train", "--config-dir", "inspection", "experiment=plan", "run=planned", *SHORT),
+        *("data.batch_size=4", "+trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "data.num_workers=0"),
+    )
+    assert (folder / "runs/planned").is_dir()
+
+
+def test_an_inspection_is_of_one_data_set_and_of_its_task(fails: Run, folder: Path) -> None:
     assert "leave -m out" in fails(*INSPECT, "-m", "seed=0,1")
-    assert "task=multilabel has masks with several labels" in fails(*INSPECT, "task=multilabel")
     assert "samples=-1" in fails(*INSPECT, "samples=-1")
+    shapes = ("lightning-seg-inspect", "data=shapes", *SMALL)
+    assert re.search(r"has a mask of shape \(32, 32\), and \(\d, H, W\) is expected", fails(*shapes, "task=multilabel"))
+    loss = {"_target_": "lightning_seg.losses.CrossEntropyLoss", "task": "multilabel", "ignore_index": 255}
+    write(folder / "other.ckpt", config={**MODULE, "loss": loss, "task": "multilabel"})
+    line = fails(*shapes, "checkpoint=other.ckpt", "samples=1")
+    assert "other.ckpt was trained with task=multilabel, and the data is inspected with task=multiclass" in line

@@ -14,7 +14,7 @@ VOID = 255
 
 
 def facts(mask: torch.Tensor, values: int = 3):
-    return image_facts(0, "one", torch.zeros(3, *mask.shape), mask, values)
+    return image_facts(0, "one", torch.zeros(3, *mask.shape[-2:]), mask, values)
 
 
 def smooth_image(seed: int, side: int = 64) -> torch.Tensor:
@@ -58,7 +58,18 @@ def test_pixels_that_are_no_value_are_void():
     mask = torch.tensor([[0, 0, 1, VOID], [-1, 2, 1, 7]])
     found = facts(mask)
     assert found.pixels.tolist() == [2, 2, 1]
-    assert found.void == 3
+    assert found.void.tolist() == [3, 3, 3]
+
+
+def test_each_channel_is_counted_for_itself_where_a_pixel_has_several_labels():
+    sky, sea = torch.zeros(8, 9, dtype=torch.int64), torch.zeros(8, 9, dtype=torch.int64)
+    sky[:2], sky[5, 5], sky[7] = 1, 1, VOID
+    sea[1:4, 2:6] = 1  # of which four pixels are sky, too
+    found = facts(torch.stack([sky, sea, torch.zeros_like(sea)]))
+    assert found.pixels.tolist() == [19, 12, 0]
+    assert found.void.tolist() == [9, 0, 0]
+    assert {index: one.areas.tolist() for index, one in found.objects.items()} == {0: [18, 1], 1: [12]}
+    assert {index: one.thickness.tolist() for index, one in found.objects.items()} == {0: [3, 1], 1: [3]}
 
 
 def test_means_and_squares_are_those_of_the_pixels():
@@ -128,12 +139,16 @@ def test_the_dataset_keeps_its_augmentation():
     assert dataset.augment is not None
 
 
-def test_masks_of_several_labels_a_pixel_are_refused():
-    class Several(Samples):
+@pytest.mark.parametrize(
+    ("shape", "multilabel", "expected"),
+    [((2, 8, 8), False, r"\(H, W\), or"), ((3, 8, 8), True, r"\(2, H, W\) is"), ((8, 8), True, r"\(2, H, W\) is")],
+)
+def test_masks_of_another_kind_than_the_task_are_refused(shape: tuple[int, ...], multilabel: bool, expected: str):
+    class Other(Samples):
         augment = None
 
         def __getitem__(self, index: int):
-            return {"image": torch.rand(3, 8, 8), "mask": torch.zeros(2, 8, 8), "name": "a"}
+            return {"image": torch.rand(3, 8, 8), "mask": torch.zeros(shape, dtype=torch.int64), "name": "a"}
 
-    with pytest.raises(ValueError, match=r"a has a mask of shape \(2, 8, 8\)"):
-        read_facts(Several(), 2, 0, "reading")
+    with pytest.raises(ValueError, match=rf"a has a mask of shape .*, and {expected}"):
+        read_facts(Other(), 2, 0, "reading", multilabel=multilabel)

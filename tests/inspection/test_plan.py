@@ -22,7 +22,7 @@ def choices(train: SplitSummary, *given: str, per_pixel: float = 1000.0, memory:
     def measure(size: tuple[int, int]) -> StepUsage:
         return StepUsage(50 * MIB, int(per_pixel * size[0] * size[1]), 0.1)
 
-    arguments = {"cores": 4, "seconds_per_read": 0.15, "is_pretrained": False, "multiclass": True, "has_crop": True}
+    arguments = {"cores": 4, "seconds_per_read": 0.15, "is_pretrained": False, "task": "multiclass", "has_crop": True}
     found = plan_choices(train, given=given, measure=measure, memory=memory, **{**arguments, **options})
     return {choice.key: choice.value for choice in found}
 
@@ -66,7 +66,14 @@ def test_as_many_processes_load_images_as_keep_up_with_the_network():
 def test_rare_classes_ask_for_a_loss_that_counts_them():
     assert choices(summary((64, 64), share=0.2))["loss"] == "ce_dice"
     assert choices(summary((64, 64), share=0.002))["loss"] == "ce_lovasz"
-    assert "loss" not in choices(summary((64, 64)), multiclass=False)
+    assert "loss" not in choices(summary((64, 64)), task="binary")
+
+
+def test_several_labels_a_pixel_ask_for_what_suits_them():
+    found = choices(summary((64, 64), share=0.002), task="multilabel")
+    assert found["loss"] == "ce_dice"
+    assert found["callbacks.pictures"] is None
+    assert "callbacks.pictures" not in choices(summary((64, 64)))
 
 
 def test_a_pretrained_network_keeps_the_normalization_that_it_knows():

@@ -35,6 +35,17 @@ def test_a_class_is_summed_over_the_images():
     assert found.sizes == {(64, 64): 3}
 
 
+def test_of_several_labels_a_pixel_each_class_has_a_share_of_its_own_channel():
+    disc, wire = mask_of((1, slice(0, 32), slice(None))), mask_of((1, slice(16, 64), slice(None)))
+    disc[48:] = 255
+    images = [facts("a", 0, torch.stack([disc, wire, 0 * wire])), facts("b", 1, torch.full((3, 64, 64), 255))]
+    found = summarize(images, NAMES)
+    assert [value.share for value in found.values] == pytest.approx([2 / 3, 3 / 4, 0])
+    assert [value.images for value in found.values] == [1, 1, 0]
+    assert found.void_share == pytest.approx((1 / 4 + 3) / 6)
+    assert found.void_only == ["b"]
+
+
 def test_specks_do_not_decide_how_large_the_objects_of_a_class_are():
     mask = mask_of(
         (1, slice(20, 40), slice(20, 40)), *((1, slice(row, row + 1), slice(0, 1)) for row in range(0, 60, 2))

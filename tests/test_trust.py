@@ -72,6 +72,7 @@ def choices(group: str) -> list[str]:
 
 @pytest.mark.parametrize("backbone", choices("backbone"))
 def test_every_backbone_of_the_configuration_is_built_and_opens_nothing(backbone: str) -> None:
+    importlib.import_module("torch.distributed.elastic.multiprocessing")  # which opens libc as MONAI imports it
     config = composed(f"backbone={backbone}")
     with audited() as happened:
         module = build_trusted(module_config(config), "module", source="best.ckpt", tensors=1000, memory=2**27)

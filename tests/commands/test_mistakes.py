@@ -105,7 +105,7 @@ LINES = [
     (["seed=[1"], "seed=[1 cannot be read: put quotes around a value with special characters, 'seed=\"[1\"'."),
     (["loss=ce,dice"], "loss=ce,dice is several values: -m trains with each of them, and loss=[ce,dice] is one list."),
     (["loss=diceloss"], "loss=diceloss is not one of boundary, ce, ce_dice, "),
-    (["logger=[csv,tensorboard]"], "logger=[csv,tensorboard] names several loggers, and a run has one: "),
+    (["logger=[csv,tensorboard]"], "logger=[csv,tensorboard] names several loggers, and a run has one; "),
     (["trainer=null"], "trainer=null is not one of auto, cpu, ddp, ddp_sim, fsdp, gpu."),
     (["data=3"], "data=3 is not one of ade20k, camvid, cityscapes, "),
     (["callbacks=[default,foo]"], "callbacks=foo is not one of checkpoint, confusion, "),

@@ -36,7 +36,9 @@ class FarSighted(nn.Module):
 
 def module_of(loss: nn.Module | None = None, **options: object) -> SegmentationModule:
     loss = CrossEntropyLoss(ignore_index=255) if loss is None else loss
-    return SegmentationModule(FarSighted(), loss, num_classes=3, ignore_index=255, **options).eval()  # type: ignore[arg-type]
+    module = SegmentationModule(FarSighted(), loss, num_classes=3, ignore_index=255, **options).eval()  # type: ignore[arg-type]
+    module._is_reach_known = True  # so that the sizes are of images alone, not of what `warn_of_tiles` tries
+    return module
 
 
 def data_of(root: Path, scale: float) -> FolderDataModule:

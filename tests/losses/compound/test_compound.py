@@ -184,7 +184,7 @@ def test_distances_that_do_not_fit_are_refused(batch):
 def test_a_compound_without_such_terms_takes_the_target_as_it_is_and_gives_no_distances(batch):
     loss, (logits, target) = CrossEntropyDiceLoss(ignore_index=255), batch
     assert loss(logits, with_distances(target, torch.zeros(2, 4, 6, 5))) == loss(logits, target)
-    with pytest.raises(ValueError, match=r"^no term of \['cross_entropy', 'dice'\] reads distances\.$"):
+    with pytest.raises(ValueError, match=r"^no term of \['cross_entropy', 'dice'\] takes distances\.$"):
         loss.target_distances(target, 4)
 
 
@@ -216,7 +216,9 @@ def test_terms_that_read_different_distances_share_none(batch, options):
     }
     loss = CompoundLoss(terms=terms, weights=dict.fromkeys(terms, 1))
     torch.testing.assert_close(loss(*batch), terms["boundary"](*batch) + terms["hausdorff"](*batch))
-    with pytest.raises(ValueError, match=r"^the terms need different distances .*spacing=None, classes=all.*agree"):
+    with pytest.raises(
+        ValueError, match=r"^the terms need different distances .*spacing=None, classes=all.*equal options"
+    ):
         loss.target_distances(batch[1], 4)
 
 

@@ -281,7 +281,7 @@ def test_a_few_kilobytes_of_shared_lists_are_counted_as_what_they_stand_for(tmp_
     for _ in range(9):
         node = [node] * 10
     with pytest.raises(ValueError, match="holds more than any configuration of lightning_seg"):
-        load_module(write(tmp_path / "best.ckpt", config=MODULE | {"class_names": node}))
+        load_module(write(tmp_path / "best.ckpt", config=MODULE | {"note": node}))
 
 
 def test_loading_opens_nothing_but_the_checkpoint(tmp_path):

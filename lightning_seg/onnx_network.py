@@ -132,11 +132,12 @@ def onnx_session(path: str | Path, device: torch.device) -> Any:
     onnxruntime = require("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    providers = ["CPUExecutionProvider"]
+    options.intra_op_num_threads = torch.get_num_threads()  # the share of this process, where there are several
+    providers: list[Any] = ["CPUExecutionProvider"]
     if device.type == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
             raise ValueError("ONNX Runtime here has no CUDA: install onnxruntime-gpu, or take device=cpu.")
-        providers.insert(0, "CUDAExecutionProvider")
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
     try:
         # Of its bytes: a file can then refer to no other one.
         return onnxruntime.InferenceSession(Path(path).read_bytes(), options, providers=providers)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig
@@ -15,7 +15,10 @@ from lightning_seg.commands.train import resolved
 from lightning_seg.data.palette import default_palette
 from lightning_seg.ensemble import load_modules
 from lightning_seg.inference import PredictedFiles, predict_files
+from lightning_seg.inference.shares import join
+from lightning_seg.launch.cluster import is_launched
 from lightning_seg.launch.errors import errors_in_one_line, run_command
+from lightning_seg.launch.processes import run_on_processes
 from lightning_seg.schema import Predict, check_config
 from lightning_seg.text import say
 from lightning_seg.trust import build_trusted
@@ -44,7 +47,30 @@ def predict(composed: DictConfig) -> PredictedFiles:
         raise ValueError("give either input=FOLDER or split=test, the images of the data that it was trained with.")
     if config["trusted"]:
         find_own_packages()
-    device = find_device(config["device"])
+    devices = find_devices(config["device"], config["devices"])
+    if len(devices) > 1 and is_launched():
+        raise ValueError(
+            f"devices={config['devices']} starts {len(devices)} processes, and srun or torchrun started this one "
+            "already: start lightning-seg-predict without it."
+        )
+    if config["split"]:
+        config["input"] = _files_of_split(config)
+    result: PredictedFiles = run_on_processes(_predict, {**config, "devices": devices}, len(devices))
+    for path, reason in result.failed:
+        say(f"skipped {path}: {reason}", error=True)
+    kept = f", {result.kept} kept" if result.kept else ""
+    say(f"{result.written} images predicted into {config['output']}{kept}, {len(result.failed)} skipped")
+    return result
+
+
+def _predict(config: dict[str, Any]) -> PredictedFiles:
+    """Predicts the share of this process, on its own of the devices; what became of all images."""
+    if config["trusted"]:
+        find_own_packages()
+    share = join(len(config["devices"]))
+    device: torch.device = config["devices"][share.rank]
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where kernels run that are not told one, as those of Triton
     module = load_modules(
         config["checkpoint"],
         trusted=config["trusted"],
@@ -52,19 +78,15 @@ def predict(composed: DictConfig) -> PredictedFiles:
         one_in_memory=config["one_in_memory"],
     )
     set_prediction_options(module, config)
-    result = predict_files(
+    return predict_files(
         module,
-        _files_of_split(config) if config["split"] else config["input"],
+        config["input"],
         config["output"],
         palette=[tuple(color) for color in module.palette or default_palette(max(module.num_classes, 2))],
         scale=module.scale,
+        share=share,
         **{name: config[name] for name in _PASSED},
     )
-    for path, reason in result.failed:
-        say(f"skipped {path}: {reason}", error=True)
-    kept = f", {result.kept} kept" if result.kept else ""
-    say(f"{result.written} images predicted into {config['output']}{kept}, {len(result.failed)} skipped")
-    return result
 
 
 def _files_of_split(config: dict[str, Any]) -> list[Path]:
@@ -83,6 +105,24 @@ def _files_of_split(config: dict[str, Any]) -> list[Path]:
             "input=FOLDER."
         )
     return [pair.image for pair in pairs]
+
+
+def find_devices(name: str, number: int | Literal["auto"]) -> list[torch.device]:
+    """The device of each process, of a name and a number as in `conf/predict.yaml`.
+
+    Raises:
+        ValueError: there is no such device, or there are fewer of them.
+    """
+    device = find_device(name)
+    there = torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
+    number = there if number == "auto" else number
+    if number == 1:
+        return [device]
+    if device.type == "cpu":
+        return [device] * number
+    if number > there:
+        raise ValueError(f"devices={number} are more than the {there} that device={name} means on this machine.")
+    return [torch.device(device.type, index) for index in range(number)]
 
 
 def find_device(name: str) -> torch.device:

@@ -29,9 +29,10 @@ from lightning_seg.inference.predictor import Predictor, predicted_patches
 from lightning_seg.inference.raster_files import row_blocks, write_geo_mask, write_overlay
 from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, open_raster
 from lightning_seg.inference.scaled import ScaledRaster
+from lightning_seg.inference.shares import Share
 from lightning_seg.inference.tiling import Tiling, check_tiling
 from lightning_seg.inference.video import VIDEO_SUFFIXES, predict_video
-from lightning_seg.inference.volumes import find_cases, targets, write_case
+from lightning_seg.inference.volumes import Case, find_cases, targets, write_case
 from lightning_seg.text import printable
 
 _PRECISIONS = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
@@ -97,6 +98,7 @@ def predict_files(
     precision: str = "32-true",
     max_pixels: int = MAX_PIXELS,
     progress: bool = True,
+    share: Share | None = None,
 ) -> PredictedFiles:
     """Predicts an image, or all images of a folder, a pattern or a list; sub-folders are kept below `output`.
 
@@ -136,9 +138,11 @@ def predict_files(
         overwrite: replace existing files in `output`; an input is never replaced.
         max_pixels: an image of more pixels is skipped, see `lightning_seg.data.load_image`.
         progress: show a progress bar, and unreadable files as they are met.
+        share: of several processes that were called alike, and of which each predicts its share of the files; rank
+            zero finds the files and what is wrong, shows its own progress, and writes areas. Default: one process.
 
     Returns:
-        How many images were written, and which could not be read.
+        How many images were written, and which could not be read, of all processes.
 
     Raises:
         FileNotFoundError: the input does not exist, or holds no image.
@@ -146,6 +150,7 @@ def predict_files(
         OSError: a folder cannot be read, or the disk is full; what was being written is removed.
         ValueError: arguments that cannot be, or two images with the same output.
     """
+    share = Share() if share is None else share
     input = Path(input).expanduser() if isinstance(input, str | Path) else list(input)
     output = Path(output).expanduser()
     tile = module.tile if tile is None else tile
@@ -165,6 +170,7 @@ def predict_files(
             resume=resume,
             precision=precision,
             progress=progress,
+            share=share,
             tiles={"tile": tile, "margin": margin, "tiling": tiling},
         )
     _check_arguments(module, palette, scale, overlay, probabilities)
@@ -176,26 +182,30 @@ def predict_files(
         raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
     check_tiling(tile, margin, tiling)
     outputs = {"overlay": overlay, "probabilities": probabilities, "contours": contours, "run_lengths": run_lengths}
-    jobs = _plan(input, output, module.task != "multilabel", {**outputs, "areas": areas})
-    _check_targets(jobs, overwrite or resume)
     table = output / "areas.csv"
-    if areas and table.exists() and not (overwrite or resume):
-        raise FileExistsError(f"{table} exists already: name another output folder, or set overwrite=true.")
+
+    def plan() -> tuple[list[_Job], list[_Job]]:
+        jobs = _plan(input, output, module.task != "multilabel", {**outputs, "areas": areas})
+        _check_targets(jobs, overwrite or resume)
+        if areas and table.exists() and not (overwrite or resume):
+            raise FileExistsError(f"{table} exists already: name another output folder, or set overwrite=true.")
+        return jobs, [job for job in jobs if not (resume and all(path.exists() for path in job.targets()))]
+
+    jobs, left = share.planned(plan)
     names = _mask_names(module, class_names, len(palette))
     options = _Options(palette, names, scale, simplify, batch_size, max_pixels, overwrite or resume)
     result = PredictedFiles()
     counted: dict[str, list[int]] = {}
-    left = [job for job in jobs if not (resume and all(path.exists() for path in job.targets()))]
-    result.kept = len(jobs) - len(left)
+    kept = len(jobs) - len(left)
+    mine = share.of(left)
     autocast = torch.autocast(module.device.type, _PRECISIONS[precision], enabled=precision != "32-true")
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        Progress(*columns, disable=not progress) as bar,
+        _progress(progress, share) as bar,
         torch.inference_mode(),
         _tiled_by(module, tile=tile, margin=margin, tiling=tiling),
     ):
-        shown = bar.add_task("", total=len(jobs), completed=result.kept)
-        for job, outcome in _beside_each_other(module, left, options, autocast):
+        shown = bar.add_task("", total=kept + len(mine), completed=kept)
+        for job, outcome in _beside_each_other(module, mine, options, autocast):
             try:
                 counted[job.name] = outcome()
                 result.written += 1
@@ -209,16 +219,39 @@ def predict_files(
                 if reason is None:
                     raise
                 result.failed.append((job.source, reason))
-                if progress:
+                if progress and share.processes == 1:  # of several, they are said at the end, in order
                     line = printable(f"skipped {job.source}: {reason}")
                     bar.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
             bar.advance(shown)
-    if areas:
+    result, counted = _of_all(share, result, counted, [job.source for job in left])
+    result.kept = kept
+    if areas and share.rank == 0:
         new = set(left)
         counted |= {job.name: _areas_of_mask(job.mask, len(names)) for job in jobs if job not in new and job.mask}
         rows = ((job.name, *counted[job.name]) for job in jobs if job.name in counted)
         write_csv(table, [("image", *names), *rows])
     return result
+
+
+def _progress(wanted: bool, share: Share) -> Progress:
+    """The bar of rank zero, of its own files."""
+    what = "predicting" if share.processes == 1 else f"predicting, process 1 of {share.processes}"
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, disable=not wanted or share.rank > 0)
+
+
+def _of_all(
+    share: Share, own: PredictedFiles, counted: Mapping[str, list[int]], order: Sequence[Path]
+) -> tuple[PredictedFiles, dict[str, list[int]]]:
+    """What became of the images of all processes, in their order, and their areas."""
+    parts = share.gathered((own, counted))
+    places = {path: place for place, path in enumerate(order)}
+    whole = PredictedFiles(
+        sum(part.written for part, _ in parts),
+        sum(part.kept for part, _ in parts),
+        sorted((one for part, _ in parts for one in part.failed), key=lambda one: places[one[0]]),
+    )
+    return whole, {name: areas for _, some in parts for name, areas in some.items()}
 
 
 def _predict_volumes(
@@ -232,6 +265,7 @@ def _predict_volumes(
     resume: bool,
     precision: str,
     progress: bool,
+    share: Share,
     tiles: Mapping[str, Any],
 ) -> PredictedFiles:
     """The same of volumes, see `lightning_seg.inference.volumes`."""
@@ -240,23 +274,29 @@ def _predict_volumes(
     if precision not in _PRECISIONS:
         raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
     check_tiling(tiles["tile"], tiles["margin"], tiles["tiling"])
-    cases = find_cases(input, module.volumes)  # type: ignore[attr-defined]
-    planned: dict[Path, Path] = {}
-    for case in cases:
-        for target in targets(case, output, probabilities=probabilities):
-            if target in planned or target.resolve() in [file.resolve() for file in case.files]:
-                raise ValueError(f"{case.files[0]} would be written to {target}, as another or over itself: rename it.")
-            planned[target] = case.files[0]
     table = output / "areas.csv"
-    existing = [path for path in (*planned, *([table] if areas else [])) if path.exists()]
-    if existing and not (overwrite or resume):
-        raise FileExistsError(f"{existing[0]} exists already: name another output folder, or set overwrite=true.")
+
+    def plan() -> Sequence[Case]:
+        cases = find_cases(input, module.volumes)  # type: ignore[attr-defined]
+        planned: set[Path] = set()
+        for case in cases:
+            for target in targets(case, output, probabilities=probabilities):
+                if target in planned or target.resolve() in [file.resolve() for file in case.files]:
+                    raise ValueError(
+                        f"{case.files[0]} would be written to {target}, as another or over itself: rename it."
+                    )
+                planned.add(target)
+        existing = [path for path in (*sorted(planned), *([table] if areas else [])) if path.exists()]
+        if existing and not (overwrite or resume):
+            raise FileExistsError(f"{existing[0]} exists already: name another output folder, or set overwrite=true.")
+        return cases
+
+    cases = share.planned(plan)
     result = PredictedFiles()
-    counted: list[tuple[str, list[int]]] = []
+    counted: dict[str, list[int]] = {}
     autocast = torch.autocast(module.device.type, _PRECISIONS[precision], enabled=precision != "32-true")
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress) as bar, _tiled_by(module, **tiles):
-        for case in bar.track(cases):
+    with _progress(progress, share) as bar, _tiled_by(module, **tiles):
+        for case in bar.track(share.of(cases)):
             there = all(path.exists() for path in targets(case, output, probabilities=probabilities))
             if resume and there and not areas:
                 result.kept += 1
@@ -272,10 +312,12 @@ def _predict_volumes(
                     raise
                 result.failed.append((case.files[0], reason))
                 continue
-            counted.append((case.target.as_posix(), voxels))
+            counted[case.target.as_posix()] = voxels
             result.written += 1
-    if areas:
-        write_csv(table, [("volume", *areas), *((name, *voxels) for name, voxels in counted)])
+    result, counted = _of_all(share, result, counted, [case.files[0] for case in cases])
+    if areas and share.rank == 0:
+        names = [case.target.as_posix() for case in cases]
+        write_csv(table, [("volume", *areas), *((name, *counted[name]) for name in names if name in counted)])
     return result
 
 

@@ -58,16 +58,18 @@ class ProcessError(RuntimeError):
         return f"process {self.which} {self.message}\n{self.callstack}".strip()
 
 
-def run_on_processes(function: Callable[[dict[str, Any]], Any], config: dict[str, Any]) -> Any:
+def run_on_processes(
+    function: Callable[[dict[str, Any]], Any], config: dict[str, Any], processes: int | None = None
+) -> Any:
     """Calls `function(config)` in as many processes as `config["trainer"]` has devices; the value of rank zero.
 
     With one device, and in a process that a launcher has started already, it is called in this process. Whatever ends
-    this process or one of the others ends them all.
+    this process or one of the others ends them all. `processes` says their number where there is no trainer.
 
     Raises:
         ProcessError: a process failed, with the error of the one that failed first.
     """
-    processes = requested_devices(config["trainer"])
+    processes = requested_devices(config["trainer"]) if processes is None else processes
     if processes == 1 or is_launched():
         return function(config)
     with TemporaryDirectory(prefix="lightning-seg-") as folder:

@@ -136,6 +136,7 @@ class Predict(TypedDict):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     overwrite: bool
     device: str
+    devices: Count | Literal["auto"]
     tile: Count | None
     margin: Annotated[int, Range(0)] | None
     tiling: Literal["crop", "smooth"] | None

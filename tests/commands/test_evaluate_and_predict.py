@@ -261,6 +261,42 @@ def test_an_unreadable_image_is_reported_skipped_and_told_by_the_exit_status(
     assert sorted(path.name for path in (trained / "masks").iterdir()) == ["0.png", "1.png", "2.png"]
 
 
+@pytest.mark.slow
+def test_two_processes_write_and_say_what_one_does(
+    run: Run, fails: Run, capfd: pytest.CaptureFixture[str], trained: Path
+) -> None:
+    images = trained / "my_images/test/images"
+    (images / "1a.jpg").write_bytes(b"not an image")
+    (images / "3.jpg").write_bytes(b"nor this")
+    asked = [
+        CHECKPOINT,
+        f"input={images}",
+        "device=cpu",
+        *(f"{name}=true" for name in ("overlay", "contours", "areas")),
+    ]
+    said = []
+    for output, devices in (("one", 1), ("two", 2)):
+        arguments = [*asked, "probabilities=true", f"output={output}", f"devices={devices}"]
+        with pytest.raises(SystemExit):
+            run("lightning-seg-predict", *arguments)
+        out, err = capfd.readouterr()
+        lines = [line for line in err.splitlines() if line.startswith("skipped")]
+        said.append((lines, out.splitlines()[-1].replace(output, "")))
+    assert said[0] == said[1]
+    assert [line.split(":")[0].split("/")[-1] for line in said[1][0]] == ["1a.jpg", "3.jpg"]
+    written = {path.relative_to("one"): path.read_bytes() for path in Path("one").iterdir()}
+    assert written == {path.relative_to("two"): path.read_bytes() for path in Path("two").iterdir()}
+    assert len(written) == 3 * 4 + 1
+
+    assert "exists already (9 of 15 files do)" in fails("lightning-seg-predict", *asked, "output=two", "devices=2")
+    for name in ("1a.jpg", "3.jpg"):
+        (images / name).unlink()
+    Path("two/1.png").unlink()
+    line = run("lightning-seg-predict", *asked, "output=two", "devices=2", "resume=true").splitlines()[-1]
+    assert line == "1 images predicted into two, 2 kept, 0 skipped"
+    assert {path.relative_to("two"): path.read_bytes() for path in Path("two").iterdir()} == written
+
+
 def test_existing_predictions_are_kept(run: Run, fails: Run, trained: Path) -> None:
     arguments = ("lightning-seg-predict", CHECKPOINT, "input=my_images/test/images", "output=masks")
     run(*arguments)

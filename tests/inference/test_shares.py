@@ -1,0 +1,100 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_seg.commands.predict import find_devices
+from lightning_seg.inference.shares import Share
+from tests.inference.test_predict_files import Brightest, predict, write_image
+
+OUTPUTS = {"overlay": True, "probabilities": True, "contours": True, "areas": True}
+
+
+@dataclass(frozen=True)
+class OfThreads(Share):
+    """The shares of threads, which meet as processes do."""
+
+    barrier: Barrier = field(default_factory=lambda: Barrier(1))
+    table: dict[int, Any] = field(default_factory=dict)
+
+    def planned(self, plan):
+        return self.gathered(plan() if self.rank == 0 else None)[0]
+
+    def gathered(self, value):
+        self.table[self.rank] = value
+        self.barrier.wait(60)
+        values = [self.table[rank] for rank in range(self.processes)]
+        self.barrier.wait(60)
+        return values
+
+
+def in_shares(processes: int, source: Path, target: Path, **options: Any) -> list[Any]:
+    barrier, table = Barrier(processes), {}
+
+    def one(rank: int) -> Any:
+        share = OfThreads(rank, processes, barrier, table)
+        return predict(Brightest().eval(), source, target, share=share, **OUTPUTS, **options)
+
+    with ThreadPoolExecutor(processes) as threads:
+        return list(threads.map(one, range(processes)))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 9])
+def test_each_job_is_that_of_one_process(processes: int) -> None:
+    shares = [Share(rank, processes).of(range(7)) for rank in range(processes)]
+    assert sorted(job for jobs in shares for job in jobs) == list(range(7))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("processes", [2, 3, 8])
+def test_any_number_of_shares_gives_the_files_and_the_result_of_one(processes: int, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for index in range(5):
+        write_image(source / f"sub{index % 2}" / f"{index}.png", (13, 9 + index), seed=index)
+    for name in ("sub0/1.jpg", "sub0/3.jpg", "sub1/9.jpg"):
+        (source / name).write_bytes(b"no image")
+    whole = predict(Brightest().eval(), source, tmp_path / "one", **OUTPUTS)
+    assert (whole.written, len(whole.failed)) == (5, 3)
+    results = in_shares(processes, source, tmp_path / "several")
+    assert results == [whole] * processes
+    assert contents(tmp_path / "several") == contents(tmp_path / "one")
+
+    (tmp_path / "several" / "sub1" / "1.png").unlink()
+    again = in_shares(processes, source, tmp_path / "several", resume=True)
+    assert [(one.written, one.kept, len(one.failed)) for one in again] == [(1, 4, 3)] * processes
+    assert contents(tmp_path / "several") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "expected"),
+    [
+        ("auto", 1, ["cuda"]),
+        ("auto", "auto", ["cuda:0", "cuda:1", "cuda:2"]),
+        ("gpu", 2, ["cuda:0", "cuda:1"]),
+        ("cuda:1", 1, ["cuda:1"]),
+        ("cuda:1", "auto", ["cuda:1"]),
+        ("cpu", "auto", ["cpu"]),
+        ("cpu", 4, ["cpu"] * 4),
+        ("auto", 4, "devices=4 are more than the 3 that device=auto means on this machine."),
+        ("cuda:1", 2, "devices=2 are more than the 1 that device=cuda:1 means on this machine."),
+    ],
+)
+def test_the_devices_of_the_processes(
+    name: str, number: Any, expected: list[str] | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match="are more than") as raised:
+            find_devices(name, number)
+        assert str(raised.value) == expected
+    else:
+        assert [str(device) for device in find_devices(name, number)] == expected

@@ -88,7 +88,8 @@ def run_on_processes(
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         # The error that ends a process is raised here with its traceback; torch would print it before as well.
-        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):  # which says whom it ended then
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         with _as_before(), _threads_shared_by(processes), _interrupts_passed_on(processes):
             try:
                 return elastic_launch(launch, _call_as_rank)(function, config, os.getpid(), str(Path(folder, "ranks")))[

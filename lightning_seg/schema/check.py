@@ -88,8 +88,9 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
         if isinstance(value, str) and is_number(value) and "number" in words(hint):
             raise ValueError(f"{shown} is text, but it must be {words(hint)}: leave the quotes out.")
         raise ValueError(f"{shown} must be {words(hint)}.")
-    if get_origin(hint) is Annotated and value is not None:
-        _check_number(key, value, get_args(hint)[1])
+    for one in (hint, *get_args(hint)):  # a union's, too
+        if get_origin(one) is Annotated and value is not None and fits(value, one):
+            _check_number(key, value, get_args(one)[1])
 
 
 def _takes_any_key(composed: DictConfig, key: str) -> bool:

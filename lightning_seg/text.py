@@ -4,6 +4,7 @@ Everything that the package prints or logs goes through here, so that a name can
 screen, begin a line of its own, nor vanish because it looks like markup.
 """
 
+import io
 import logging
 import sys
 
@@ -57,3 +58,10 @@ def text_logger(name: str) -> logging.Logger:
 def _as_text(record: logging.LogRecord) -> bool:
     record.msg, record.args = printable(record.getMessage()), None
     return True
+
+
+def print_any_character() -> None:
+    """Lets what the terminal's encoding lacks be printed as an escape, so that a class name cannot end a training."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

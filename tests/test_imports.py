@@ -1,11 +1,15 @@
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import lightning_seg
 import lightning_seg.inference
 from lightning_seg.files import atomic_write
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def run(code: str) -> str:
@@ -61,3 +65,24 @@ def test_the_former_name_of_a_function_still_works_with_a_warning():
     assert whole_file is atomic_write
     with pytest.raises(AttributeError, match="has no attribute 'half_file'"):
         _ = lightning_seg.inference.half_file
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        ("train", ["--cfg", "job"], "backbone:"),
+        ("train", ["lr=0.1"], "lightning-seg-train: there is no lr: did you mean optimizer.lr?"),
+        ("train", ["+epochs=5"], "lightning-seg-train: epochs is not a key of lightning-seg-train"),
+        ("predict", ["batch_size=0", "checkpoint=a", "input=b", "output=c"], "batch_size=0, but it must be 1 or more."),
+        ("report", ["--help"], "compares runs"),
+    ],
+)
+def test_what_a_command_line_alone_tells_is_said_before_torch_is_imported(command, words, said):
+    scripts = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["scripts"]
+    name, _, function = scripts[f"lightning-seg-{command}"].partition(":")
+    block = "".join(f"sys.modules[{one!r}] = None\n" for one in ("torch", "lightning", "transformers", "torchvision"))
+    arguments = [f"lightning-seg-{command}", *words]
+    code = f"import sys\n{block}sys.argv = {arguments!r}\nfrom {name} import {function} as main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

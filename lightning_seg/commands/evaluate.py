@@ -1,12 +1,10 @@
 """`lightning-seg-evaluate`: scores a checkpoint, on the data that it was trained with or on other data."""
 
-import sys
 from collections.abc import Collection, Mapping
 from math import nan
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +13,7 @@ from torch import nn
 from lightning_seg.callbacks.evaluation_details import EvaluationDetails
 from lightning_seg.callbacks.stored_config import SCORED_WITH
 from lightning_seg.checkpoint import read_checkpoint
-from lightning_seg.commands.arguments import as_typed
+from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
@@ -23,7 +21,7 @@ from lightning_seg.data import FolderDataModule
 from lightning_seg.ensemble import load_modules
 from lightning_seg.launch.building import build
 from lightning_seg.launch.cluster import check_processes
-from lightning_seg.launch.errors import errors_in_one_line, quiet_lightning, run_command
+from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.launch.processes import available_cores, requested_devices, run_on_processes
 from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import read_yaml
@@ -35,18 +33,11 @@ from lightning_seg.schema import Evaluate, check_config, check_part
 from lightning_seg.text import say
 from lightning_seg.trust import build_trusted, check_trusted
 
+main = console.evaluate
+
 _PRECISIONS = (
     *("64-true", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64", "32", "16", "bf16", 64, 32, 16),
 )
-
-
-def main() -> None:
-    """The console command."""
-    # The checkpoint's own data are below what is composed, and no part of it: a file is data.
-    ConfigStore.instance().store(group="data", name="checkpoint", node={})
-    with errors_in_one_line():
-        sys.argv[1:] = [_added(word) for word in as_typed(sys.argv[1:])]
-    run_command(evaluate_composed, "evaluate")
 
 
 def evaluate_composed(composed: DictConfig) -> float:
@@ -200,11 +191,6 @@ def scored_with(stored: Mapping[str, Any]) -> dict[str, Any]:
         if not (value in (None, *_PRECISIONS) if name == "precision" else is_limit):
             raise ValueError(f"the checkpoint's configuration holds trainer.{name}={value!r}, which is not one.")
     return found
-
-
-def _added(word: str) -> str:
-    """An override of the data so that Hydra takes it, although it knows no data: `++data.root=...`."""
-    return f"++{word}" if word.startswith("data.") else word
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,25 +1,18 @@
 """`lightning-seg-export`: writes a checkpoint as ONNX, as a program of torch.export, or as a folder for a model hub."""
 
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import load_module
-from lightning_seg.commands.arguments import as_typed
+from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.train import resolved
 from lightning_seg.export import push_to_hub, write_hub_folder, write_onnx, write_program
-from lightning_seg.launch.errors import errors_in_one_line, run_command
 from lightning_seg.schema import Export, check_config
 from lightning_seg.text import say
 
-
-def main() -> None:
-    """The console command."""
-    with errors_in_one_line():
-        sys.argv[1:] = as_typed(sys.argv[1:])
-    run_command(export, "export")
+main = console.export
 
 
 def export(composed: DictConfig) -> None:

@@ -1,35 +1,23 @@
 """`lightning-seg-inspect`: looks at a data set before training, and plans the training."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_seg.commands.arguments import as_typed
-from lightning_seg.commands.own_packages import find_own_packages
-from lightning_seg.commands.plugins import register_plugins
-from lightning_seg.commands.train import check_classes_known, resolved
+from lightning_seg.commands import console
+from lightning_seg.commands.train import resolved
 from lightning_seg.inspection.inspect import PAGE, PLAN, inspect_data
 from lightning_seg.launch.composition import from_environment
-from lightning_seg.launch.errors import errors_in_one_line, quiet_lightning, run_command
+from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.runs.identity import is_secret
-from lightning_seg.schema import Inspect, check_config
+from lightning_seg.schema import Inspect, check_classes_known, check_config
+
+main = console.inspect
 
 # Of which a plan keeps what was given; the others are of the command itself.
 _OF_TRAINING = ("data", "augment", "backbone", "loss", "task", "module", "class_weights", "optimizer", "scheduler")
-
-
-def main() -> None:
-    """The console command."""
-    with errors_in_one_line():
-        sys.argv[1:] = as_typed(sys.argv[1:])
-        if {"-m", "--multirun"} & set(sys.argv):
-            raise ValueError("lightning-seg-inspect takes one data set: leave -m out.")
-    find_own_packages()
-    register_plugins()
-    run_command(inspect_composed, "inspect")
 
 
 def inspect_composed(composed: DictConfig) -> None:

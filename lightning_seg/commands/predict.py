@@ -1,6 +1,5 @@
 """`lightning-seg-predict`: writes the masks of images."""
 
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import read_checkpoint
-from lightning_seg.commands.arguments import as_typed
+from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.commands.train import resolved
@@ -17,26 +16,17 @@ from lightning_seg.ensemble import load_modules
 from lightning_seg.inference import PredictedFiles, predict_files
 from lightning_seg.inference.shares import join
 from lightning_seg.launch.cluster import is_launched
-from lightning_seg.launch.errors import errors_in_one_line, run_command
 from lightning_seg.launch.processes import run_on_processes
 from lightning_seg.schema import Predict, check_config
 from lightning_seg.text import say
 from lightning_seg.trust import build_trusted
 
+main = console.predict
+
 _PASSED = (
     *("overlay", "probabilities", "contours", "simplify", "run_lengths", "areas", "overwrite", "resume", "max_pixels"),
     *("batch_size", "precision"),
 )
-
-
-def main() -> None:
-    """The console command; exit status 1 if an image could not be read."""
-    results: list[PredictedFiles] = []
-    with errors_in_one_line():
-        sys.argv[1:] = as_typed(sys.argv[1:])
-    run_command(lambda config: results.append(predict(config)), "predict")
-    if results and results[0].failed:
-        sys.exit(1)
 
 
 def predict(composed: DictConfig) -> PredictedFiles:

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from lightning_seg.launch.errors import one_line
-from lightning_seg.report import read_runs, write_report
 from lightning_seg.text import say
 
 
@@ -38,6 +37,8 @@ def report(folders: list[Path], output: Path, *, overwrite: bool) -> None:
         raise IsADirectoryError(f"{output} is a folder: give the name of a page, --output {output / 'report.html'}.")
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists: --overwrite replaces it, --output ANOTHER writes another.")
+    from lightning_seg.report import read_runs, write_report  # takes seconds, which `--help` need not wait for
+
     runs, jobs = read_runs(folders)
     write_report(output, runs, jobs, overwrite=overwrite)
     finished = sum(run.status == "finished" for run in runs)

@@ -1,6 +1,5 @@
 """`lightning-seg-train`: trains a network, then scores its best checkpoint on the test split."""
 
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache, partial
@@ -13,7 +12,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from lightning_seg.backbones import checkpoint_activations, compile_network, use_channels_last
@@ -29,24 +27,19 @@ from lightning_seg.callbacks.run_data import RunData
 from lightning_seg.callbacks.stored_config import read_again
 from lightning_seg.callbacks.untrained import UntrainedParameters
 from lightning_seg.checkpoint import check_loadable
-from lightning_seg.commands.arguments import as_typed
-from lightning_seg.commands.own_packages import find_own_packages
-from lightning_seg.commands.plugins import register_plugins
+from lightning_seg.commands import console
 from lightning_seg.data.protocol import check_data_module, estimated_class_weights
 from lightning_seg.initial_weights import LoadedWeights, load_weights, print_loaded, read_weights
 from lightning_seg.launch.building import build
 from lightning_seg.launch.cluster import (
     check_processes,
-    end_all_processes,
     is_launched,
-    is_submitted,
     make_tasks_visible,
     process_rank,
     shared_name,
-    world_size,
 )
 from lightning_seg.launch.composition import from_environment
-from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
+from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.launch.processes import requested_devices, run_on_processes
 from lightning_seg.learning_rate import find_learning_rate
 from lightning_seg.module import SegmentationModule
@@ -64,34 +57,14 @@ from lightning_seg.runs.kept import FROM_ENVIRONMENT, as_kept
 from lightning_seg.runs.lock import locked
 from lightning_seg.runs.monitor import check_direction, check_monitored, is_known, save_where_logged
 from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
-from lightning_seg.schema import Train, check_config
+from lightning_seg.schema import Train, check_classes_known, check_config
 from lightning_seg.sweeps.finished import finished_before
 from lightning_seg.text import say
 
+main = console.train
+train_composed = console.train_composed  # as its jobs are pickled
+
 _OF_A_HUB = ".transformers_model"
-
-
-def main() -> None:
-    """The console command."""
-    with errors_in_one_line():
-        sys.argv[1:] = as_typed(sys.argv[1:])
-    find_own_packages()
-    register_plugins()
-    run_command(train_composed, "train")
-
-
-def train_composed(composed: DictConfig) -> float:
-    """Trains as composed by Hydra, in the run's own folder; the best monitored value.
-
-    As one of several processes of a launcher it ends with them all, if it fails.
-    """
-    try:
-        return train_run(composed)
-    except Exception as error:
-        if world_size() == 1 or is_submitted():
-            raise
-        print_error(error)
-        end_all_processes()
 
 
 def train_run(composed: DictConfig) -> float:
@@ -348,23 +321,6 @@ def insert_network_configs(node: Any) -> None:
             value["config"] = config_to_store(value["architecture"], value.get("config"), value["pretrained"])
         elif isinstance(value, dict | list):
             insert_network_configs(value)
-
-
-def check_classes_known(composed: DictConfig) -> None:
-    """Refuses a configuration that does not say how many classes there are.
-
-    Raises:
-        ValueError: it does not.
-    """
-    try:
-        known = composed.module.get("num_classes", 0) is not None
-    except OmegaConfBaseException:  # it follows a value that must be given, which is said elsewhere
-        known = True
-    if not known:
-        raise ValueError(
-            "module.num_classes is not known, since this data configuration has no num_classes: give "
-            "module.num_classes=N, and module.ignore_index=VALUE if masks have void pixels."
-        )
 
 
 def insert_class_weights(node: Any, estimate: Callable[[str], list[float]]) -> None:

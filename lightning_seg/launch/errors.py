@@ -16,16 +16,14 @@ from typing import Any
 
 import hydra
 from hydra.errors import HydraException, InstantiationException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf.errors import OmegaConfBaseException
 
 from lightning_seg.launch.composition import CONFIG, explained
-from lightning_seg.launch.processes import ProcessError, print_any_character
-from lightning_seg.text import say, say_lines
+from lightning_seg.launch.ending import ProcessError
+from lightning_seg.text import print_any_character, say, say_lines
 
 PACKAGE = Path(__file__).parents[1]
 # These report a choice that cannot be met; whoever raises them, the traceback says nothing more.
-_ABOUT_THE_CHOICE = (HydraException, OmegaConfBaseException, MisconfigurationException)
+_ABOUT_THE_CHOICE = ("HydraException", "OmegaConfBaseException", "MisconfigurationException")
 # What this package raises on purpose, with a sentence; a KeyError, say, is a defect wherever it comes from.
 _ON_PURPOSE = (
     "ValueError",
@@ -138,8 +136,8 @@ def run_command(task: Callable[[Any], Any], config_name: str) -> None:
             hydra.main(config_path=f"pkg://{CONFIG}", config_name=config_name, version_base="1.3")(kept)()
             if failed:
                 raise failed[0]
-        except _ABOUT_THE_CHOICE as error:
-            line = explained(error, config_name, sys.argv[1:])
+        except Exception as error:
+            line = explained(error, config_name, sys.argv[1:]) if _is_about_the_choice(error) else None
             if line is None:
                 raise
             raise ValueError(line) from error
@@ -194,9 +192,13 @@ def one_line(error: BaseException) -> str | None:
     frames = traceback.extract_tb(error.__traceback__)
     kinds = [kind.__name__ for kind in type(error).__mro__]
     line = _line(kinds, str(error), frames[-1].filename if frames else "", (frames[-1].line or "") if frames else "")
-    if line is None and isinstance(error, _ABOUT_THE_CHOICE):
+    if line is None and _is_about_the_choice(error):
         return re.sub(r" (full_key: \S+ )?object_type=\S+", r"", " ".join(str(error).split()))
     return line
+
+
+def _is_about_the_choice(error: BaseException) -> bool:
+    return any(kind.__name__ in _ABOUT_THE_CHOICE for kind in type(error).__mro__)
 
 
 def _line(kinds: Sequence[str], message: str, filename: str, code: str) -> str | None:

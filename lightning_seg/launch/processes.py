@@ -4,7 +4,6 @@ Lightning would start its processes by running the command again, so that under 
 start the whole sweep; here torch's elastic launcher starts them.
 """
 
-import io
 import json
 import logging
 import multiprocessing
@@ -14,7 +13,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -32,6 +30,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from lightning_seg.launch.cluster import is_launched
+from lightning_seg.launch.ending import ProcessError, end_with
+from lightning_seg.text import print_any_character
 
 # The launcher passes them on to the processes, of which the training answers all but SIGQUIT with a checkpoint.
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
@@ -42,20 +42,6 @@ _INTERRUPTED = tuple(128 + number for number in (signal.SIGTERM, signal.SIGHUP, 
 # What a process says when another one is gone.
 _LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|remote process|peer|recvValue", re.IGNORECASE)
 _KILLED = "the system kills what takes too much memory."
-
-
-class ProcessError(RuntimeError):
-    """One of the processes of a run failed: its rank, and the traceback of what it raised ("" if it was killed).
-
-    `which` names the process where it is not known for certain.
-    """
-
-    def __init__(self, rank: int, callstack: str, message: str, which: str = "") -> None:
-        super().__init__(rank, callstack, message, which)  # all of them, so that it can be pickled
-        self.rank, self.callstack, self.message, self.which = rank, callstack, message, which or str(rank)
-
-    def __str__(self) -> str:
-        return f"process {self.which} {self.message}\n{self.callstack}".strip()
 
 
 def run_on_processes(
@@ -106,21 +92,6 @@ def run_on_processes(
     sys.exit(128 + ended_by)
 
 
-def end_with(parent: int) -> None:
-    """Kills this process as soon as the process that started it is gone, however that ended.
-
-    Args:
-        parent: the id of the process that started it; it may be gone already.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGKILL)  # the main thread may wait for the others forever, deaf to other signals
-
-    threading.Thread(target=watch, name="end_with_parent", daemon=True).start()
-
-
 def requested_devices(trainer: Mapping[str, Any]) -> int:
     """How many processes a trainer's `accelerator` and `devices` ask for on this machine."""
     devices = trainer.get("devices", "auto")
@@ -137,13 +108,6 @@ def requested_devices(trainer: Mapping[str, Any]) -> int:
 def available_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def print_any_character() -> None:
-    """Lets what the terminal's encoding lacks be printed as an escape, so that a class name cannot end a training."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _call_as_rank(function: Callable[[dict[str, Any]], Any], config: dict[str, Any], parent: int, store: str) -> Any:

@@ -23,7 +23,6 @@ from omegaconf import DictConfig, OmegaConf
 from lightning_seg.files import atomic_write
 from lightning_seg.launch.cluster import make_tasks_visible
 from lightning_seg.launch.errors import JobError
-from lightning_seg.launch.processes import requested_devices
 from lightning_seg.reading import open_regular, read_json
 from lightning_seg.runs.plain import PlainUnpickler
 from lightning_seg.text import text_logger
@@ -143,6 +142,8 @@ def processes(trainer: Mapping[str, Any]) -> int | None:
     devices = trainer["devices"]
     if devices in ("auto", -1, "-1"):
         return None
+    from lightning_seg.launch.processes import requested_devices  # imports torch, for seconds
+
     return requested_devices({"devices": list(devices) if OmegaConf.is_list(devices) else devices})
 
 

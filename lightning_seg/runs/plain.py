@@ -8,8 +8,6 @@ import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 _SHARDS = ".metadata"  # of torch's distributed checkpoints
 _REST = "meta.pt"  # what Lightning writes beside them
 # All that torch writes into the metadata.
@@ -20,7 +18,6 @@ _ALLOWED = {
     },
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
     "torch.serialization": {"_get_layout"},
-    "torch": {"Size", *(name for name, value in vars(torch).items() if isinstance(value, torch.dtype))},
     "pathlib": {"Path", "PosixPath", "PurePosixPath"},
     "collections": {"OrderedDict"},
     "builtins": {"set", "frozenset"},
@@ -56,10 +53,13 @@ def check_plain(path: Path) -> None:
     Raises:
         ValueError: it does, or cannot be read.
     """
+    import torch  # takes seconds, which a run that begins anew spends later
+
+    dtypes = {name for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
     try:
         if path.is_dir():
             with (path / _SHARDS).open("rb") as file:
-                PlainUnpickler(file, _ALLOWED).load()
+                PlainUnpickler(file, {**_ALLOWED, "torch": {"Size", *dtypes}}).load()
             path = path / _REST
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, AttributeError, ImportError, IndexError) as error:

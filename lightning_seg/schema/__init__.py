@@ -3,8 +3,19 @@
 .. include:: README.md
 """
 
-from lightning_seg.schema.check import check_config, check_part
+from lightning_seg.schema.check import check_classes_known, check_config, check_keys, check_part
 from lightning_seg.schema.keys import Evaluate, Export, Inspect, Predict, Train
 from lightning_seg.schema.nearest import did_you_mean
 
-__all__ = ["Evaluate", "Export", "Inspect", "Predict", "Train", "check_config", "check_part", "did_you_mean"]
+__all__ = [
+    "Evaluate",
+    "Export",
+    "Inspect",
+    "Predict",
+    "Train",
+    "check_classes_known",
+    "check_config",
+    "check_keys",
+    "check_part",
+    "did_you_mean",
+]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from lightning_seg.schema.keys import RANGED, RANGES, Range
 from lightning_seg.schema.nearest import did_you_mean, nodes
@@ -34,6 +35,26 @@ def check_config(composed: DictConfig, schema: type, may_import: Callable[[str],
     Raises:
         ValueError: a key is missing or unknown, or a value has the wrong type or is out of its range.
     """
+    config = check_keys(composed, schema)
+    allowed = get_type_hints(schema)
+    # Last those that hold what others do, which is called by the name that is typed.
+    outer = ("data", "callbacks", "module")
+    for key in [*(key for key in config if key in allowed and key not in outer), *outer]:
+        _check_parts(key, config.get(key), may_import, _takes_any_key(composed, key))
+    for key, values in RANGES.items():
+        _check_range(key, config, values)
+    _check_together(config)
+
+
+def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
+    """The first part of `check_config`, which imports nothing that is to be built.
+
+    Returns:
+        The configuration, resolved.
+
+    Raises:
+        ValueError: see `check_config`; of the keys at the top and their types.
+    """
     allowed = get_type_hints(schema, include_extras=True)
     composed = composed.copy()
     with open_dict(composed):
@@ -55,13 +76,24 @@ def check_config(composed: DictConfig, schema: type, may_import: Callable[[str],
     for key, hint in allowed.items():
         if key in config:
             _check_value(key, config[key], hint)
-    # Last those that hold what others do, which is called by the name that is typed.
-    outer = ("data", "callbacks", "module")
-    for key in [*(key for key in config if key in allowed and key not in outer), *outer]:
-        _check_parts(key, config.get(key), may_import, _takes_any_key(composed, key))
-    for key, values in RANGES.items():
-        _check_range(key, config, values)
-    _check_together(config)
+    return config
+
+
+def check_classes_known(composed: DictConfig) -> None:
+    """Refuses a configuration that does not say how many classes there are.
+
+    Raises:
+        ValueError: it does not.
+    """
+    try:
+        known = composed.module.get("num_classes", 0) is not None
+    except OmegaConfBaseException:  # it follows a value that must be given, which is said elsewhere
+        known = True
+    if not known:
+        raise ValueError(
+            "module.num_classes is not known, since this data configuration has no num_classes: give "
+            "module.num_classes=N, and module.ignore_index=VALUE if masks have void pixels."
+        )
 
 
 def check_part(key: str, config: Mapping[str, Any], may_import: Callable[[str], bool] = lambda target: True) -> None:

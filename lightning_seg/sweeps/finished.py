@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_seg.data.protocol import DescribesData
 from lightning_seg.launch.building import build
 from lightning_seg.runs.contents import DATA
 from lightning_seg.runs.data import Digests, changed_since, check_same_data, read_digests
@@ -50,6 +49,8 @@ def _check_data(folder: Path, config: Mapping[str, Any]) -> None:
 def _digests_of(config: Mapping[str, Any]) -> Digests:
     key = json.dumps(config, sort_keys=True, default=str)
     if key not in _digests:
+        from lightning_seg.data.protocol import DescribesData  # imports Lightning, for seconds
+
         datamodule = build(config)
         if isinstance(datamodule, DescribesData):
             datamodule.prepare_data()  # type: ignore[attr-defined]

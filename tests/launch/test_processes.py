@@ -13,7 +13,8 @@ import torch
 from torch.distributed.elastic.multiprocessing.api import ProcessFailure
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from lightning_seg.launch.processes import ProcessError, _first_error, run_on_processes
+from lightning_seg.launch.ending import ProcessError
+from lightning_seg.launch.processes import _first_error, run_on_processes
 from tests.launch import ranks
 
 TWO = {"trainer": {"devices": 2}}

@@ -21,7 +21,14 @@ FIRST = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Orders the files of tests."""
+    """Orders the files of tests, and computes a gradient.
+
+    The first gradient of a process counts its devices, to which `torch.export` adds a GPU that is not there. Threads
+    are started for it, with which no copy of the process computes gradients; and tests copy theirs.
+    """
+    import torch
+
+    torch.ones(1, requires_grad=True).sum().backward()
 
     def place(item: pytest.Item) -> int:
         return next((index for index, name in enumerate(FIRST) if item.nodeid.startswith(name)), len(FIRST))

@@ -45,5 +45,6 @@ def test_an_installed_wheel_trains_parts_of_a_package_in_the_working_directory(
         command, *words = [word.strip("'") for word in line.split()]
         ran([str(site / "bin" / command), *words, *SMALL, *SHORT], work, str(site))
     monkeypatch.syspath_prepend(str(work))
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)  # of another README's test
     module = load_module(work / "runs" / "own_network" / "checkpoints" / "best.ckpt", trusted=["my_package"])
     assert type(module.backbone).__name__ == "Net"

@@ -187,6 +187,8 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
         overrides = [f"{group}={choice}", *SMALL]
         if choice == "lovasz_hinge":
             overrides += BINARY
+        if choice in ("unet_3d", "volumes"):
+            overrides += ["backbone=unet_3d", "augment=volumes", "data.dimensions=3", "data.image_size=16"]
         with initialize_config_module("lightning_seg.conf", version_base="1.3"):
             config = resolved(compose("train", [*overrides, f"folder={folder}"]))
         datamodule = instantiate(config["data"])

@@ -264,7 +264,10 @@ def test_jobs_at_once_write_no_file_in_common(run: Run, folder: Path, monkeypatc
     run(*SWEEP, "loss=ce,dice", "seed=range(0,3)", f"hydra.launcher._target_={name}")
     assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 6
     written = Counter(
-        path for paths in ForkLauncher.written for path in paths if not path.startswith(("/dev/", "/proc/"))
+        path
+        for paths in ForkLauncher.written
+        for path in paths
+        if not path.startswith(("/dev/", "/proc/")) and not path.endswith("__pycache__")
     )
     assert len(written) >= 6 * 5
     assert [path for path, processes in written.items() if processes > 1] == []

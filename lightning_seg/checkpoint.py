@@ -227,6 +227,25 @@ def _check_told(config: Mapping[str, Any]) -> None:
             )
 
 
+def check_not_downloaded(data: Mapping[str, Any], source: str) -> None:
+    """Refuses data that a file describes and that would be downloaded.
+
+    Args:
+        data: its configuration, as the file holds it.
+        source: the file, for the message.
+
+    Raises:
+        ValueError: it is a data set of Hugging Face that is not a folder here.
+    """
+    named = data.get("path")
+    of_hugging_face = str(data.get("_target_")).rpartition(".")[2] == "HuggingFaceDataModule"
+    if of_hugging_face and isinstance(named, str) and named != LEFT_OUT and not Path(named).expanduser().is_dir():
+        raise ValueError(
+            f"{source} names the data set {named}, which is not a folder here, and nothing is downloaded because a "
+            f"file says so: lightning-seg-evaluate takes data.path={named}, or give data of your own."
+        )
+
+
 def module_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What builds the module of a stored configuration for use: without the optimizer and its schedule."""
     return {name: value for name, value in config["module"].items() if name not in ("optimizer", "scheduler")}

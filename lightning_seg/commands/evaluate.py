@@ -12,7 +12,7 @@ from torch import nn
 
 from lightning_seg.callbacks.evaluation_details import EvaluationDetails
 from lightning_seg.callbacks.stored_config import SCORED_WITH
-from lightning_seg.checkpoint import read_checkpoint
+from lightning_seg.checkpoint import check_not_downloaded, read_checkpoint
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
@@ -126,12 +126,8 @@ def data_config(
     unknown = sorted(given.keys() - stored.keys() - set(added))
     if unknown:
         raise ValueError(f"data.{unknown[0]} is not an option of the checkpoint's data: {', '.join(sorted(stored))}.")
-    named = stored.get("path") if stored["_target_"] == "lightning_seg.data.HuggingFaceDataModule" else None
-    if isinstance(named, str) and "path" not in given and named != LEFT_OUT and not Path(named).expanduser().is_dir():
-        raise ValueError(
-            f"{checkpoint} names the data set {named}, which is not a folder here, and nothing is downloaded because a "
-            f"file says so: give data.path={named}, or the data to score."
-        )
+    if "path" not in given:
+        check_not_downloaded(stored, checkpoint)
     config = dict(stored)
     if "augment" in config and str(config["_target_"]).startswith("lightning_seg."):
         config["augment"] = None  # of training images only

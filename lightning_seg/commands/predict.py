@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from omegaconf import DictConfig
 
-from lightning_seg.checkpoint import read_checkpoint
+from lightning_seg.checkpoint import check_not_downloaded, read_checkpoint
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
@@ -85,6 +85,7 @@ def _files_of_split(config: dict[str, Any]) -> list[Path]:
     data = None if checkpoint.endswith(".onnx") else read_checkpoint(checkpoint)["config"].get("data")
     if data is None:
         raise ValueError(f"{checkpoint} holds no data, so split={config['split']} has no images: give input=FOLDER.")
+    check_not_downloaded(data, checkpoint)
     data = {**data, "augment": None} if str(data["_target_"]).startswith("lightning_seg.") else data
     module = build_trusted(data, "data", trusted=config["trusted"], source=checkpoint)
     module.setup({"test": "test", "val": "validate", "train": "fit"}[config["split"]])

@@ -17,9 +17,7 @@ def set_prediction_options(module: SegmentationModule, config: Mapping[str, Any]
     for name in ("tile", "margin", "tiling", "test_time_augmentation", "threshold"):
         if config[name] is not None:
             setattr(module, name, config[name])
-    if config["threshold"] is not None and module.task != "binary":
-        raise ValueError(f"threshold={config['threshold']} applies to task=binary only, and task={module.task}.")
-    module.check_threshold()
+    module.check_threshold(is_given=config["threshold"] is not None)
     if module.threshold == "best" and module.found_threshold is None:
         raise ValueError(
             "threshold=best needs the threshold that a training found, and this checkpoint has none: train with "

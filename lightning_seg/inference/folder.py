@@ -157,6 +157,11 @@ def predict_files(
     margin = module.margin if margin is None else margin
     own: Tiling = getattr(module, "tiling", "crop")
     tiling = own if tiling is None else tiling
+    if resume and overwrite:
+        raise ValueError("resume=true keeps existing files and overwrite=true replaces them: choose one.")
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
+    check_tiling(tile, margin, tiling)
     if getattr(module, "volumes", None) is not None:
         if overlay or contours or run_lengths:
             raise ValueError("overlay, contours and run_lengths are of pictures: leave them out for volumes.")
@@ -176,11 +181,6 @@ def predict_files(
     _check_arguments(module, palette, scale, overlay, probabilities)
     if module.task == "multilabel" and (contours or run_lengths or areas):
         raise ValueError("task=multilabel allows several labels a pixel, so it has no contours, run lengths or areas.")
-    if resume and overwrite:
-        raise ValueError("resume=true keeps existing files and overwrite=true replaces them: choose one.")
-    if precision not in _PRECISIONS:
-        raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
-    check_tiling(tile, margin, tiling)
     outputs = {"overlay": overlay, "probabilities": probabilities, "contours": contours, "run_lengths": run_lengths}
     table = output / "areas.csv"
 
@@ -210,11 +210,7 @@ def predict_files(
                 counted[job.name] = outcome()
                 result.written += 1
             except Exception as error:
-                if isinstance(error, OSError) and error.errno in _ENDS:
-                    raise OSError(
-                        f"output={output} cannot be written to: {os.strerror(error.errno).lower()}. "
-                        f"{result.written} images were predicted before."
-                    ) from None
+                _end_if_unwritable(error, output, f"{result.written} images were predicted before.")
                 reason = _reason_to_skip(error)
                 if reason is None:
                     raise
@@ -269,11 +265,6 @@ def _predict_volumes(
     tiles: Mapping[str, Any],
 ) -> PredictedFiles:
     """The same of volumes, see `lightning_seg.inference.volumes`."""
-    if resume and overwrite:
-        raise ValueError("resume=true keeps existing files and overwrite=true replaces them: choose one.")
-    if precision not in _PRECISIONS:
-        raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
-    check_tiling(tiles["tile"], tiles["margin"], tiles["tiling"])
     table = output / "areas.csv"
 
     def plan() -> Sequence[Case]:
@@ -307,6 +298,7 @@ def _predict_volumes(
                         module, case, output, probabilities=probabilities, overwrite=overwrite or resume
                     )
             except Exception as error:
+                _end_if_unwritable(error, output, f"{result.written} volumes were predicted before.")
                 reason = _reason_to_skip(error)
                 if reason is None:
                     raise
@@ -347,6 +339,12 @@ def _beside_each_other(
 
 def _raise(error: Exception) -> list[int]:
     raise error
+
+
+def _end_if_unwritable(error: Exception, output: Path, before: str) -> None:
+    """Ends a prediction whose disk is full or read-only, which the next file would find again."""
+    if isinstance(error, OSError) and error.errno in _ENDS:
+        raise OSError(f"output={output} cannot be written to: {os.strerror(error.errno).lower()}. {before}") from None
 
 
 def _reason_to_skip(error: Exception) -> str | None:

@@ -133,13 +133,16 @@ class PredictingModule(lightning.LightningModule):
         prediction = predict_image(self, image, scale=self.scale, probabilities=probabilities)
         return prediction if probabilities else prediction.labels
 
-    def check_threshold(self) -> None:
+    def check_threshold(self, *, is_given: bool = False) -> None:
         """Refuses a `threshold` that cannot be.
+
+        Args:
+            is_given: whether it was asked for, even if it is the default.
 
         Raises:
             ValueError: it is not between 0 and 1, or the task is not binary.
         """
-        if self.threshold != 0.5 and self.task != "binary":
+        if (is_given or self.threshold != 0.5) and self.task != "binary":
             raise ValueError(f"threshold={self.threshold} applies to task=binary only, and task={self.task}.")
         if self.threshold != "best" and not 0 < self.threshold < 1:
             raise ValueError(f"threshold={self.threshold} is neither a number between 0 and 1 nor best.")

@@ -317,8 +317,9 @@ def test_a_checkpoint_that_asks_to_build_something_else_is_refused_by_name(fails
 
 def test_no_data_set_is_downloaded_because_a_checkpoint_names_it(tmp_path: Path) -> None:
     stored = {"_target_": "lightning_seg.data.HuggingFaceDataModule", "path": "stranger/set"}
-    with pytest.raises(ValueError, match=r"names the data set stranger/set, .*: give data\.path=stranger/set"):
-        data_config(stored, {}, [], "a.ckpt")
+    for target in (stored["_target_"], "lightning_seg.data.huggingface.HuggingFaceDataModule"):
+        with pytest.raises(ValueError, match=r"names the data set stranger/set, .* takes data\.path=stranger/set"):
+            data_config({**stored, "_target_": target}, {}, [], "a.ckpt")
     assert data_config(stored, {"path": "stranger/set"}, [], "a.ckpt") == stored
     here = {**stored, "path": str(tmp_path)}
     assert data_config(here, {}, [], "a.ckpt") == here

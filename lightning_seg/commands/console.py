@@ -120,7 +120,7 @@ def _imported(name: str) -> Any:
     Lightning hands its messages to the handlers that it finds, and packages that others can do without are looked for:
     neither Hydra's handlers nor folders where the command is called are meant.
     """
-    root, here = logging.getLogger(), str(Path.cwd())
+    root, here = logging.root, str(Path.cwd())
     handlers, root.handlers = root.handlers, []
     path = list(sys.path)
     if sys.path[-1] == here:

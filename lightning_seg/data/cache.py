@@ -1,12 +1,12 @@
-"""Decoded images and masks, kept in memory or in a file, for all processes that load images."""
+"""Decoded images, or volumes, and masks, kept in memory or in a file, for all processes that load them."""
 
 import mmap
 import shutil
 import tempfile
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,8 +19,11 @@ log = text_logger(__name__)
 PLACES = ("memory", "disk")
 
 
+_ALIGNED = 8  # bytes, at a multiple of which each tensor begins
+
+
 class SampleCache:
-    """Images `(channels, H, W)` and masks, both uint8, each read once by whichever process needs it first.
+    """Images and masks, each read once by whichever process needs it first.
 
     Processes that this one starts by forking, as data loaders do, share it; it is gone when the last of them ends.
 
@@ -28,7 +31,10 @@ class SampleCache:
         place: `memory`, or `disk` for a file of the system's folder of temporary files, without a name.
         image_shapes: of each image.
         mask_shapes: of each mask.
-        what: for messages.
+        image_dtype: of all images.
+        mask_dtype: of all masks.
+        what: for messages, `train`.
+        kind: likewise, `images` or `volumes`.
 
     Raises:
         MemoryError: it does not fit into memory.
@@ -36,48 +42,71 @@ class SampleCache:
     """
 
     def __init__(
-        self, place: str, image_shapes: Sequence[tuple[int, ...]], mask_shapes: Sequence[tuple[int, ...]], what: str
+        self,
+        place: str,
+        image_shapes: Sequence[tuple[int, ...]],
+        mask_shapes: Sequence[tuple[int, ...]],
+        *,
+        image_dtype: torch.dtype,
+        mask_dtype: torch.dtype,
+        what: str,
+        kind: str = "images",
     ) -> None:
         self._shapes = list(zip(image_shapes, mask_shapes, strict=True))
-        sizes = [int(np.prod(image)) + int(np.prod(mask)) for image, mask in self._shapes]
-        self._starts = np.cumsum([len(sizes), *sizes])  # first a byte for each sample, 1 once it is there
-        total = int(self._starts[-1])
+        self._dtypes = image_dtype, mask_dtype
+        ends, end = [], _aligned(len(self._shapes))  # first a byte for each sample, 1 once it is there
+        for shapes in self._shapes:
+            for shape, dtype in zip(shapes, self._dtypes, strict=True):
+                ends.append(end)
+                end += _aligned(prod(shape) * dtype.itemsize)
+        self._starts = ends
         if place == "memory":
-            check_memory(total, f"data.cache=memory of {what}")
-            self._buffer = mmap.mmap(-1, total)
+            check_memory(end, f"data.cache=memory of {what}")
+            self._buffer = mmap.mmap(-1, end)
         else:
             folder = tempfile.gettempdir()
             free = shutil.disk_usage(folder).free
-            if total > free:
+            if end > free:
                 raise OSError(
-                    f"data.cache=disk of {what} takes {total / 2**30:.1f} GiB, and {folder} has {free / 2**30:.1f}: "
+                    f"data.cache=disk of {what} takes {end / 2**30:.1f} GiB, and {folder} has {free / 2**30:.1f}: "
                     "set TMPDIR to a folder on a larger disk, or leave the cache out."
                 )
             with tempfile.TemporaryFile() as file:
-                file.truncate(total)
-                self._buffer = mmap.mmap(file.fileno(), total)
+                file.truncate(end)
+                self._buffer = mmap.mmap(file.fileno(), end)
         self._bytes = torch.frombuffer(self._buffer, dtype=torch.uint8)
-        log.info("data.cache=%s keeps %d images of %s, %.2f GiB", place, len(sizes), what, total / 2**30)
+        log.info("data.cache=%s keeps %d %s of %s, %.2f GiB", place, len(self._shapes), kind, what, end / 2**30)
 
     def get(self, index: int) -> tuple[Tensor, Tensor] | None:
         """Image and mask, which are not to be changed; None before they are put."""
-        if not self._bytes[index]:
-            return None
-        image, mask = self._shapes[index]
-        start = int(self._starts[index])
-        between = start + int(np.prod(image))
-        return self._bytes[start:between].view(image), self._bytes[between : int(self._starts[index + 1])].view(mask)
+        return self._places(index) if self._bytes[index] else None
 
     def put(self, index: int, image: Tensor, mask: Tensor, path: Path) -> None:
         """Keeps an image and its mask.
 
         Raises:
-            ImageFileError: they are not of uint8, or of other shapes.
+            ImageFileError: they are of another dtype or shape than all, or than was said before.
         """
-        if image.dtype != torch.uint8 or mask.dtype != torch.uint8:
-            raise ImageFileError(f"{path} has more than 8 bits, and data.cache keeps images of 8: leave the cache out.")
+        if (image.dtype, mask.dtype) != self._dtypes:
+            kinds = [str(dtype).removeprefix("torch.") for dtype in (image.dtype, self._dtypes[0])]
+            raise ImageFileError(
+                f"{path} is of {kinds[0]}, and data.cache keeps {kinds[1]}, as the first image is: leave the cache out."
+            )
         if (tuple(image.shape), tuple(mask.shape)) != self._shapes[index]:
             raise ImageFileError(f"{path} changed size while it was in use.")
-        start = int(self._starts[index])
-        self._bytes[start : int(self._starts[index + 1])] = torch.cat([image.reshape(-1), mask.reshape(-1)])
+        for place, tensor in zip(self._places(index), (image, mask), strict=True):
+            place.copy_(tensor)
         self._bytes[index] = 1
+
+    def _places(self, index: int) -> tuple[Tensor, Tensor]:
+        image, mask = (
+            self._bytes[start : start + prod(shape) * dtype.itemsize].view(dtype).view(shape)
+            for start, shape, dtype in zip(
+                self._starts[2 * index : 2 * index + 2], self._shapes[index], self._dtypes, strict=True
+            )
+        )
+        return image, mask
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED

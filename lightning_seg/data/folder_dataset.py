@@ -104,7 +104,7 @@ class FolderDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
         kept = None if self.cache is None else self.cache.get(index)
-        image, mask = self._read(index, pair) if kept is None else kept
+        image, mask = self._read(index, pair) if kept is None else (kept[0].clone(), kept[1].clone())
         if not self.scale_mask or image.dtype != torch.uint8:
             image = in_unit_range(image)  # evaluation sees what prediction does
         image = scaled_image(image, self.scale)
@@ -130,9 +130,14 @@ class FolderDataset(Dataset[Sample]):
         """Keeps decoded images and masks in `memory` or on `disk`; see `SampleCache`."""
         sizes = [self.image_size(pair.image) for pair in self.pairs]
         channels = (self.num_values,) if self.read_mask.multilabel else ()
-        bands = len(self.read_image(self.pairs[0].image))
+        first = self.read_image(self.pairs[0].image)
         self.cache = SampleCache(
-            place, [(bands, *size) for size in sizes], [(*channels, *size) for size in sizes], what
+            place,
+            [(len(first), *size) for size in sizes],
+            [(*channels, *size) for size in sizes],
+            image_dtype=first.dtype,
+            mask_dtype=torch.uint8 if self.is_small else torch.int64,
+            what=what,
         )
 
     def load_mask(self, pair: Pair) -> Tensor:

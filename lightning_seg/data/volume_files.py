@@ -1,6 +1,7 @@
 """Volumes in files, NIfTI, NRRD and NumPy arrays, with where their voxels lie."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,21 @@ from lightning_seg.reading import open_regular
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".npy")
 MAX_VOXELS = 2**31
 Array = npt.NDArray[Any]
+_Read = tuple[Callable[[], Array], tuple[int, ...], Array]  # of a file: what reads its voxels, shape and affine
 _TO_RIGHT_AND_FRONT = np.diag([-1.0, -1.0, 1.0, 1.0])  # from left, posterior, superior, as NRRD of ITK has it
 _UPRIGHT = {"right-anterior-superior": 1, "ras": 1, "left-posterior-superior": -1, "lps": -1}
+
+
+class VolumeHeader(NamedTuple):
+    """What a file says of its voxels: `(X, Y, Z, channels)`, and their places, as of `Volume`."""
+
+    shape: tuple[int, int, int, int]
+    affine: npt.NDArray[np.float64]
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Millimeters between voxels along each axis."""
+        return tuple(float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
 
 
 class Volume(NamedTuple):
@@ -31,7 +45,7 @@ class Volume(NamedTuple):
     @property
     def spacing(self) -> tuple[float, ...]:
         """Millimeters between voxels along each axis."""
-        return tuple(float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return VolumeHeader(self.voxels.shape, self.affine).spacing
 
 
 def is_volume_file(path: str | Path) -> bool:
@@ -56,23 +70,16 @@ def read_volume(
         ImageFileError: it is no volume of numbers.
         MemoryError: it does not fit into memory.
     """
-    with open_regular(path):
-        pass
-    name = Path(path).name.lower()
-    read = _array if name.endswith(".npy") else _nrrd if name.endswith(".nrrd") else _nifti
-    if not name.endswith(VOLUME_SUFFIXES):
-        raise ImageFileError(f"{path} is not a volume: expected a suffix of {' '.join(VOLUME_SUFFIXES)}.")
-    try:
-        voxels, affine = read(Path(path), max_voxels, array_spacing)
-    except (ImageFileError, ImportError, MemoryError):
-        raise
-    except Exception as error:  # damaged files raise many kinds
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ImageFileError(f"{path} cannot be read as a volume: {reason}.") from None
-    affine = np.asarray(affine, np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise ImageFileError(f"{path} does not say where its voxels lie: its affine is {affine.tolist()}.")
-    return Volume(voxels, affine)
+    header, voxels = _opened(path, max_voxels, array_spacing)
+    with _in_one_line(path):
+        return Volume(voxels().reshape(header.shape), header.affine)
+
+
+def read_header(
+    path: str | Path, *, max_voxels: int = MAX_VOXELS, array_spacing: Sequence[float] | None = None
+) -> VolumeHeader:
+    """What a volume is, without its voxels; see `read_volume`."""
+    return _opened(path, max_voxels, array_spacing)[0]
 
 
 def write_nifti(path: str | Path, voxels: Array, affine: npt.NDArray[np.float64], like: str | Path | None) -> None:
@@ -114,25 +121,53 @@ def check_same_place(one: Volume, path: object, other: Volume, its_path: object)
         )
 
 
-def _nifti(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) -> tuple[Array, Array]:
+def _opened(
+    path: str | Path, max_voxels: int, array_spacing: Sequence[float] | None
+) -> tuple[VolumeHeader, Callable[[], Array]]:
+    """What a file says, and what reads its voxels."""
+    with open_regular(path):
+        pass
+    name = Path(path).name.lower()
+    if not name.endswith(VOLUME_SUFFIXES):
+        raise ImageFileError(f"{path} is not a volume: expected a suffix of {' '.join(VOLUME_SUFFIXES)}.")
+    read = _array if name.endswith(".npy") else _nrrd if name.endswith(".nrrd") else _nifti
+    with _in_one_line(path):
+        voxels, shape, affine = read(Path(path), max_voxels, array_spacing)
+    affine = np.asarray(affine, np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise ImageFileError(f"{path} does not say where its voxels lie: its affine is {affine.tolist()}.")
+    x, y, z, channels = (*shape, 1)[:4]
+    return VolumeHeader((x, y, z, channels), affine), voxels
+
+
+@contextmanager
+def _in_one_line(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (ImageFileError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # damaged files raise many kinds
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ImageFileError(f"{path} cannot be read as a volume: {reason}.") from None
+
+
+def _nifti(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) -> _Read:
     image = required("nibabel", f"reading {path.name}").load(path)
     shape = tuple(int(side) for side in image.shape)
     if len(shape) == 5 and shape[3] == 1:  # vectors, whose fourth axis is time
         shape = (*shape[:3], shape[4])
     _check_shape(path, shape, image.get_data_dtype(), max_voxels)
-    voxels = np.asarray(image.dataobj).reshape(shape)
-    return (voxels if voxels.ndim == 4 else voxels[..., None]), image.affine
+    return lambda: np.asarray(image.dataobj), shape, image.affine
 
 
-def _nrrd(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) -> tuple[Array, Array]:
+def _nrrd(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) -> _Read:
     nrrd = required("nrrd", f"reading {path.name}")
     with open_regular(path) as file:
         header = nrrd.read_header(file)
         if "data file" in header or "datafile" in header:
             raise ImageFileError(f"{path} keeps its voxels in another file: save it as one, with its data attached.")
-        shape = tuple(int(side) for side in header["sizes"])
-        _check_shape(path, shape, np.dtype(np.float64), max_voxels)
-        voxels = nrrd.read_data(header, file, str(path))
+    shape = tuple(int(side) for side in header["sizes"])
+    _check_shape(path, shape, np.dtype(np.float64), max_voxels)
     directions = header.get("space directions")
     if directions is None:
         spacings = np.asarray(header.get("spacings", [1.0] * len(shape)), float)
@@ -152,17 +187,23 @@ def _nrrd(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) ->
         raise ImageFileError(f"{path} has the space {space}, expected one of {', '.join(_UPRIGHT)}.")
     if _UPRIGHT[space] < 0:
         affine = _TO_RIGHT_AND_FRONT @ affine
-    return (np.moveaxis(voxels, channels[0], -1) if channels else voxels[..., None]), affine
+
+    def voxels() -> Array:
+        with open_regular(path) as file:
+            read: Array = nrrd.read_data(nrrd.read_header(file), file, str(path))
+        return np.moveaxis(read, channels[0], -1) if channels else read
+
+    order = [axis for axis in range(len(shape)) if axis not in channels] + channels
+    return voxels, tuple(shape[axis] for axis in order), affine
 
 
-def _array(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) -> tuple[Array, Array]:
+def _array(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) -> _Read:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise ImageFileError(f"{path} holds several arrays, and one is expected.")
     _check_shape(path, array.shape, array.dtype, max_voxels)
-    voxels = np.array(array)
     spacing = [1.0] * 3 if array_spacing is None else [float(length) for length in array_spacing]
-    return (voxels if voxels.ndim == 4 else voxels[..., None]), np.diag([*spacing, 1.0])
+    return lambda: np.array(array), array.shape, np.diag([*spacing, 1.0])
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], dtype: Any, max_voxels: int) -> None:

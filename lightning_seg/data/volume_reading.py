@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lightning_seg.data.extras import required
 from lightning_seg.data.image_files import ImageFileError
-from lightning_seg.data.volume_files import MAX_VOXELS, Array, Volume, check_same_place, read_volume
+from lightning_seg.data.volume_files import MAX_VOXELS, Array, Volume, check_same_place, read_header, read_volume
 
 PERCENTILES = "percentiles"
 _SHARE = (0.5, 99.5)  # percent of the voxels below black and white
@@ -30,6 +30,14 @@ class SeenVolume(NamedTuple):
     size: tuple[int, int, int]
     spacing: tuple[float, ...]
     file: Volume
+
+
+class SeenShapes(NamedTuple):
+    """Of a `SeenVolume`: the shape of its image, its size in its own spacing, and that."""
+
+    image: tuple[int, ...]
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,17 @@ class VolumeReading:
 
     def place(self, path: Path) -> Array:
         """The affine of a file."""
-        return read_volume(path, max_voxels=self.max_voxels, array_spacing=self.array_spacing).affine
+        return read_header(path, max_voxels=self.max_voxels, array_spacing=self.array_spacing).affine
+
+    def shapes(self, paths: Sequence[Path]) -> SeenShapes:
+        """What `__call__` will give of these files, by their headers."""
+        headers = [read_header(path, max_voxels=self.max_voxels, array_spacing=self.array_spacing) for path in paths]
+        first = headers[0]
+        order = range(3) if self.orientation is None else np.argsort(self._change(first.affine)[1][:, 0]).tolist()
+        size = tuple(first.shape[axis] for axis in order)
+        spacing = tuple(first.spacing[axis] for axis in order)
+        channels = sum(one.shape[3] for one in headers) if isinstance(self.channels, str) else len(self.channels)
+        return SeenShapes((channels, *self.size(size, spacing)), size, spacing)
 
     def turned(self, volume: Volume) -> Volume:
         """A volume whose axes point to what `orientation` says."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from lightning_seg.data.cache import SampleCache
 from lightning_seg.data.datamodule import Augment, Sample, augmented
 from lightning_seg.data.folder import FolderDataModule
 from lightning_seg.data.image_files import ImageFileError
@@ -20,11 +21,7 @@ from lightning_seg.data.pairs import Pair
 from lightning_seg.data.patterns import Pattern
 from lightning_seg.data.values import Values, binarized
 from lightning_seg.data.volume_files import MAX_VOXELS, VOLUME_SUFFIXES, Volume, check_same_place, read_volume
-from lightning_seg.data.volume_reading import PERCENTILES, VolumeReading
-from lightning_seg.memory import check_memory
-from lightning_seg.text import text_logger
-
-log = text_logger(__name__)
+from lightning_seg.data.volume_reading import PERCENTILES, SeenShapes, VolumeReading
 
 _MODALITY = "{modality}"
 # Options of `FolderDataModule` that say how pictures are read.
@@ -71,13 +68,14 @@ class VolumesDataset(Dataset[Sample]):
         self.threshold = threshold
         self.resample_mask = resample_mask
         self.augment = augment
-        self._kept: list[Sample] | None = None
+        self._cache: SampleCache | None = None
+        self._shapes: list[SeenShapes] = []
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.read(index) if self._kept is None else self._kept[index]
+        sample = self.read(index) if self._cache is None else self._kept(self._cache, index)
         changed = augmented(sample, self.augment)
         return {
             **changed,
@@ -92,35 +90,45 @@ class VolumesDataset(Dataset[Sample]):
         seen = self.reading(self.files(pair))
         labels = self._labels(pair, seen.file)
         check_values(labels, pair.mask, self.num_values, self.ignore_index)
-        spacing: Sequence[float] = seen.spacing
-        if self.resample_mask and tuple(seen.image.shape[1:]) != tuple(labels.shape):
-            size = tuple(seen.image.shape[1:])
-            spacing = [old * have / now for old, have, now in zip(spacing, labels.shape, size, strict=True)]
+        size = tuple(seen.image.shape[1:])
+        if self.resample_mask and size != seen.size:
             labels = F.interpolate(labels[None, None].double(), size, mode="nearest-exact")[0, 0].long()
-        return {
-            "image": seen.image,
-            "mask": labels,
-            "name": pair.called,
-            "spacing": torch.tensor(spacing, dtype=torch.float64),
-        }
+        return self._sample(pair, seen.image, labels, SeenShapes(tuple(seen.image.shape), seen.size, seen.spacing))
+
+    def _sample(self, pair: Pair, image: Tensor, labels: Tensor, shapes: SeenShapes) -> Sample:
+        spacing = [old * have / now for old, have, now in zip(shapes.spacing, shapes.size, labels.shape, strict=True)]
+        placed = torch.tensor(spacing, dtype=torch.float64)
+        return {"image": image, "mask": labels, "name": pair.called, "spacing": placed}
+
+    def _kept(self, cache: SampleCache, index: int) -> Sample:
+        pair, kept = self.pairs[index], cache.get(index)
+        if kept is None:
+            sample = self.read(index)
+            cache.put(index, sample["image"], sample["mask"].to(self._mask_dtype), pair.image)
+            return sample
+        return self._sample(pair, *kept, self._shapes[index])
 
     def files(self, pair: Pair) -> list[Path]:
         """Those of an image, of each modality one."""
         return [pair.image, *self.others.get(pair.image, ())]
 
     def keep(self, place: str, what: str) -> None:
-        """Reads all volumes now and keeps them in memory, which processes that load data share."""
-        if place != "memory":
-            raise ValueError(f"data.cache={place} is for images: volumes are kept in memory, or null, not at all.")
-        self._kept, total = [], 0
-        for index in range(len(self)):
-            sample = self.read(index)
-            if 0 <= self.num_values <= 255 and (self.ignore_index is None or 0 <= self.ignore_index <= 255):
-                sample["mask"] = sample["mask"].to(torch.uint8)
-            self._kept.append(sample)
-            total += sample["image"].nbytes + sample["mask"].nbytes
-            check_memory(total // (index + 1) * (len(self) - index - 1), f"data.cache=memory of {what}")
-        log.info("data.cache=memory keeps %d volumes of %s, %.2f GiB", len(self), what, total / 2**30)
+        """Keeps volumes and masks in `memory` or on `disk` once they have been read; see `SampleCache`."""
+        self._shapes = [self.reading.shapes(self.files(pair)) for pair in self.pairs]
+        self._cache = SampleCache(
+            place,
+            [shapes.image for shapes in self._shapes],
+            [shapes.image[1:] if self.resample_mask else shapes.size for shapes in self._shapes],
+            image_dtype=torch.float32,
+            mask_dtype=self._mask_dtype,
+            what=what,
+            kind="volumes",
+        )
+
+    @property
+    def _mask_dtype(self) -> torch.dtype:
+        labels = (self.num_values - 1, 0 if self.ignore_index is None else self.ignore_index)
+        return torch.uint8 if min(labels) >= 0 and max(labels) <= 255 else torch.int64
 
     def inspect(self) -> Inspection:
         """Reads each mask and its image, and counts the voxels of each value.

@@ -234,6 +234,21 @@ def test_a_cache_gives_what_the_files_hold(
         assert len(list(kept.val_dataloader())) == 4  # nothing is read any more, in whichever process it was
 
 
+def test_a_cache_keeps_bands_of_16_bits_and_floats_and_refuses_a_mixture(tmp_path: Path) -> None:
+    for part, size in {"images": (6, 8, 4), "masks": (6, 8)}.items():
+        (tmp_path / part).mkdir()
+        for index in range(4):
+            dtype = np.uint8 if part == "masks" or index % 2 else np.uint16
+            np.save(tmp_path / part / f"{index}.npy", np.full(size, index * (part == "images"), dtype))
+    options: dict[str, Any] = {"channels": "all", "val_fraction": 0.2, "test_fraction": 0, "cache": "memory"}
+    train: Any = folder(tmp_path, **options, range=[0, 4]).train_set
+    for _ in range(2):
+        for sample in (train[index] for index in range(len(train))):
+            assert sample["image"].unique().tolist() == [int(sample["name"]) / 4]
+    with pytest.raises(ValueError, match=r"npy is of uint.*, and data\.cache keeps uint.*, as the first image is"):
+        list(folder(tmp_path, **options).train_dataloader())
+
+
 def test_a_cache_says_its_size_and_refuses_what_it_cannot_hold(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

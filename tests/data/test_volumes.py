@@ -113,10 +113,36 @@ def test_patches_are_functions_of_seed_epoch_and_volume(tmp_path: Path) -> None:
     assert here[0]["image"].shape == (2, 1, 12, 12, 8)
     assert here[0]["mask"].shape == (2, 12, 12, 8)
     assert not any(torch.equal(here[0]["image"], other["image"]) for other in here[1:])
-    for others in (batches(2), batches(0, cache="memory")):
+    for others in (batches(2), batches(0, cache="memory"), batches(1, cache="disk")):
         for one, other in zip(here, others, strict=True):
             assert torch.equal(one["image"], other["image"])
             assert torch.equal(one["mask"], other["mask"])
+
+
+@pytest.mark.parametrize("place", ["memory", "disk"])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_a_cache_of_volumes_says_its_size_before_it_is_filled_and_reads_no_file_twice(
+    tmp_path: Path, place: str, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    image, mask = scene((10, 12, 8))
+    for name, axes in {"a": "RAS", "b": "SAL"}.items():
+        matrix = affine((1.0, 1.0, 2.0), axes)
+        write(tmp_path / "images" / f"{name}{suffix}", np.stack([image, image + 1], -1), matrix)
+        write(tmp_path / "masks" / f"{name}{suffix}", mask, matrix)
+    data = volumes(tmp_path, cache=place, spacing=[2, 2, 2], val_fraction=0.5, test_fraction=0)
+    with caplog.at_level("INFO", "lightning_seg.data.cache"):
+        data.setup("fit")
+    assert f"data.cache={place} keeps 1 volumes of train, 0.00 GiB" in caplog.messages
+    for files in (data.train_set, data.val_set):
+        plain = [files.read(index) for index in range(len(files))]
+        kept = [files[index] for index in range(len(files))]
+        files.reading = None
+        again = [files[index] for index in range(len(files))]
+        for one, *others in zip(plain, kept, again, strict=True):
+            for other in others:
+                for part in ("image", "mask", "spacing"):
+                    assert torch.equal(one[part], other[part])
+                    assert one[part].dtype == other[part].dtype
 
 
 def test_patches_are_centered_on_voxels_of_a_class_as_often_as_is_asked() -> None:
@@ -183,7 +209,7 @@ def test_damaged_files_are_said_in_one_line(tmp_path: Path) -> None:
         ({"range": [5, 1]}, r"data\.range=\[5, 1\] must be the values of black and white"),
         ({"modalities": ["t1"]}, r"give both, the pattern with \{modality\}, or neither"),
         ({"channels": "rgb"}, r"data\.channels=rgb of volumes is all, or a list"),
-        ({"cache": "disk"}, r"data\.cache=disk is for images"),
+        ({"cache": "ssd"}, r"data\.cache=ssd is neither memory nor disk"),
     ],
 )
 def test_options_of_pictures_and_mistakes_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from lightning_seg.data.volume_reading import VolumeReading
 from lightning_seg.hub import ADDRESS, CONFIG, WEIGHTS, downloaded, read_hub_folder
+from lightning_seg.inference.tiling import is_tile
 from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import wrong_entries
 from lightning_seg.runs.identity import flattened
@@ -322,8 +323,8 @@ def _wrong_use(module: Mapping[str, Any]) -> str:
         return f"config.module.class_names is {_shown(names)}, expected a list of names"
     for name in ("tile", "margin"):
         value = module.get(name)
-        if value is not None and (type(value) is not int or not 0 <= value < 2**31):
-            return f"config.module.{name} is {_shown(value)}, expected a whole number of 0 or more"
+        if value is not None and not is_tile(value):
+            return f"config.module.{name} is {_shown(value)}, expected a whole number of 0 or more, or several"
     for name in ("mean", "std"):
         value = module.get(name)
         numbers: list[Any] = value if isinstance(value, list) else [value]

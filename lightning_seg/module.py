@@ -20,7 +20,7 @@ from lightning_seg.data.volume_reading import VolumeReading
 from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.predicting import PredictingModule
 from lightning_seg.inference.symmetric import Augmentation, views
-from lightning_seg.inference.tiling import Tiling, check_tiling
+from lightning_seg.inference.tiling import Sides, Tiling, check_tiling
 from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.compound.deep_supervision import target_at_size
@@ -81,10 +81,11 @@ class SegmentationModule(PredictingModule):
         test_time_augmentation: what test and prediction, and a validation outside of a training, average the
             probabilities over: False, `flip`, `flips`, `d4`, or a mapping with `scales` and `flips`; True is `d4`. See
             `lightning_seg.inference.views`, also for the cost.
-        tile: evaluation and prediction cut images with a longer side into tiles of this one, in pixels of the image;
-            see `lightning_seg.inference.predict_tiled`. Default: images go through whole. Where the network is sharded
-            over processes (FSDP) these need the same number of tiles, so images of one size.
-        margin: context around a tile's center, in pixels; given with `tile`.
+        tile: evaluation and prediction cut images with a longer side into tiles of this one, in pixels of the image,
+            or of one for each axis; see `lightning_seg.inference.predict_tiled`. Default: images go through whole.
+            Where the network is sharded over processes (FSDP) these need the same number of tiles, so images of one
+            size.
+        margin: context around a tile's center, in pixels, or for each axis; given with `tile`.
         tiling: how tiles are joined, `crop` or `smooth`, likewise.
         background: the class that `<stage>/iou_without_background` and `<stage>/dice_without_background` leave out.
             Default: these are not logged.
@@ -118,8 +119,8 @@ class SegmentationModule(PredictingModule):
         layer_decay: float = 1.0,
         decay_norms_and_biases: bool = True,
         test_time_augmentation: Augmentation = False,
-        tile: int | None = None,
-        margin: int | None = None,
+        tile: Sides | None = None,
+        margin: Sides | None = None,
         tiling: Tiling = "crop",
         background: int | None = None,
         threshold: float | Literal["best"] = 0.5,

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lightning_seg.checkpoint import checked_palette
 from lightning_seg.hub import require
+from lightning_seg.inference.tiling import is_tile
 from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import open_regular
 
@@ -96,13 +97,17 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
         if found["gives"] not in ("logits", "labels"):
             raise ValueError(f"gives={found['gives']!r:.40} is neither logits nor labels")
         for name in ("tile", "margin", "tile_stride"):
-            if found[name] is not None and not (type(found[name]) is int and 0 <= found[name] < 2**31):
-                raise ValueError(f"{name}={found[name]!r:.40} is not a whole number of 0 or more")
+            if found[name] is not None and not is_tile(found[name]):
+                raise ValueError(f"{name}={found[name]!r:.40} is not a whole number of 0 or more, or several")
         if not 1 / 64 <= scale <= 4:
             raise ValueError(f"scale={scale} is not from 1/64 to 4")
         tile, margin, stride = found["tile"], found["margin"], int(found["tile_stride"])
         if tile is not None:  # in pixels of the image as the network sees it
-            tile, margin, stride = round(tile / scale), round(margin / scale), max(1, round(stride / scale))
+            tile, margin = (
+                round(one / scale) if isinstance(one, int) else [round(side / scale) for side in one]
+                for one in (tile, margin)
+            )
+            stride = max(1, round(stride / scale))
         module = OnnxModule(
             OnnxNetwork(path, device, len(names), found["gives"] == "labels", stride),
             nn.Identity(),

@@ -193,7 +193,8 @@ class VolumesDataModule(FolderDataModule):
             of the channels.
         channels: `all`, or a list of those that are used, from 0.
         array_spacing: millimeters between the voxels of `.npy`. Default: 1.
-        tile: kept for the module, which evaluates and predicts larger volumes in windows of so many voxels a side.
+        tile: kept for the module, which evaluates and predicts larger volumes in windows of so many voxels a side,
+            or along each axis.
         margin: likewise, voxels of context around a window's center.
         max_pixels: a volume of more voxels is refused.
         options: see `FolderDataModule`, but for what says how pictures are read.
@@ -216,8 +217,8 @@ class VolumesDataModule(FolderDataModule):
         modalities: Sequence[str] | None = None,
         channels: str | Sequence[int] = "all",
         array_spacing: Sequence[float] | None = None,
-        tile: int | None = None,
-        margin: int | None = None,
+        tile: int | Sequence[int] | None = None,
+        margin: int | Sequence[int] | None = None,
         images: str | None = None,
         max_pixels: int = MAX_VOXELS,
         **options: Any,

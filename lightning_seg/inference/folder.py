@@ -30,7 +30,7 @@ from lightning_seg.inference.raster_files import row_blocks, write_geo_mask, wri
 from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, open_raster
 from lightning_seg.inference.scaled import ScaledRaster
 from lightning_seg.inference.shares import Share
-from lightning_seg.inference.tiling import Tiling, check_tiling
+from lightning_seg.inference.tiling import Sides, Tiling, check_tiling
 from lightning_seg.inference.video import VIDEO_SUFFIXES, predict_video
 from lightning_seg.inference.volumes import Case, find_cases, targets, write_case
 from lightning_seg.text import printable
@@ -82,8 +82,8 @@ def predict_files(
     *,
     palette: Palette,
     scale: float = 1.0,
-    tile: int | None = None,
-    margin: int | None = None,
+    tile: Sides | None = None,
+    margin: Sides | None = None,
     tiling: Tiling | None = None,
     overlay: bool = False,
     probabilities: bool = False,
@@ -121,8 +121,9 @@ def predict_files(
         output: a folder, made if it does not exist.
         palette: `(red, green, blue)` of each mask value (binary: two).
         scale: the size at which the network sees images, relative to their own; logits are brought back bilinearly.
-        tile: larger images, as the network sees them, are cut into tiles of this side (see `predict_tiled`). Default:
-            the module's own, with which it is also tested; None there: images go through whole.
+        tile: larger images, as the network sees them, are cut into tiles of this side, or of one for each
+            axis (see `predict_tiled`). Default: the module's own, with which it is also tested; None there: images go
+            through whole.
         margin: context around a tile's center, in pixels. Default: the module's own.
         tiling: how tiles are joined, `crop` or `smooth`. Default: the module's own, else `crop`.
         overlay: also write overlays.
@@ -362,7 +363,7 @@ def _reason_to_skip(error: Exception) -> str | None:
 
 
 @contextmanager
-def _tiled_by(module: Predictor, **options: int | str | None) -> Iterator[None]:
+def _tiled_by(module: Predictor, **options: Sides | str | None) -> Iterator[None]:
     """A module that cuts tiles like this, and afterwards as it did before."""
     before = {name: getattr(module, name, None) for name in options}
     for name, value in options.items():

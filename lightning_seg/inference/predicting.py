@@ -13,7 +13,7 @@ from lightning_seg.backbones import PadToStride
 from lightning_seg.inference.image import AnyImage, Prediction, predict_image
 from lightning_seg.inference.reach import layer_that_sees_everything
 from lightning_seg.inference.symmetric import Augmentation, symmetric_logits, views
-from lightning_seg.inference.tiling import Tiling, fits, tiled_logits
+from lightning_seg.inference.tiling import Sides, Tiling, fits, sides, tiled_logits
 from lightning_seg.losses.engine.predictions import largest_channels
 from lightning_seg.task import Task
 
@@ -25,8 +25,8 @@ class PredictingModule(lightning.LightningModule):
     num_classes: int
     task: Task
     test_time_augmentation: Augmentation
-    tile: int | None
-    margin: int | None
+    tile: Sides | None
+    margin: Sides | None
     tiling: Tiling
     scale: float
     threshold: float | Literal["best"]
@@ -65,7 +65,7 @@ class PredictingModule(lightning.LightningModule):
         if self._is_reach_known or self.tile is None or self.training:
             return
         self._is_reach_known = True
-        size = [min(length, self.tile) for length in image.shape[2:]]
+        size = list(map(min, image.shape[2:], sides(self.tile, image.ndim - 2, "tile")))
         layer = layer_that_sees_everything(self, image.shape[1], self.tile_stride, size)
         if layer is not None:
             advice = "a larger tile lessens it" + (", and tiling=smooth hides seams" if self.tiling == "crop" else "")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_seg.inference.rasters import Raster
 from lightning_seg.inference.scaled import ScaledRaster
-from lightning_seg.inference.tiling import Patch, fits, predict_tiled
+from lightning_seg.inference.tiling import Patch, Sides, fits, predict_tiled
 
 AnyRaster = Tensor | Raster | ScaledRaster
 
@@ -18,8 +18,8 @@ class Predictor(Protocol):
 
     num_classes: int
     training: bool
-    tile: int | None
-    margin: int | None
+    tile: Sides | None
+    margin: Sides | None
 
     @property
     def task(self) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 Tiling = Literal["crop", "smooth"]
+Sides = int | Sequence[int]  # of all axes, or of each
 _RAMP = 8  # weights rise over the margin, and over this part of a tile at least
 
 
@@ -43,8 +44,8 @@ def predict_tiled(
     forward: Callable[[Tensor], Tensor],
     image: Any,
     *,
-    tile: int,
-    margin: int,
+    tile: Sides,
+    margin: Sides,
     size: tuple[int, int] | None = None,
     batch_size: int = 1,
     stride: int = 1,
@@ -67,8 +68,8 @@ def predict_tiled(
     Args:
         forward: gives logits `(N, C, H, W)` of images `(N, channels, H, W)`.
         image: `(N, channels, H, W)` on any device, or what gives such parts of it, by `image[:, :, rows, columns]`.
-        tile: side of a tile in pixels, with its context.
-        margin: pixels of context around a tile's center.
+        tile: side of a tile in pixels, with its context, or one for each axis.
+        margin: pixels of context around a tile's center, likewise.
         size: `(height, width)` of the result, to which the logits are resampled bilinearly (as
             `torch.nn.functional.interpolate` does to those of the whole image). Default: the size of the image.
         batch_size: tiles of one size that `forward` is given at once.
@@ -92,8 +93,8 @@ def tiled_logits(
     image: Tensor,
     size: Sequence[int],
     *,
-    tile: int | None,
-    margin: int | None,
+    tile: Sides | None,
+    margin: Sides | None,
     stride: int = 1,
     tiling: Tiling = "crop",
 ) -> Tensor:
@@ -105,7 +106,7 @@ def tiled_logits(
         forward: gives logits `(N, C, *size)` of images and the size of their logits.
         image: `(N, channels, *spatial)`.
         size: spatial size of the result.
-        tile: side of a tile; None: images go through whole.
+        tile: side of a tile, or one for each axis; None: images go through whole.
         margin: context around a tile's center; None with `tile=None`.
         stride: see `predict_tiled`.
         tiling: likewise.
@@ -115,6 +116,7 @@ def tiled_logits(
     """
     if fits(image.shape[2:], tile):
         return forward(image, size)
+    check_tiling(tile, margin, tiling)
     assert tile is not None
     assert margin is not None
     result: Tensor | None = None
@@ -127,17 +129,43 @@ def tiled_logits(
     return result
 
 
-def fits(spatial: Sequence[int], tile: int | None) -> bool:
+def fits(spatial: Sequence[int], tile: Sides | None) -> bool:
     """Whether an image of this spatial size goes through whole."""
-    return tile is None or max(spatial) <= tile
+    return tile is None or all(
+        length <= side for length, side in zip(spatial, sides(tile, len(spatial), "tile"), strict=True)
+    )
 
 
-def check_tiling(tile: int | None, margin: int | None, tiling: Tiling = "crop") -> None:
+def sides(value: Sides, axes: int, name: str) -> tuple[int, ...]:
+    """A number for each axis.
+
+    Raises:
+        ValueError: there are as many as other images have axes.
+    """
+    if isinstance(value, int):
+        return (value,) * axes
+    if len(value) != axes:
+        raise ValueError(
+            f"{name}={list(value)} has {len(value)} numbers, and images have {axes} axes: give one for "
+            "each, or one for all."
+        )
+    return tuple(value)
+
+
+def is_tile(value: Any) -> bool:
+    """Whether a value of a file is a number of pixels, or one for each of two or three axes."""
+    numbers = value if isinstance(value, list) else [value]
+    return (not isinstance(value, list) or len(value) in (2, 3)) and all(
+        type(one) is int and 0 <= one < 2**31 for one in numbers
+    )
+
+
+def check_tiling(tile: Sides | None, margin: Sides | None, tiling: Tiling = "crop") -> None:
     """Checks that arguments describe tiles.
 
     Args:
-        tile: side of a tile in pixels, or None.
-        margin: pixels of context around its center, or None.
+        tile: side of a tile in pixels, or one for each axis, or None.
+        margin: pixels of context around its center, likewise.
         tiling: how tiles are joined.
 
     Raises:
@@ -149,7 +177,10 @@ def check_tiling(tile: int | None, margin: int | None, tiling: Tiling = "crop") 
         return
     if tile is None or margin is None:
         raise ValueError(f"tile={tile} and margin={margin} must be given together or not at all.")
-    if margin < 0 or tile <= 2 * margin:
+    axes = max(1 if isinstance(value, int) else len(value) for value in (tile, margin))
+    along = zip(sides(tile, axes, "tile"), sides(margin, axes, "margin"), strict=True)
+    if axes == 0 or any(around < 0 or side <= 2 * around for side, around in along):
+        tile, margin = (value if isinstance(value, int) else list(value) for value in (tile, margin))
         raise ValueError(
             f"tile={tile} leaves no center between two margins of {margin}: "
             "the tile must be larger than twice the margin, and the margin not negative."
@@ -159,8 +190,8 @@ def check_tiling(tile: int | None, margin: int | None, tiling: Tiling = "crop") 
 def _patches(
     forward: Callable[[Tensor], Tensor],
     image: Any,
-    tile: int,
-    margin: int,
+    tile: Sides,
+    margin: Sides,
     size: Sequence[int],
     batch_size: int,
     stride: int,
@@ -170,7 +201,8 @@ def _patches(
     lengths = list(zip(image.shape[2:], size, strict=True))
     whole = (slice(None), slice(None))
     windows_of = _windows if tiling == "crop" else _smooth_windows
-    grid = product(*(list(windows_of(length, out, tile, margin, stride)) for length, out in lengths))
+    by_axis = zip(lengths, sides(tile, len(lengths), "tile"), sides(margin, len(lengths), "margin"), strict=True)
+    grid = product(*(list(windows_of(*length, side, around, stride)) for length, side, around in by_axis))
     unfinished: dict[tuple[tuple[int, int], ...], tuple[int, Tensor]] = {}
     for some in _batched(grid, batch_size):
         parts = [image[(*whole, *(window.read for window in windows))] for windows in some]

@@ -94,8 +94,8 @@ class Evaluate(TypedDict):
     output: str | None
     details: str | None
     tolerance: Annotated[float, Range(0)] | None
-    tile: Count | None
-    margin: Annotated[int, Range(0)] | None
+    tile: Count | Sequence[int] | None
+    margin: Annotated[int, Range(0)] | Sequence[int] | None
     tiling: Literal["crop", "smooth"] | None
     test_time_augmentation: bool | Literal["flip", "flips", "d4"] | Part | None
     threshold: float | Literal["best"] | None
@@ -137,8 +137,8 @@ class Predict(TypedDict):
     overwrite: bool
     device: str
     devices: Count | Literal["auto"]
-    tile: Count | None
-    margin: Annotated[int, Range(0)] | None
+    tile: Count | Sequence[int] | None
+    margin: Annotated[int, Range(0)] | Sequence[int] | None
     tiling: Literal["crop", "smooth"] | None
     max_pixels: Count
     test_time_augmentation: bool | Literal["flip", "flips", "d4"] | Part | None

@@ -247,7 +247,7 @@ def test_a_defect_has_no_line(error: Exception) -> None:
     ("key", "value", "line"),
     [
         ("overlay", 1, "overlay=1 must be true or false."),
-        ("tile", "big", "tile=big must be a whole number or null."),
+        ("tile", "big", "tile=big must be a whole number, a list of whole numbers or null."),
         ("devices", 0, "devices=0, but it must be 1 or more."),
         ("devices", "two", "devices=two must be a whole number or auto."),
         ("margin", -1, "margin=-1, but it must be 0 or more."),

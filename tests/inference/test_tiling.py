@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -126,9 +128,9 @@ def test_an_image_no_larger_than_the_tile_goes_through_whole_and_is_not_changed(
     assert torch.equal(patch.logits, image)
 
 
-@pytest.mark.parametrize(("tile", "margin"), [(16, 8), (10, 20), (16, -1), (0, 0)])
+@pytest.mark.parametrize(("tile", "margin"), [(16, 8), (10, 20), (16, -1), (0, 0), ([16, 8], 4), ([16, 8], [8, 1])])
 def test_a_tile_without_a_centre_is_refused_at_the_call(tile, margin):
-    with pytest.raises(ValueError, match=f"tile={tile} leaves no center"):
+    with pytest.raises(ValueError, match=re.escape(f"tile={tile} leaves no center")):
         predict_tiled(lambda part: part, torch.rand(1, 3, 8, 8), tile=tile, margin=margin)
 
 
@@ -194,9 +196,18 @@ def test_volumes_are_tiled_along_every_axis(tiling):
         shapes.add(tuple(part.shape[2:]))
         return at_size(network)(part, size)
 
-    logits = tiled_logits(forward, volume, (9, 20, 14), tile=10, margin=2, tiling=tiling)
-    torch.testing.assert_close(logits, network(volume))
-    assert shapes == {(9, 10, 10)}
+    for tile, margin, size in (
+        (10, 2, (9, 10, 10)),
+        ([9, 12, 5], [1, 2, 1], (9, 12, 5)),
+        ([7, 12, 20], 1, (7, 12, 14)),
+        (8, [1, 1, 3], (8, 8, 8)),
+    ):
+        shapes.clear()
+        logits = tiled_logits(forward, volume, (9, 20, 14), tile=tile, margin=margin, tiling=tiling)
+        torch.testing.assert_close(logits, network(volume))
+        assert shapes == {size}
+    with pytest.raises(ValueError, match=r"tile=\[8, 8\] has 2 numbers, and images have 3 axes"):
+        tiled_logits(forward, volume, (9, 20, 14), tile=[8, 8], margin=1)
 
 
 @pytest.mark.parametrize("tiling", ["crop", "smooth"])

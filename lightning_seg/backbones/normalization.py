@@ -40,8 +40,7 @@ def declared_normalization(network: nn.Module, config: Mapping[str, Any]) -> Nor
     Raises:
         OSError: segmentation-models-pytorch declares it in a file that cannot be had, as without a connection.
     """
-    weights = next((config[name] for name in _WEIGHTS if config.get(name)), None)
-    if weights is None:
+    if not any(weights_asked_for(config).values()):
         return None
     target = str(config.get("_target_"))
     if config.get("encoder_weights") and config.get("encoder_name") and "segmentation_model" in target:
@@ -51,6 +50,11 @@ def declared_normalization(network: nn.Module, config: Mapping[str, Any]) -> Nor
         if isinstance(declared, Mapping) and declared.get("mean") and declared.get("std"):
             return Normalization(tuple(declared["mean"]), tuple(declared["std"]))
     return IMAGENET if target.startswith("torchvision.") else None
+
+
+def weights_asked_for(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a network that ask for pretrained weights, with what they are; none if it has no such one."""
+    return {name: config[name] for name in _WEIGHTS if name in config}
 
 
 def _of_smp(encoder: str, weights: str) -> Normalization | None:

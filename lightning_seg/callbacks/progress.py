@@ -41,7 +41,7 @@ class _Speed:
 
 
 class SpeedBar(RichProgressBar):
-    """Lightning's bar, which also shows how many images a second are trained on."""
+    """Lightning's bar, which also shows how many images a second are trained on, and counts epochs from 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,6 +65,10 @@ class SpeedBar(RichProgressBar):
         if self._speed is not None:
             shown["images/s"] = f"{self._speed.images_per_second:.1f}"
         return shown
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        last = self.trainer.max_epochs or -1
+        return f"Epoch {current_epoch + 1}{f'/{last}' if last > 0 else ''}".ljust(len(self.validation_description))
 
 
 class EpochLines(ProgressBar):

@@ -16,7 +16,7 @@ from torch import nn
 
 from lightning_seg.backbones import checkpoint_activations, compile_network, use_channels_last
 from lightning_seg.backbones.encoder import described_encoder
-from lightning_seg.backbones.normalization import IMAGENET, Normalization, declared_normalization
+from lightning_seg.backbones.normalization import IMAGENET, Normalization, declared_normalization, weights_asked_for
 from lightning_seg.backbones.transformers_models import config_to_store
 from lightning_seg.callbacks import FiniteLoss, FreezeEncoder, StoredConfig, TrainingInterrupted
 from lightning_seg.callbacks.all_splits import AllSplits
@@ -161,7 +161,8 @@ def train(config: dict[str, Any]) -> float:
     )
     for logger in trainer.loggers:
         logger.log_hyperparams(as_kept(config))
-    for line in [normalized, pretrained_part(module, trainer)] if trainer.is_global_zero else []:
+    lines = [normalized, pretrained_part(module, trainer, config), without_defaults(trainer, config)]
+    for line in lines if trainer.is_global_zero else []:
         if line:
             say(line)
     if loaded is not None and trainer.is_global_zero:
@@ -205,7 +206,7 @@ def with_unused_parameters(trainer: dict[str, Any], module: SegmentationModule) 
 
 
 def find_rate(config: dict[str, Any]) -> float:
-    """Suggests a learning rate for a training, which is not exists; nothing is kept."""
+    """Suggests a learning rate without training; nothing is kept."""
     quiet_lightning()
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     datamodule = build(config["data"])
@@ -237,14 +238,33 @@ def initial_weights(module: Any, config: dict[str, Any]) -> LoadedWeights | None
     return load_weights(module, read_weights(path), encoder=encoder, source=f"init_from={path}")
 
 
-def pretrained_part(module: Any, trainer: lightning.Trainer) -> str:
-    """One line about which part of the network rates or freezing go by; "" where none do."""
+def without_defaults(trainer: lightning.Trainer, config: dict[str, Any]) -> str:
+    """One line where callbacks were chosen in place of the default ones, not beside them; "" if none were, or one that
+    keeps the best epoch is among them or was left out by name.
+    """
+    chosen = config["callbacks"]
+    keeps_best = any(getattr(one, "monitor", None) for one in trainer.checkpoint_callbacks)
+    if not chosen or "checkpoint" in chosen or keeps_best:
+        return ""
+    names = ",".join(chosen)
+    return (
+        f"callbacks={names} takes the place of the default ones: the best epoch is not kept, the last one is tested, "
+        f"without curves and pictures; callbacks=[default,{names}] has both."
+    )
+
+
+def pretrained_part(module: Any, trainer: lightning.Trainer, config: dict[str, Any]) -> str:
+    """One line about which part of the network rates or freezing go by, and if it is pretrained; "" where none do."""
     rates = ("encoder_learning_rate_factor", "layer_decay")
     frozen = [one for one in trainer.callbacks if isinstance(one, FreezeEncoder)]  # type: ignore[attr-defined]
     if not frozen and all(getattr(module, name, 1.0) == 1.0 for name in rates):
         return ""
     own = next((one.encoder for one in frozen if one.encoder is not None), getattr(module, "encoder", "auto"))
-    return f"the pretrained part is {described_encoder(module.backbone, own)}"
+    described = f"the pretrained part is {described_encoder(module.backbone, own)}"
+    asked = weights_asked_for(config["module"].get("backbone") or {})
+    if config["init_from"] is not None or not asked or any(asked.values()):
+        return described
+    return f"{described}, of random weights: pretrained ones are backbone.{next(iter(asked))} or init_from=PATH"
 
 
 def follow_normalization(module: Any, config: dict[str, Any]) -> str:

@@ -38,3 +38,4 @@ def test_the_bar_of_a_terminal_shows_images_per_second() -> None:
     shown = bar.get_metrics(trainer, None)  # type: ignore[arg-type]
     assert (shown["loss"], shown["val/iou"]) == (0.5, 0.25)
     assert float(shown["images/s"]) > 8
+    assert bar._get_train_description(0).strip() == "Epoch 1/1"

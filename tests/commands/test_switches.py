@@ -3,13 +3,17 @@
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from lightning_seg import load_module
+from lightning_seg.commands.train import without_defaults
 from lightning_seg.runs.contents import read_result
 from tests.console import SHORT, SMALL, Run
 
@@ -44,7 +48,8 @@ def test_how_a_network_is_executed_leaves_its_checkpoint_as_it_is(
         *TRAIN, "run=one", "compile=true", "channels_last=true", "gradient_checkpointing=true",
         "module.layer_decay=0.8", "callbacks=[checkpoint,last,curves,ema,freeze]",
     )  # fmt: skip
-    assert "the pretrained part is backbone.encoder, " in said
+    (part,) = [line for line in said.splitlines() if line.startswith("the pretrained part is backbone.encoder, ")]
+    assert part.endswith(", of random weights: pretrained ones are backbone.encoder_weights or init_from=PATH")
     assert [type(network).__name__ for network in compiled] == ["PadToStride"]
     module = load_module(tmp_path / "runs/one/checkpoints/best.ckpt")
     assert module(torch.rand(1, 3, 32, 32)).shape == (1, 6, 32, 32)
@@ -79,3 +84,21 @@ def test_what_cannot_be_is_refused(
     monkeypatch.chdir(tmp_path)
     assert message in fails(*TRAIN, "run=one", *options)
     assert read_result(tmp_path / "runs/one") is None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "target", "missing"),
+    [
+        ({"ema": {}}, {}, "callbacks=[default,ema]"),
+        ({"early_stopping": {}, "ema": {}}, {}, "callbacks=[default,early_stopping,ema]"),
+        ({}, {}, None),  # callbacks=none
+        ({"checkpoint": None, "ema": {}}, {}, None),  # left out by name
+        ({"custom": {}}, {"monitor": "val/iou"}, None),  # one's own that keeps the best
+    ],
+)
+def test_callbacks_chosen_in_place_of_the_default_ones_are_said(
+    chosen: dict[str, Any], target: dict[str, Any], missing: str | None
+) -> None:
+    trainer = Trainer(logger=False, callbacks=[ModelCheckpoint(**target)] if target else None)
+    said = without_defaults(trainer, {"callbacks": chosen})
+    assert said.endswith(f"; {missing} has both.") if missing else said == ""

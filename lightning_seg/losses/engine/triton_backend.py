@@ -31,8 +31,9 @@ _TILE = 16
 _TILED_BLOCK = 256
 _FORWARD_BLOCK, _FORWARD_WARPS = 32, 1
 # Copies of the histograms, which programs share: atomic additions to one address wait for each other, and a network's
-# errors meet in few bins.
+# errors meet in few bins. Each has fewer bins than a 32nd of the logits, beside which they are small together.
 _HISTOGRAMS = 16
+_LOGITS_OF_A_COPY = 32
 # Backward: probabilities that a thread holds, and the most pixels of a block.
 _MOST_PROBABILITIES = 80
 _BACKWARD_BLOCK = 512
@@ -100,8 +101,7 @@ def _launch_forward(
     known = torch.ones((), dtype=torch.int32, device=logits.device)
     histogram, copies = None, 1
     if requires.errors != "none":
-        # Small beside the logits together.
-        copies = max(1, min(_HISTOGRAMS, logits.numel() // (32 * error_sums.numel())))
+        copies = max(1, min(_HISTOGRAMS, logits.numel() // (_LOGITS_OF_A_COPY * error_sums.numel() or 1)))
         like = torch.empty(0, device=logits.device)
         histogram = ErrorHistogram(requires.bins, (copies, *error_sums.shape[:3]), like, images * pixels)
     with torch.cuda.device_of(logits):  # type: ignore[no-untyped-call]

@@ -14,10 +14,11 @@ from lightning_seg.metrics.calibration import LEVELS, best_threshold, level_coun
 
 
 class Evaluation(nn.Module):
-    """Gathers batches of an evaluation, in this process, for all processes.
+    """Gathers batches of an evaluation, in this process, for all processes: of each its parts, and then its end.
 
     The loss is that of all valid pixels as one batch where it is a function of sums over pixels, and else the mean over
-    the batches, each weighted by its valid pixels. `counts` holds, after an evaluation, its images and valid pixels.
+    the parts of batches, each weighted by its valid pixels. `counts` holds, after an evaluation, its images and valid
+    pixels.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,9 @@ class Evaluation(nn.Module):
         self._sums: ClassSums | None = None
         self._undefined: list[tuple[list[Any], Tensor]] = []
         self._levels = torch.zeros(2, LEVELS, dtype=torch.int64)
-        self._counts: list[tuple[int, Tensor]] = []
+        self._images = 0
+        self._pixels: list[Tensor] = []
+        self._is_nan: list[Tensor] = []  # of the parts of a batch
         self.counts = (0, 0)
 
     def reset(self) -> None:
@@ -35,26 +38,24 @@ class Evaluation(nn.Module):
         self.images.reset()
         self.mean.reset()
         self._levels = torch.zeros(2, LEVELS, dtype=torch.int64)
-        self._sums, self._undefined, self._counts = None, [], []
+        self._sums, self._undefined, self._images, self._pixels, self._is_nan = None, [], 0, [], []
 
     def add(
         self,
         logits: Tensor,
         target: Tensor,
-        names: Sequence[Any],
         *,
         summed: Callable[[Tensor, Tensor], ClassSums | None] | None,
         compute_loss: Callable[[Tensor, Tensor], Tensor],
         ignore_index: int | None,
     ) -> None:
-        """Adds the images of a batch that count, of which there may be none.
+        """Adds the images of a batch that count, of which there may be none, or a part of each.
 
         Args:
             logits: `(N, num_classes, *spatial)`.
             target: the mask.
-            names: of the images, if they have any.
             summed: the sums over pixels that the loss is a function of, as `Loss.summed`; None if it is not.
-            compute_loss: the loss of the batch, called where there are no sums.
+            compute_loss: the loss of the batch, or part, called where there are no sums.
             ignore_index: the label of void pixels.
         """
         with torch.autocast(logits.device.type, enabled=False):
@@ -63,11 +64,28 @@ class Evaluation(nn.Module):
             self._sums = sums if self._sums is None else self._sums + sums
         if len(logits) == 0:
             return
-        self._undefined.append((list(names), logits.amax().isnan()))
+        self._is_nan.append(logits.amax().isnan())
         valid = torch.as_tensor(target.numel()) if ignore_index is None else (target != ignore_index).sum()
-        self._counts.append((len(logits), valid))
+        self._pixels.append(valid)
         if sums is None:
             self.mean.update(compute_loss(logits, target), valid)
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether the loss is a function of the sums that were added."""
+        return self._sums is not None
+
+    def end_batch(self, images: int, names: Sequence[Any]) -> None:
+        """Ends a batch, all parts of which were added.
+
+        Args:
+            images: how many of it count.
+            names: theirs, if they have any.
+        """
+        self._images += images
+        if self._is_nan:
+            self._undefined.append((list(names), torch.stack(self._is_nan).any()))
+            self._is_nan = []
 
     def add_levels(self, probabilities: Tensor, target: Tensor, ignore_index: int | None) -> None:
         """Adds the images of a batch of the binary task to what the best threshold is found from."""
@@ -95,9 +113,9 @@ class Evaluation(nn.Module):
 
     def count(self, strategy: Strategy) -> None:
         """Sets `counts`: how many images, and valid pixels of their masks, were scored, by all processes."""
-        images, pixels = sum(number for number, _ in self._counts), sum(int(valid) for _, valid in self._counts)
-        total = strategy.reduce(torch.tensor([images, pixels], device=strategy.root_device), reduce_op="sum")
-        self.counts, self._counts = (int(total[0]), int(total[1])), []
+        own = [self._images, sum(int(valid) for valid in self._pixels)]
+        total = strategy.reduce(torch.tensor(own, device=strategy.root_device), reduce_op="sum")
+        self.counts, self._images, self._pixels = (int(total[0]), int(total[1])), 0, []
 
     def check_defined(self, stage: str, strategy: Strategy) -> None:
         """Refuses scores of NaN, whose largest logit would be that of class 0.

@@ -20,13 +20,14 @@ from lightning_seg.data.volume_reading import VolumeReading
 from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.predicting import PredictingModule
 from lightning_seg.inference.symmetric import Augmentation, views
-from lightning_seg.inference.tiling import Sides, Tiling, check_tiling
+from lightning_seg.inference.tiling import Sides, Tiling, check_tiling, fits, joined
 from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.compound.deep_supervision import target_at_size
 from lightning_seg.losses.engine.back_ends import agree_on_back_ends
 from lightning_seg.losses.loss import not_negative
 from lightning_seg.metrics import segmentation_metrics
+from lightning_seg.metrics.confusion import ConfusionMatrixMetric
 from lightning_seg.parameter_groups import parameter_groups
 from lightning_seg.schedulers import Plateau
 from lightning_seg.task import Task, check_classes, check_same_task
@@ -45,6 +46,7 @@ class SegmentationModule(PredictingModule):
     are functions of sums over pixels (`Loss.summed`: cross-entropy, focal, Dice and its kin, Lovász by histogram, and
     compounds of them), if `compute_loss` is not overridden. For all others the mean over the batches is logged, each
     weighted by its valid pixels; it depends on the batch size where the loss of a batch is not a mean over pixels.
+    Images that are cut into tiles are scored tile by tile, each of which is then a batch of the loss.
 
     Where auxiliary logits are trained, `train/loss` includes them, and `train/loss/auxiliary` is their part.
     Of a `CompoundLoss` it also logs `train/loss/<term>`, the mean over the epoch's batches of each term before its
@@ -176,6 +178,7 @@ class SegmentationModule(PredictingModule):
         self.loss_terms: dict[str, Tensor] = {}  # of the last training step, by name, without gradient
         self.auxiliary_logits: tuple[Tensor, ...] | None = None  # of a training step, until they are trained
         self.evaluation = Evaluation()
+        self._is_told_of_tiles = False
 
     # ---- what research code may want to change
 
@@ -186,7 +189,7 @@ class SegmentationModule(PredictingModule):
 
     @property
     def takes_small_masks(self) -> bool:
-        """Whether masks of training batches may be uint8, an eighth of int64, which `unpack` makes of them."""
+        """Whether masks of batches may be uint8, an eighth of int64, which `unpack` makes of them."""
         return type(self).unpack is SegmentationModule.unpack
 
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
@@ -452,39 +455,69 @@ class SegmentationModule(PredictingModule):
         return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[stage]
 
     def _evaluate(self, stage: Literal["val", "test"], batch: Any, loader: int, loaders: Any) -> None:
-        image, mask = self.unpack(batch)
-        size = mask.shape[-(image.ndim - 2) :]
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            # These choose the best epoch, and come too often to take eight passes each.
-            logits = self.by_tiles(self, image, size)
-        else:
-            logits = self.predict_logits(image, size)
+        image, mask = self._unpacked(batch)
+        is_fitting = self.trainer.state.fn == TrainerFn.FITTING
+        callbacks: list[Any] = [] if is_fitting else self.trainer.callbacks  # type: ignore[attr-defined]
+        details = [callback for callback in callbacks if hasattr(callback, "add_part")]
         new = self.evaluation.images.count(len(image), loaders, loader)
-        logits, mask = logits[:new], mask[:new]
         names = batch.get("name", []) if isinstance(batch, Mapping) else []
+        # The validations of a training choose the best epoch, and come too often to take eight passes each.
+        size = mask.shape[-(image.ndim - 2) :]
+        parts = self.logits_by_parts(image, size, averaged=not is_fitting)
+        is_tiled = not fits(image.shape[2:], self.tile)
+        if is_tiled and not self._scores_add_up(stage):
+            parts = iter([((slice(None),) * len(size), joined(parts, size))])
+        for place, logits in parts:
+            index: tuple[Any, ...] = (..., *place)
+            part = mask[index][:new]
+            part = part.long() if part.dtype == torch.uint8 else part
+            self._add_part(stage, logits[:new], part, is_fitting)
+            for callback in details if new else []:
+                callback.add_part(self, logits[:new], part, place, size)
+        if is_tiled and not self.evaluation.has_sums:
+            of = type(self.loss if type(self).compute_loss is SegmentationModule.compute_loss else self).__name__
+            self._say_of_tiles(f"{stage}/loss is the mean over tiles: {of} is not a function of sums over pixels.")
+        self.evaluation.end_batch(new, names[:new])
+        for callback in details if new else []:
+            spacing = {"spacing": batch["spacing"][:new]} if names and "spacing" in batch else {}
+            callback.end_images(self.trainer, self, mask[:new], names[:new], **spacing)
+
+    def _unpacked(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """As `unpack`, but a mask of uint8 stays one, of which a part after the other becomes int64."""
+        is_plain = isinstance(batch, Mapping) and {"image", "mask"} <= batch.keys() and "distances" not in batch
+        return (batch["image"], batch["mask"]) if is_plain and self.takes_small_masks else self.unpack(batch)
+
+    def _scores_add_up(self, stage: Literal["val", "test"]) -> bool:
+        """Whether all scores are of pixels, which may come tile by tile; which is not, is said."""
+        others = [one for one in self._metrics(stage).values() if not isinstance(one, ConfusionMatrixMetric)]
+        if others:
+            self._say_of_tiles(
+                f"their logits are kept whole for {type(others[0]).__name__}, in 4 bytes a pixel and class: an image "
+                "too large for that cannot be scored with it."
+            )
+        return not others
+
+    def _say_of_tiles(self, what: str) -> None:
+        if not self._is_told_of_tiles:
+            self._is_told_of_tiles = True
+            rank_zero_warn(f"images are cut into tiles of {self.tile} pixels, and {what}")
+
+    def _add_part(self, stage: Literal["val", "test"], logits: Tensor, mask: Tensor, is_fitting: bool) -> None:
+        """Adds logits of images that count, of which there may be none, or a part of each, to loss and scores."""
         as_given = type(self).compute_loss is SegmentationModule.compute_loss
         self.evaluation.add(
             logits,
             mask,
-            names[:new],
             summed=getattr(self.loss, "summed", None) if as_given else None,
             compute_loss=self.compute_loss,
             ignore_index=self.ignore_index,
         )
-        if new == 0:
+        if len(logits) == 0:
             return
-        if self.trainer.state.fn == TrainerFn.FITTING:
-            is_best = self.threshold == "best"
-            self._metrics(stage).update(logits if is_best else self.scored_logits(logits), mask)
-            if is_best:
-                self.evaluation.add_levels(self.probabilities(logits), mask, self.ignore_index)
-            return
-        self._metrics(stage).update(self.scored_logits(logits), mask)
-        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
-        for callback in callbacks:
-            if hasattr(callback, "add_images"):
-                places = {"spacing": batch["spacing"][:new]} if names and "spacing" in batch else {}
-                callback.add_images(self.trainer, self, logits, mask, names[:new], **places)
+        is_sought = is_fitting and self.threshold == "best"
+        self._metrics(stage).update(logits if is_sought else self.scored_logits(logits), mask)
+        if is_sought:
+            self.evaluation.add_levels(self.probabilities(logits), mask, self.ignore_index)
 
     def _log_scores(self, stage: Stage) -> None:
         if stage != "train":

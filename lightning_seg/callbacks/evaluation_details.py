@@ -34,7 +34,7 @@ from lightning_seg.text import text_logger
 
 log = text_logger(__name__)
 
-_VOLUMES = 5  # axes of a batch of them
+_VOLUME = 3  # axes of one
 
 Array = npt.NDArray[Any]
 
@@ -90,6 +90,10 @@ class EvaluationDetails(Callback):
         self._confidence: Tensor | float = 0.0
         self._levels: Tensor | int = 0
         self._cases: list[tuple[str, CaseScores]] = []
+        # Of a batch, until its end: confusion matrices, labels where they are needed, and the spatial size.
+        self._matrices: Tensor | None = None
+        self._predictions: Tensor | None = None
+        self._size: Sequence[int] = ()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses classes without a name before anything is trained."""
@@ -103,18 +107,19 @@ class EvaluationDetails(Callback):
         """Likewise."""
         self._reset()
 
-    def add_images(
-        self,
-        trainer: Trainer,
-        module: Any,
-        logits: Tensor,
-        target: Tensor,
-        names: Sequence[Any],
-        spacing: Tensor | None = None,
+    def add_part(
+        self, module: Any, logits: Tensor, target: Tensor, place: tuple[slice, ...], size: Sequence[int]
     ) -> None:
-        """Adds the images of a batch that count; called by `SegmentationModule`, never within a training.
+        """Adds logits of the images of a batch that count, or of a part of each; called by `SegmentationModule`.
 
-        `spacing` is that of volumes, in millimeters `(N, 3)`. Default: 1.
+        Of an image as a whole, labels are all that is kept, and those only where outlines or volumes are scored.
+
+        Args:
+            module: the module.
+            logits: `(N, num_classes, *spatial)`.
+            target: the mask, or its part.
+            place: the slices of the spatial axes that it covers.
+            size: spatial size of the whole.
         """
         if not _is_labels(target, logits, module.task):
             if not self._is_told:
@@ -122,32 +127,57 @@ class EvaluationDetails(Callback):
                 log.warning("%s is not written: the targets are not the labels of task=%s.", self.folder, module.task)
             return
         spec = {"task": module.task, "num_classes": module.num_classes, "ignore_index": module.ignore_index}
-        scored, target = module.scored_logits(logits), torch.as_tensor(target)
-        prediction, labels = hard_labels(scored, target, **spec)
-        valid = torch.ones_like(labels, dtype=torch.bool)
-        if module.ignore_index is not None:
-            valid = labels != module.ignore_index
+        target = torch.as_tensor(target)
+        prediction, labels = hard_labels(module.scored_logits(logits), target, **spec)
+        valid = _valid(module, labels)
         probabilities = module.probabilities(logits).float()
         self._confidence = self._confidence + confidence_counts(probabilities, labels, valid, module.task)
         if module.task == "binary":
             self._levels = self._levels + level_counts(probabilities, labels, valid)
-        for index in range(len(labels)):
-            part = slice(index, index + 1)
-            matrix = count_confusion(prediction[part], labels[part], **spec)
-            counts = torch.stack(class_counts(matrix, module.task, module.ignore_index), -1).cpu().numpy()
+        images = zip(torch.split(prediction, 1), torch.split(labels, 1), strict=True)
+        matrices = torch.stack([count_confusion(*one, **spec) for one in images]).cpu()
+        self._matrices = matrices if self._matrices is None else self._matrices + matrices
+        self._size = size
+        if not (self.boundaries or len(size) == _VOLUME):
+            return
+        if self._predictions is None:
+            kind = torch.uint8 if module.num_classes <= 256 else torch.int32
+            self._predictions = torch.zeros((*target.shape[: -len(size)], *size), dtype=kind)
+        index: tuple[Any, ...] = (..., *place)
+        self._predictions[index] = prediction.cpu().to(self._predictions.dtype)
+
+    def end_images(
+        self, trainer: Trainer, module: Any, target: Tensor, names: Sequence[Any], spacing: Tensor | None = None
+    ) -> None:
+        """Ends a batch, all parts of which were added.
+
+        Args:
+            trainer: the trainer.
+            module: the module.
+            target: the masks.
+            names: of the images, if they have any.
+            spacing: of volumes, in millimeters `(N, 3)`. Default: 1.
+        """
+        if self._matrices is None:
+            return
+        matrices, predictions = self._matrices, self._predictions
+        self._matrices, self._predictions = None, None
+        for index, matrix in enumerate(matrices):
+            counts = torch.stack(class_counts(matrix, module.task, module.ignore_index), -1).numpy()
             right = matrix.diagonal(dim1=-2, dim2=-1).sum().item(), matrix.sum().item()
             number = len(self._images) * trainer.world_size + trainer.global_rank
             name = str(names[index]) if index < len(names) else str(number)
             outlines = None
-            if logits.ndim == _VOLUMES:
-                places = torch.ones(_VOLUMES - 2) if spacing is None else spacing[index].cpu()
-                self._add_case(module, name, [one[index] for one in (prediction, labels, valid)], places.tolist())
-            elif self.boundaries:
-                outlines = self._outlines(
-                    module, logits.shape[2:], *(one[index].cpu().numpy() for one in (prediction, labels, valid))
-                )
+            if predictions is not None:
+                labels = torch.as_tensor(target[index]).cpu()
+                parts = predictions[index], labels, _valid(module, labels)
+                if len(self._size) == _VOLUME:
+                    places = torch.ones(_VOLUME) if spacing is None else spacing[index].cpu()
+                    self._add_case(module, name, parts, places.tolist())
+                else:
+                    outlines = self._outlines(module, *(part.numpy() for part in parts))
             self._images.append((name, np.concatenate([counts.ravel(), right]), outlines))
-            self._confusion = self._confusion + matrix.cpu().numpy()
+            self._confusion = self._confusion + matrix.numpy()
 
     def _add_case(self, module: Any, name: str, parts: Sequence[Tensor], spacing: Sequence[float]) -> None:
         if module.task == "multilabel":
@@ -164,10 +194,10 @@ class EvaluationDetails(Callback):
         )
         self._cases.append((name, scores))
 
-    def _outlines(self, module: Any, spatial: Sequence[int], *parts: Array) -> Array:
+    def _outlines(self, module: Any, *parts: Array) -> Array:
         prediction, target, valid = parts
         if module.task != "multiclass":
-            prediction, target, valid = (part.astype(bool).reshape(-1, *spatial) for part in parts)
+            prediction, target, valid = (part.astype(bool).reshape(-1, *self._size) for part in parts)
         return boundary_counts(prediction, target, valid, module.num_classes, self.tolerance)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -295,6 +325,12 @@ class _Scores:
             kept = [index for index in range(self.classes) if index != self.left_out]
             found |= {"iou_without_background": _mean(iou[:, kept]), "dice_without_background": _mean(dice[:, kept])}
         return found | {f"iou/{name}": iou[:, index] for index, name in enumerate(self.names)}
+
+
+def _valid(module: Any, labels: Tensor) -> Tensor:
+    """Where labels are not void, bool."""
+    everywhere = torch.ones_like(labels, dtype=torch.bool)
+    return everywhere if module.ignore_index is None else labels != module.ignore_index
 
 
 def _is_labels(target: Any, logits: Tensor, task: str) -> bool:

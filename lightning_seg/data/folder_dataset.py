@@ -105,7 +105,7 @@ class FolderDataset(Dataset[Sample]):
         pair = self.pairs[index]
         kept = None if self.cache is None else self.cache.get(index)
         image, mask = self._read(index, pair) if kept is None else (kept[0].clone(), kept[1].clone())
-        if not self.scale_mask or image.dtype != torch.uint8:
+        if image.dtype != torch.uint8 or (self.scale != 1.0 and not self.scale_mask):
             image = in_unit_range(image)  # evaluation sees what prediction does
         image = scaled_image(image, self.scale)
         if self.scale_mask and self.scale != 1.0:

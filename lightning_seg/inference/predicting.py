@@ -1,7 +1,7 @@
 """How a module predicts: images of any size, in tiles and averaged where it is told so, as labels or probabilities."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, overload
 
@@ -13,7 +13,7 @@ from lightning_seg.backbones import PadToStride
 from lightning_seg.inference.image import AnyImage, Prediction, predict_image
 from lightning_seg.inference.reach import layer_that_sees_everything
 from lightning_seg.inference.symmetric import Augmentation, symmetric_logits, views
-from lightning_seg.inference.tiling import Sides, Tiling, fits, sides, tiled_logits
+from lightning_seg.inference.tiling import Sides, Tiling, fits, sides, tiled_logits, tiled_parts
 from lightning_seg.losses.engine.predictions import largest_channels
 from lightning_seg.task import Task
 
@@ -42,14 +42,41 @@ class PredictingModule(lightning.LightningModule):
             image: as `forward` takes it.
             size: likewise.
         """
-        size = image.shape[2:] if size is None else size
-        by_tiles = partial(self.by_tiles, self)
+        return self.by_tiles(self._of_a_tile(), image, image.shape[2:] if size is None else size)
+
+    def logits_by_parts(
+        self, image: Tensor, size: Sequence[int], *, averaged: bool = True
+    ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+        """The logits of `predict_logits`, part by part, so that those of a tile are all that is held of an image.
+
+        Args:
+            image: as `forward` takes it.
+            size: spatial size of the logits.
+            averaged: whether `test_time_augmentation` applies.
+
+        Yields:
+            Slices of the spatial axes, and their logits. Where `predict_logits` is overridden, or the image fits into a
+            tile, that is one part.
+        """
+        is_own = type(self).predict_logits is not PredictingModule.predict_logits
+        if averaged and is_own:
+            yield (slice(None),) * len(size), self.predict_logits(image, size)
+            return
+        if not fits(image.shape[2:], self.tile):
+            self.warn_of_tiles(image)
+        forward = self._of_a_tile() if averaged else self
+        yield from tiled_parts(forward, image, size, **self._tiles())
+
+    def _of_a_tile(self) -> Callable[[Tensor, Sequence[int]], Tensor]:
         if not self.test_time_augmentation:
-            return by_tiles(image, size)
-        averaged = partial(  # of an enlarged tile, tiles too
+            return self
+        by_tiles = partial(self.by_tiles, self)  # of an enlarged tile, tiles too
+        return partial(
             symmetric_logits, by_tiles, softmax=self.task == "multiclass", views=views(self.test_time_augmentation)
         )
-        return self.by_tiles(averaged, image, size)
+
+    def _tiles(self) -> dict[str, Any]:
+        return {"tile": self.tile, "margin": self.margin, "stride": self.tile_stride, "tiling": self.tiling}
 
     def by_tiles(
         self, forward: Callable[[Tensor, Sequence[int]], Tensor], image: Tensor, size: Sequence[int]
@@ -57,8 +84,7 @@ class PredictingModule(lightning.LightningModule):
         """Logits of a function of images and the size of their logits, in the module's tiles."""
         if not fits(image.shape[2:], self.tile):
             self.warn_of_tiles(image)
-        tiles = {"tile": self.tile, "margin": self.margin, "stride": self.tile_stride}
-        return tiled_logits(forward, image, size, **tiles, tiling=self.tiling)  # type: ignore[arg-type]
+        return tiled_logits(forward, image, size, **self._tiles())
 
     def warn_of_tiles(self, image: Any) -> None:
         """Says, once, where a layer sees all of a tile, by which results differ from those of a whole pass."""

@@ -114,17 +114,40 @@ def tiled_logits(
     Returns:
         `(N, C, *size)`.
     """
+    return joined(tiled_parts(forward, image, size, tile=tile, margin=margin, stride=stride, tiling=tiling), size)
+
+
+def tiled_parts(
+    forward: Callable[[Tensor, Sequence[int]], Tensor],
+    image: Tensor,
+    size: Sequence[int],
+    *,
+    tile: Sides | None,
+    margin: Sides | None,
+    stride: int = 1,
+    tiling: Tiling = "crop",
+) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+    """The logits of `tiled_logits`, whose arguments see, part by part, each with the slices of the result it covers."""
     if fits(image.shape[2:], tile):
-        return forward(image, size)
+        yield (slice(None),) * len(size), forward(image, size)
+        return
     check_tiling(tile, margin, tiling)
     assert tile is not None
     assert margin is not None
-    result: Tensor | None = None
     of_part = lambda part: forward(part, part.shape[2:])  # noqa: E731
-    for give, logits in _patches(of_part, image, tile, margin, size, 1, stride, tiling):
+    yield from _patches(of_part, image, tile, margin, size, 1, stride, tiling)
+
+
+def joined(parts: Iterable[tuple[tuple[slice, ...], Tensor]], size: Sequence[int]) -> Tensor:
+    """The logits `(N, C, *size)` that `tiled_parts` gives part by part."""
+    result: Tensor | None = None
+    for give, logits in parts:
+        if result is None and logits.shape[2:] == tuple(size):
+            return logits
         if result is None:
             result = logits.new_empty((*logits.shape[:2], *size))
-        result[(slice(None), slice(None), *give)] = logits
+        index: tuple[Any, ...] = (..., *give)
+        result[index] = logits
     assert result is not None
     return result
 

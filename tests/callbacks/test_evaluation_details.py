@@ -123,7 +123,7 @@ def test_what_has_no_meaning_is_refused(arguments, message):
 
 
 def test_a_training_is_not_looked_at_image_by_image(tmp_path, monkeypatch):
-    monkeypatch.setattr(EvaluationDetails, "add_images", None)
+    monkeypatch.setattr(EvaluationDetails, "add_part", None)
     loader = torch.utils.data.DataLoader(images(2))
     trainer(callbacks=[EvaluationDetails(tmp_path / "none")]).fit(build(), loader, loader)
     assert not (tmp_path / "none").exists()

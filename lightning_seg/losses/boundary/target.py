@@ -10,7 +10,8 @@ from torch import Tensor
 class TargetWithDistances(Tensor):
     """Labels that are like any others, and the distances that boundary losses need of them, see `with_distances`.
 
-    What is computed from it is a plain tensor; a slice of the batch keeps its part of the distances.
+    What is computed from it is a plain tensor; a slice of the batch, or of the spatial axes as `[..., rows, columns]`,
+    keeps its part of the distances.
     """
 
     distances: Tensor
@@ -20,7 +21,8 @@ class TargetWithDistances(Tensor):
 
     def __getitem__(self, index: Any) -> Tensor:
         part = self.as_subclass(Tensor)[index]
-        return with_distances(part, self.distances[index]) if isinstance(index, slice) else part
+        is_spatial = isinstance(index, tuple) and bool(index) and index[0] is Ellipsis
+        return with_distances(part, self.distances[index]) if is_spatial or isinstance(index, slice) else part
 
 
 def with_distances(target: Tensor, distances: Tensor) -> Tensor:

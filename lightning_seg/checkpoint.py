@@ -223,7 +223,7 @@ def _check_told(config: Mapping[str, Any]) -> None:
     for key, value in flattened({"module": module_config(config), "data": data}).items():
         if LEFT_OUT in (value if isinstance(value, list) else [value]) and not is_of_weights(key.split(".")[-1]):
             raise ValueError(
-                f"{key} is a secret or comes from an environment variable, which checkpoints do not tell, and nothing "
+                f"{key} is a secret or comes from an environment variable, which checkpoints do not store, and nothing "
                 "could be predicted without it: give its value on the command line or in a file of conf/."
             )
 
@@ -378,7 +378,7 @@ def _wrong_bands(data: Mapping[str, Any]) -> str:
 def _wrong_volumes(data: Mapping[str, Any]) -> str:
     lists = [data.get(name) for name in ("spacing", "array_spacing", "range", "channels", "modalities")]
     if not all(value is None or type(value) is str or _is_short(value) for value in lists):
-        return "config.data holds something else than short lists of numbers or names for its volumes"
+        return "config.data holds something other than short lists of numbers or names for its volumes"
     try:
         VolumeReading.of(data)
     except (TypeError, ValueError) as error:

@@ -122,7 +122,7 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
         )
         module.palette = checked_palette(found["palette"], module, path)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        reason = f"it does not say its {error}" if isinstance(error, KeyError) else error
+        reason = f"its metadata lack {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} was not written by lightning-seg-export: {reason}.") from error
     return module.to(device).eval()
 
@@ -152,5 +152,5 @@ def onnx_session(path: str | Path, device: torch.device) -> Any:
 
 def _value(text: str) -> Any:
     if len(text) > _LONGEST:
-        raise ValueError(f"it says {len(text)} characters of itself")
+        raise ValueError(f"its metadata have {len(text)} characters")
     return json.loads(text)

@@ -49,7 +49,7 @@ class UntrainedParameters(Callback):
         parts = folded(names, module)
         more = f" and {len(parts) - _MOST_NAMES} more" if len(parts) > _MOST_NAMES else ""
         rank_zero_warn(
-            f"{sum(parameters[name].numel() for name in names):,} numbers of the network got no gradient in "
+            f"{sum(parameters[name].numel() for name in names):,} parameters of the network got no gradient in "
             f"{self.steps} steps, so they are not trained: {', '.join(parts[:_MOST_NAMES])}{more}. If they should be, "
             "let the network return what they give (auxiliary logits are trained by module.auxiliary_weight); if not, "
             "build the network without them, or freeze them (requires_grad=False)."

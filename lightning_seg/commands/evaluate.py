@@ -158,12 +158,12 @@ def with_what_is_left_out(data: Mapping[str, Any], checkpoint: str) -> dict[str,
         if is_written(value):
             raise ValueError(
                 f"data.{key} must be given: the training took it from its environment, as data.{key}='{value}', which "
-                "is not read for a file's sake."
+                "a file cannot ask for."
             )
         if value in (None, LEFT_OUT):
             raise ValueError(
-                f"data.{key} must be given: {checkpoint} does not tell it, as all that is of the machine that trained, "
-                f"and no {CONFIG} of its run lies beside it."
+                f"data.{key} must be given: {checkpoint} stores nothing that is specific to the machine that trained, "
+                f"and the {CONFIG} of its run does not lie beside it."
             )
         *outer, name = key.split(".")
         part = filled
@@ -185,7 +185,7 @@ def scored_with(stored: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in found.items():
         is_limit = value is None or (type(value) is int and value >= 0) or (type(value) is float and 0 <= value <= 1)
         if not (value in (None, *_PRECISIONS) if name == "precision" else is_limit):
-            raise ValueError(f"the checkpoint's configuration holds trainer.{name}={value!r}, which is not one.")
+            raise ValueError(f"the checkpoint's configuration holds trainer.{name}={value!r}, which no trainer takes.")
     return found
 
 

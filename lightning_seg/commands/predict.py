@@ -112,7 +112,9 @@ def find_devices(name: str, number: int | Literal["auto"]) -> list[torch.device]
     if device.type == "cpu":
         return [device] * number
     if number > there:
-        raise ValueError(f"devices={number} are more than the {there} that device={name} means on this machine.")
+        raise ValueError(
+            f"devices={number}, but device={name} has {there} on this machine: give devices={there} or auto."
+        )
     return [torch.device(device.type, index) for index in range(number)]
 
 
@@ -130,4 +132,4 @@ def find_device(name: str) -> torch.device:
     if (index.isdecimal() or name == kind) and int(index or 0) < count.get(kind, 0):
         return torch.device(name)
     there = ", ".join(name for name, devices in count.items() if devices)
-    raise ValueError(f"device={name} is not here: this machine has {there}.")
+    raise ValueError(f"device={name} is not available: this machine has {there}.")

@@ -397,7 +397,7 @@ class FolderDataModule(SegmentationDataModule):
     def _without(self, split: str) -> str:
         if self.layout.is_default:
             return f"{self.root / split} is missing, with images/ and masks/ in it."
-        return f"no pair of {self.root} is of the split {split}: say which are with data.splits.{split}."
+        return f"no pair of {self.root} belongs to the split {split}: say which are with data.splits.{split}."
 
     def _check_training(self, found: Inspection) -> None:
         """Refuses masks that teach nothing, and says what they do not teach."""

@@ -57,7 +57,7 @@ class ShapesDataset(Dataset[Sample]):
         if count < 1:
             raise ValueError(f"data.num_{split}={count}, but at least 1 image is needed.")
         if dimensions not in SIDES:
-            raise ValueError(f"data.dimensions={dimensions} is neither 2, for pictures, nor 3, for volumes.")
+            raise ValueError(f"data.dimensions={dimensions} is neither 2, for images, nor 3, for volumes.")
         if image_size < _SMALLEST[dimensions]:
             raise ValueError(f"data.image_size={image_size}, but objects need at least {_SMALLEST[dimensions]} pixels.")
         if seed < 0:

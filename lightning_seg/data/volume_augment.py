@@ -115,7 +115,7 @@ class VolumeAugmentation:
         if image.ndim != _SIDES + 1:
             raise ValueError(
                 f"augment=volumes is for volumes, and {sample['name']} is an image of {tuple(image.shape)}: take "
-                "augment=light or another of pictures."
+                "augment=light or another one for 2-D images."
             )
         void = 0 if self.ignore_index is None else self.ignore_index
         labels = (mask if mask.ndim == _SIDES + 1 else mask[None]).long()

@@ -197,10 +197,10 @@ class VolumesDataModule(FolderDataModule):
             or along each axis.
         margin: likewise, voxels of context around a window's center.
         max_pixels: a volume of more voxels is refused.
-        options: see `FolderDataModule`, but for what says how pictures are read.
+        options: see `FolderDataModule`, except for those that are for 2-D images.
 
     Raises:
-        ValueError: see `FolderDataModule`, or an option is of pictures.
+        ValueError: see `FolderDataModule`, or an option is for 2-D images.
     """
 
     image_suffixes = VOLUME_SUFFIXES[:-1]
@@ -225,7 +225,7 @@ class VolumesDataModule(FolderDataModule):
     ) -> None:
         unread = [name for name in _OF_PICTURES if options.get(name) is not None]
         if unread:
-            raise ValueError(f"data.{unread[0]} says how pictures are read, and data=volumes reads none: leave it out.")
+            raise ValueError(f"data.{unread[0]} is for 2-D images: leave it out for data=volumes.")
         if options.get("unlabeled_per_image"):
             raise ValueError("data.unlabeled_per_image is for images: volumes without masks are not trained on.")
         self.reading = VolumeReading(

@@ -165,7 +165,7 @@ def predict_files(
     check_tiling(tile, margin, tiling)
     if getattr(module, "volumes", None) is not None:
         if overlay or contours or run_lengths:
-            raise ValueError("overlay, contours and run_lengths are of pictures: leave them out for volumes.")
+            raise ValueError("overlay, contours and run_lengths are for 2-D images: leave them out for volumes.")
         return _predict_volumes(
             module,
             input,

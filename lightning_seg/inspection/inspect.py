@@ -115,7 +115,7 @@ def inspect_data(config: dict[str, Any], folder: Path, groups: Mapping[str, str]
 def _data_module(config: dict[str, Any]) -> Any:
     data = dict(config["data"])
     if str(data["_target_"]).endswith(".VolumesDataModule") or data.get("dimensions") == 3:
-        raise ValueError("lightning-seg-inspect looks at pictures; volumes and masks are checked as a training begins.")
+        raise ValueError("lightning-seg-inspect is for 2-D images; volumes and masks are checked as a training starts.")
     if "check_masks" in data:
         data["check_masks"] = False  # every mask is read here, and the wrong ones are named
     datamodule = instantiate(data)

@@ -310,7 +310,7 @@ def _check_together(config: Mapping[str, Any]) -> None:
 
 
 def _check_dimensions(data: Mapping[str, Any], backbone: Mapping[str, Any], augment: Mapping[str, Any]) -> None:
-    """Refuses networks and changes of pictures for volumes, and the other way round, as far as they are ours."""
+    """Refuses networks and augmentation of 2-D images for volumes, and the other way round, as far as they are ours."""
     if not str(data.get("_target_")).startswith("lightning_seg.data."):
         return
     volumes = str(data["_target_"]).endswith(".VolumesDataModule") or data.get("dimensions") == 3

@@ -62,7 +62,9 @@ def test_a_checkpoint_does_not_tell_secrets() -> None:
 def test_an_evaluation_finds_them_beside_the_checkpoint_or_asks_for_them(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run/checkpoints/best.ckpt"
     data = {"root": "???", "splits": {"train": "???", "val": "val.txt"}}
-    with pytest.raises(ValueError, match=r"data\.root must be given: .*best\.ckpt does not tell it"):
+    with pytest.raises(
+        ValueError, match=r"data\.root must be given: .*best\.ckpt stores nothing that is specific to the machine"
+    ):
         with_what_is_left_out(data, str(checkpoint))
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml").write_text("data: {root: /data, splits: {train: /a.txt, val: b.txt}}")

@@ -31,7 +31,7 @@ def test_they_are_named_in_the_first_steps_with_what_to_do(epochs, steps):
         trainer(max_epochs=epochs, callbacks=[UntrainedParameters()]).fit(build(WithUnusedParts()), loader)
     (message,) = [str(one.message) for one in caught if "got no gradient" in str(one.message)]
     assert message.startswith(
-        f"9 numbers of the network got no gradient in {steps} steps, so they are not trained: backbone.unused. If "
+        f"9 parameters of the network got no gradient in {steps} steps, so they are not trained: backbone.unused. If "
     )
 
 

@@ -192,7 +192,7 @@ def test_where_and_how_an_evaluation_runs_is_not_said_by_the_file(
         ({"data": {"augment": {"_target_": "os.mkdir", "path": "made"}, "scale": 60}}, "config.data.scale is 60"),
         ({"data": {"num_classes": 3, "class_names": ["a", "b", "c"]}}, "3 classes"),
         ({"module": {"loss": {"_target_": "os.mkdir", "path": "made"}}}, "asks to build 'os.mkdir' as module.loss"),
-        ({"trainer": {"precision": "os.mkdir"}}, "trainer.precision='os.mkdir', which is not one"),
+        ({"trainer": {"precision": "os.mkdir"}}, "trainer.precision='os.mkdir', which no trainer takes"),
         ({"trainer": {"limit_test_batches": [1]}}, "trainer.limit_test_batches="),
     ],
     ids=str,

@@ -269,5 +269,5 @@ def test_prediction_checks_its_keys(key: str, value: object, line: str) -> None:
 @pytest.mark.parametrize("name", ["cuda:99", "gpu8", "cpu:x", "cpu:1"])
 def test_a_device_that_is_not_here_is_refused_by_name(name: str) -> None:
     assert str(find_device("cpu")) == "cpu"
-    with pytest.raises(ValueError, match=f"device={name} is not here: this machine has cpu"):
+    with pytest.raises(ValueError, match=f"device={name} is not available: this machine has cpu"):
         find_device(name)

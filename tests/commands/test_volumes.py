@@ -86,7 +86,7 @@ def test_parts_of_pictures_are_not_taken_for_volumes(fails: Run, choices: list[s
 
 def test_an_inspection_is_of_pictures(fails: Run) -> None:
     message = fails("lightning-seg-inspect", "experiment=volumes", "data.root=x", "data.num_classes=2")
-    assert "lightning-seg-inspect looks at pictures" in message
+    assert "lightning-seg-inspect is for 2-D images" in message
 
 
 def test_other_volumes_are_evaluated_in_the_spacing_of_the_training_unless_it_is_given() -> None:

@@ -203,7 +203,7 @@ def test_damaged_files_are_said_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": 0.5}, r"data\.scale says how pictures are read"),
+        ({"scale": 0.5}, r"data\.scale is for 2-D images"),
         ({"spacing": [1, 1]}, r"data\.spacing=\[1, 1\] must be three distances above 0"),
         ({"orientation": "RAF"}, r"data\.orientation=RAF must be one of L R"),
         ({"range": [5, 1]}, r"data\.range=\[5, 1\] must be the values of black and white"),

@@ -83,8 +83,8 @@ def test_any_number_of_shares_gives_the_files_and_the_result_of_one(processes: i
         ("cuda:1", "auto", ["cuda:1"]),
         ("cpu", "auto", ["cpu"]),
         ("cpu", 4, ["cpu"] * 4),
-        ("auto", 4, "devices=4 are more than the 3 that device=auto means on this machine."),
-        ("cuda:1", 2, "devices=2 are more than the 1 that device=cuda:1 means on this machine."),
+        ("auto", 4, "devices=4, but device=auto has 3 on this machine: give devices=3 or auto."),
+        ("cuda:1", 2, "devices=2, but device=cuda:1 has 1 on this machine: give devices=1 or auto."),
     ],
 )
 def test_the_devices_of_the_processes(
@@ -93,7 +93,7 @@ def test_the_devices_of_the_processes(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     if isinstance(expected, str):
-        with pytest.raises(ValueError, match="are more than") as raised:
+        with pytest.raises(ValueError, match="on this machine: give devices=") as raised:
             find_devices(name, number)
         assert str(raised.value) == expected
     else:

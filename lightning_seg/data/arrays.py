@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_seg.data.image_files import ImageFileError
-from lightning_seg.memory import check_memory
 from lightning_seg.reading import open_regular
 
 
@@ -43,7 +42,6 @@ def load_array(path: str | Path, *, max_pixels: int) -> npt.NDArray[Any]:
     Raises:
         OSError: there is no such file, or it cannot be read.
         ImageFileError: it holds no array of numbers, one of other axes, or of more than `max_pixels` pixels.
-        MemoryError: it does not fit into memory.
     """
     array = mapped_array(path)
     if array.ndim not in (2, 3) or np.issubdtype(array.dtype, np.complexfloating) or array.size == 0:
@@ -59,5 +57,4 @@ def load_array(path: str | Path, *, max_pixels: int) -> npt.NDArray[Any]:
             f"{path} is {height}×{width}, {height * width:,} pixels, and max_pixels={max_pixels:,}: "
             "raise max_pixels if it is meant to be that large."
         )
-    check_memory(array.nbytes, path)
     return array

@@ -13,6 +13,8 @@ from lightning_seg.memory import check_memory
 from lightning_seg.reading import open_regular
 
 Channels = Literal["rgb", "all"] | Sequence[int]
+_PLAIN = ("uint8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+_UNMIXED = (1, 2)  # 0 is black, and RGB
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -53,6 +55,7 @@ def load_bands(path: str | Path, *, max_pixels: int, page: int | None) -> npt.ND
     """The bands of an array or a TIFF, `(H, W, bands)`, in their own type."""
     if is_array_file(path):
         array = load_array(path, max_pixels=max_pixels)
+        check_memory(array.nbytes, path)
         return np.array(array if array.ndim == 3 else array[..., None])
     with open_regular(path) as file:
         found = _page(path, file, max_pixels, page)
@@ -66,6 +69,18 @@ def load_bands(path: str | Path, *, max_pixels: int, page: int | None) -> npt.ND
         elif found.axes != "YXS":
             pixels = pixels.reshape(found.imagelength, found.imagewidth, -1)
         return pixels
+
+
+def has_plain_bands(path: str | Path, *, max_pixels: int) -> bool:
+    """Whether a TIFF's bands are stored as `load_bands` gives them, so that any reader of its windows finds them so.
+
+    Raises:
+        ImageFileError: see `load_bands`.
+    """
+    with open_regular(path) as file:
+        page = _page(path, file, max_pixels, None)
+        whole_bits = page.dtype is not None and page.bitspersample == 8 * page.dtype.itemsize
+        return bool(whole_bits and page.index == 0 and page.dtype.name in _PLAIN and page.photometric in _UNMIXED)
 
 
 def chosen(bands: npt.NDArray[Any], channels: Channels, path: str | Path) -> npt.NDArray[Any]:

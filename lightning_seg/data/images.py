@@ -72,7 +72,7 @@ def read_image(
         if is_banded(path):
             bands = load_bands(path, max_pixels=max_pixels, page=page)
         else:
-            bands = _all_bands(path, max_pixels, keep_alpha=channels != "rgb")
+            bands = all_bands(path, max_pixels, keep_alpha=channels != "rgb")
         bands = in_range(chosen(bands, channels, path), value_range, path)
         taken = torch.from_numpy(np.array(np.moveaxis(bands, -1, 0), order="C"))
         return taken.expand(3, -1, -1) if channels == "rgb" else taken
@@ -119,7 +119,7 @@ def image_size(
         return source.size
 
 
-def _all_bands(path: str | Path, max_pixels: int, *, keep_alpha: bool) -> npt.NDArray[Any]:
+def all_bands(path: str | Path, max_pixels: int, *, keep_alpha: bool) -> npt.NDArray[Any]:
     """The bands of a file that is neither an array nor a TIFF, `(H, W, bands)`."""
     with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL) as source:
         if keep_alpha and source.is_wide_color and source.kind == "PNG":

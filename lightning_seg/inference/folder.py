@@ -18,7 +18,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lightning_seg.csv_files import write_csv
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
-from lightning_seg.data.images import scaled_image as scaled_bands
 from lightning_seg.files import atomic_write
 from lightning_seg.inference.inputs import images_of, together
 from lightning_seg.inference.masks import Labels, Palette, give_back, probabilities_file, write_mask
@@ -27,7 +26,7 @@ from lightning_seg.inference.outlines import geojson
 from lightning_seg.inference.outlines import run_lengths as run_lengths_of
 from lightning_seg.inference.predictor import Predictor, predicted_patches
 from lightning_seg.inference.raster_files import row_blocks, write_geo_mask, write_overlay
-from lightning_seg.inference.rasters import Raster, banded_raster, is_geotiff, open_raster
+from lightning_seg.inference.rasters import Raster, is_geotiff, open_raster
 from lightning_seg.inference.scaled import ScaledRaster
 from lightning_seg.inference.shares import Share
 from lightning_seg.inference.tiling import Sides, Tiling, check_tiling
@@ -194,7 +193,8 @@ def predict_files(
 
     jobs, left = share.planned(plan)
     names = _mask_names(module, class_names, len(palette))
-    options = _Options(palette, names, scale, simplify, batch_size, max_pixels, overwrite or resume)
+    reading = getattr(module, "reading", None)
+    options = _Options(palette, names, scale, simplify, batch_size, max_pixels, overwrite or resume, reading)
     result = PredictedFiles()
     counted: dict[str, list[int]] = {}
     kept = len(jobs) - len(left)
@@ -384,31 +384,28 @@ class _Options:
     batch_size: int
     max_pixels: int
     overwrite: bool
+    reading: Mapping[str, Any] | None
 
 
-def _read(module: Predictor, job: _Job, options: _Options) -> tuple[Raster, torch.Tensor | None] | None:
-    """An image that is decoded as a whole, with its bands at the network's scale; None for one read by windows."""
-    reading = getattr(module, "reading", None)
-    if reading is not None and job.source.suffix.lower() in VIDEO_SUFFIXES:
-        raise ImageFileError(f"{job.source} is a video, and the network was trained on images of other channels.")
-    if reading is not None:
-        whole, raster = banded_raster(job.source, options.max_pixels, reading)
-        return raster, scaled_bands(whole, options.scale)[None]
+def _read(module: Predictor, job: _Job, options: _Options) -> Raster | None:
+    """An image that is decoded as a whole, or mapped; None for one that is read by windows."""
     if job.source.suffix.lower() in (".tif", ".tiff", *VIDEO_SUFFIXES):
         return None  # what reads windows and frames belongs to one thread
-    with open_raster(job.source, max_pixels=options.max_pixels) as raster:
-        return raster, None
+    with open_raster(job.source, max_pixels=options.max_pixels, reading=options.reading) as raster:
+        return raster
 
 
 def _predict(
     module: Predictor,
     job: _Job,
-    read: tuple[Raster, torch.Tensor | None] | None,
+    read: Raster | None,
     options: _Options,
     threads: ThreadPoolExecutor,
 ) -> Callable[[], list[int]]:
     """Predicts an image; what is returned waits until all that is asked for is written, and gives the areas."""
     if job.source.suffix.lower() in VIDEO_SUFFIXES and job.overlay is not None:
+        if options.reading is not None:
+            raise ImageFileError(f"{job.source} is a video, and the network was trained on images of other channels.")
         predict_video(
             module,
             job.source,
@@ -421,23 +418,16 @@ def _predict(
         )
         return list
     if read is not None:
-        raster, bands = read
-        return threads.submit(_write, job, raster, _labels(module, job, raster, options, bands), options).result
-    with open_raster(job.source, max_pixels=options.max_pixels) as raster:
+        return threads.submit(_write, job, read, _labels(module, job, read, options), options).result
+    with open_raster(job.source, max_pixels=options.max_pixels, reading=options.reading) as raster:
         areas = _write(job, raster, _labels(module, job, raster, options), options)
         return lambda: areas
 
 
-def _labels(
-    module: Predictor, job: _Job, raster: Raster, options: _Options, bands: torch.Tensor | None = None
-) -> Labels:
+def _labels(module: Predictor, job: _Job, raster: Raster, options: _Options) -> Labels:
     """The labels of an image, whose probabilities are written where they are asked for."""
     height, width = raster.size
-    seen: Raster | ScaledRaster | torch.Tensor = raster
-    if bands is not None:
-        seen = bands
-    elif options.scale != 1:
-        seen = ScaledRaster(raster, options.scale)
+    seen = raster.seen if options.scale == 1 else ScaledRaster(raster.seen, options.scale)
     patches = predicted_patches(module, seen, (height, width), options.batch_size)
     labels: Labels = np.zeros((height, width), np.uint8 if len(options.palette) <= 256 else np.uint16)
 

@@ -6,11 +6,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lightning_seg.inference.bands import BandedRaster
 from lightning_seg.inference.rasters import Raster
 from lightning_seg.inference.scaled import ScaledRaster
 from lightning_seg.inference.tiling import Patch, Sides, fits, predict_tiled
 
-AnyRaster = Tensor | Raster | ScaledRaster
+AnyRaster = Tensor | Raster | BandedRaster | ScaledRaster
 
 
 class Predictor(Protocol):

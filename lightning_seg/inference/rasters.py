@@ -14,9 +14,11 @@ import torch
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
-from lightning_seg.data.arrays import mapped_array
+from lightning_seg.data.arrays import is_array_file, load_array, mapped_array
+from lightning_seg.data.bands import has_plain_bands, is_banded, load_bands
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
-from lightning_seg.data.images import load_image, read_image
+from lightning_seg.data.images import all_bands, read_image
+from lightning_seg.inference.bands import BandedRaster
 from lightning_seg.reading import open_regular
 
 _TOPS = {"uint8": 255, "uint16": 65535}
@@ -29,14 +31,15 @@ _NO_OTHER_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # than the one 
 
 @dataclass
 class Raster:
-    """An image `(1, 3, H, W)` whose parts are read when they are asked for: `raster[..., rows, columns]`.
+    """A picture `(1, 3, H, W)` whose parts are read when they are asked for: `raster[..., rows, columns]`.
 
     Args:
         size: height and width.
         pixels: uint8 or uint16 `(H, W, channels)`, or None.
         top: their largest value.
         dataset: of rasterio, or None.
-        georeference: CRS, transform and nodata, as rasterio writes them; None where the file has none.
+        georeference: CRS and transform, as rasterio writes them; None where the file has none.
+        bands: what a network of given channels sees, of which the picture shows the first three; None: the picture.
     """
 
     size: tuple[int, int]
@@ -44,8 +47,14 @@ class Raster:
     top: int
     dataset: Any = None
     georeference: dict[str, Any] | None = None
+    bands: BandedRaster | None = None
 
     ndim = 4
+
+    @property
+    def seen(self) -> "Raster | BandedRaster":
+        """What the network sees."""
+        return self if self.bands is None else self.bands
 
     @property
     def shape(self) -> torch.Size:
@@ -58,6 +67,8 @@ class Raster:
 
     def __getitem__(self, index: Any) -> Tensor:
         rows, columns = (index[-2], index[-1]) if isinstance(index, tuple) else (slice(None), slice(None))
+        if self.bands is not None:
+            return self.bands.picture(rows, columns)
         (top, bottom, _), (left, right, _) = rows.indices(self.size[0]), columns.indices(self.size[1])
         if self.pixels is not None:
             part = torch.from_numpy(np.ascontiguousarray(self.pixels[top:bottom, left:right])).movedim(-1, 0)
@@ -67,14 +78,20 @@ class Raster:
 
     def invalid(self, rows: slice) -> npt.NDArray[np.bool_] | None:
         """Where some rows hold no data, bool `(rows, W)`; None where the file has no such value."""
+        if self.bands is not None:
+            return self.bands.invalid(rows)
         if self.dataset is None or self.dataset.nodata is None:
             return None
         values = self._read(rows.start, rows.stop, 0, self.size[1])
         found: npt.NDArray[np.bool_] = (values == self.dataset.nodata).all(0)
         return found
 
-    def _read(self, top: int, bottom: int, left: int, right: int) -> npt.NDArray[Any]:
-        bands = [1] if self.dataset.count < 3 else [1, 2, 3]
+    def window(self, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        """All bands `(rows, columns, bands)` of a part."""
+        return np.moveaxis(self._read(rows.start, rows.stop, columns.start, columns.stop, all_bands=True), 0, -1)
+
+    def _read(self, top: int, bottom: int, left: int, right: int, *, all_bands: bool = False) -> npt.NDArray[Any]:
+        bands = None if all_bands else [1] if self.dataset.count < 3 else [1, 2, 3]
         try:
             values: npt.NDArray[Any] = self.dataset.read(bands, window=((top, bottom), (left, right)))
         except Exception as error:  # of rasterio's own classes
@@ -83,16 +100,27 @@ class Raster:
 
 
 @contextmanager
-def open_raster(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Raster]:
+def open_raster(
+    path: Path, *, max_pixels: int = MAX_PIXELS, reading: Mapping[str, Any] | None = None
+) -> Iterator[Raster]:
     """An image, to be read within the block.
 
     A `.npy` array `(H, W)` or `(H, W, channels)` is mapped; a TIFF that has a georeference, or is large, is read by
     windows with rasterio, the extra `geo`; others are decoded once, to 8 or 16 bits.
 
+    Args:
+        path: the file.
+        max_pixels: see `load_image`.
+        reading: its `channels` and `value_range`, for a network of others than RGB.
+
     Raises:
         ImageFileError: it cannot be read as an image.
         OSError: there is no such file, or it cannot be read.
     """
+    if reading is not None:
+        with _open_banded(path, max_pixels, reading) as raster:
+            yield raster
+        return
     if path.suffix.lower() == ".npy":
         yield _mapped(path, max_pixels)
         return
@@ -105,24 +133,31 @@ def open_raster(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Raster]
     yield Raster((values.shape[1], values.shape[2]), values.movedim(0, -1).numpy(), top)
 
 
-def banded_raster(path: Path, max_pixels: int, reading: Mapping[str, Any]) -> tuple[Tensor, Raster]:
-    """An image as `load_image` reads it for a network of given channels, and a raster of its first three, for pictures.
+@contextmanager
+def _open_banded(path: Path, max_pixels: int, reading: Mapping[str, Any]) -> Iterator[Raster]:
+    """The same for a network of given channels; see `load_bands`, as which windows are read."""
+    if is_array_file(path):
+        array = load_array(path, max_pixels=max_pixels)
+        yield _of_bands(path, array if array.ndim == 3 else array[..., None], reading)
+    elif not is_banded(path):
+        yield _of_bands(path, all_bands(path, max_pixels, keep_alpha=reading["channels"] != "rgb"), reading)
+    elif not _by_windows(path):
+        yield _of_bands(path, load_bands(path, max_pixels=max_pixels, page=None), reading)
+    else:
+        with _opened(path) as dataset:
+            raster = Raster((dataset.height, dataset.width), None, 255, dataset, _georeference(dataset))
+            if has_plain_bands(path, max_pixels=max_pixels):
+                raster.bands = BandedRaster(path, raster.size, raster.window, dataset.nodata, **reading)
+            else:
+                whole = load_bands(path, max_pixels=max_pixels, page=None)
+                raster.bands = _of_bands(path, whole, reading).bands
+            yield raster
 
-    Args:
-        path: the file.
-        max_pixels: see `load_image`.
-        reading: its `channels` and `value_range`.
-    """
-    image = load_image(path, max_pixels=max_pixels, **reading)
-    shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
-    georeference = None
-    if is_geotiff(path):
-        import rasterio
 
-        with rasterio.Env(**_NO_OTHER_FILES), rasterio.open(path, driver="GTiff") as dataset:
-            georeference = {"crs": dataset.crs, "transform": dataset.transform}
-    pixels = (255 * shown).round().to(torch.uint8).movedim(0, -1).numpy()
-    return image, Raster((image.shape[1], image.shape[2]), pixels, 255, None, georeference)
+def _of_bands(path: Path, bands: npt.NDArray[Any], reading: Mapping[str, Any]) -> Raster:
+    size = bands.shape[0], bands.shape[1]
+    part = lambda rows, columns: bands[rows, columns]  # noqa: E731
+    return Raster(size, None, 255, bands=BandedRaster(path, size, part, **reading))
 
 
 def _mapped(path: Path, max_pixels: int) -> Raster:
@@ -167,6 +202,21 @@ def _by_windows(path: Path) -> bool:
 
 @contextmanager
 def _dataset(path: Path, max_pixels: int) -> Iterator[Raster]:
+    with _opened(path) as dataset:
+        _check_pixels(path, dataset.width * dataset.height, max_pixels)
+        kinds = set(dataset.dtypes)
+        alpha = dataset.count in (2, 4) and dataset.colorinterp[-1].name == "alpha"
+        if (dataset.count not in (1, 3) and not alpha) or len(kinds) != 1 or not kinds <= set(_TOPS):
+            raise ImageFileError(
+                f"{path} has {dataset.count} bands of {', '.join(sorted(kinds))}; expected 1 or 3, and alpha, of "
+                "uint8 or uint16."
+            )
+        yield Raster((dataset.height, dataset.width), None, _TOPS[kinds.pop()], dataset, _georeference(dataset))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A TIFF as a dataset of rasterio."""
     import rasterio
 
     with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE, **_NO_OTHER_FILES):
@@ -176,17 +226,12 @@ def _dataset(path: Path, max_pixels: int) -> Iterator[Raster]:
         except Exception as error:  # of rasterio's own classes
             raise ImageFileError(f"{path} cannot be read as a TIFF: {' '.join(str(error).split())}") from None
         with dataset:
-            _check_pixels(path, dataset.width * dataset.height, max_pixels)
-            kinds = set(dataset.dtypes)
-            alpha = dataset.count in (2, 4) and dataset.colorinterp[-1].name == "alpha"
-            if (dataset.count not in (1, 3) and not alpha) or len(kinds) != 1 or not kinds <= set(_TOPS):
-                raise ImageFileError(
-                    f"{path} has {dataset.count} bands of {', '.join(sorted(kinds))}; expected 1 or 3, and alpha, of "
-                    "uint8 or uint16."
-                )
-            has_place = dataset.crs is not None or not dataset.transform.is_identity
-            georeference = {"crs": dataset.crs, "transform": dataset.transform} if has_place else None
-            yield Raster((dataset.height, dataset.width), None, _TOPS[kinds.pop()], dataset, georeference)
+            yield dataset
+
+
+def _georeference(dataset: Any) -> dict[str, Any] | None:
+    has_place = dataset.crs is not None or not dataset.transform.is_identity
+    return {"crs": dataset.crs, "transform": dataset.transform} if has_place else None
 
 
 def _check_pixels(path: Path, pixels: int, max_pixels: int) -> None:

@@ -12,8 +12,8 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from lightning_seg.csv_files import read_csv
-from lightning_seg.data.images import load_image
-from lightning_seg.inference import folder, masks
+from lightning_seg.data.images import load_image, scaled_image
+from lightning_seg.inference import folder, masks, rasters
 from lightning_seg.inference.outlines import areas, geojson, run_lengths
 from lightning_seg.inference.rasters import Raster, open_raster
 from lightning_seg.inference.scaled import ScaledRaster
@@ -68,6 +68,56 @@ def test_windows_are_what_the_whole_holds(tmp_path, bands, dtype):
             assert raster.shape == (1, 3, 40, 53)
             expected = torch.from_numpy(pixels[:, 3:20, 11:]).float() / np.iinfo(dtype).max
             assert torch.equal(raster[:, :, slice(3, 20), slice(11, None)][0], expected.expand(3, -1, -1))
+
+
+READINGS = [
+    {"channels": "all", "value_range": None},
+    {"channels": [4, 0], "value_range": [100, 40_000]},
+    {"channels": [2], "value_range": [-100, 40_000]},
+]
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("kind", ["npy", "tif", "whole tif", "png"])
+def test_windows_of_given_bands_are_what_the_whole_holds(tmp_path, reading, kind, monkeypatch):
+    path = tmp_path / f"a.{kind.split()[-1]}"
+    pixels = write_geotiff(tmp_path / "a.tif", bands=5, dtype="uint16")
+    if kind == "npy":
+        np.save(path, pixels.transpose(1, 2, 0))
+    elif kind == "png":
+        if reading["channels"] != [2]:
+            reading = {**reading, "channels": [2, 0]}
+        Image.fromarray(pixels[:3].astype(np.uint8).transpose(1, 2, 0)).save(path)
+    elif kind == "tif":  # of which nothing is read as a whole
+        whole = load_image(path, **reading)[None]
+        monkeypatch.setattr(rasters, "load_bands", None)
+    if kind == "whole tif":
+        monkeypatch.setattr(rasters, "has_plain_bands", lambda path, max_pixels: False)
+    if kind != "tif":
+        whole = load_image(path, **reading)[None]
+    with open_raster(path, reading=reading) as raster:
+        assert raster.seen.shape == whole.shape
+        part = (slice(3, 20), slice(11, None))
+        assert torch.equal(raster.seen[(..., *part)], whole[(..., *part)])
+        torch.testing.assert_close(ScaledRaster(raster.seen, 0.5)[:, :, :, :], scaled_image(whole, 0.5))
+        shown = whole[:, :3] if whole.shape[1] >= 3 else whole[:, :1].expand(-1, 3, -1, -1)
+        assert torch.equal(raster[(..., *part)], ((255 * shown).round() / 255)[(..., *part)])
+        assert (raster.georeference is not None) == kind.endswith("tif")
+
+
+def test_a_geotiff_of_many_bands_is_predicted_by_windows_with_its_place_and_nodata(tmp_path, monkeypatch):
+    pixels = write_geotiff(tmp_path / "in" / "a.tif", nodata=7, bands=5, dtype="int16")
+    module = Brightest().eval()
+    module.reading = {"channels": [4, 0, 2], "value_range": [0, 40_000]}
+    monkeypatch.setattr(rasters, "load_bands", None)
+    result = predict(module, tmp_path / "in", tmp_path / "out", overlay=True, tile=20, margin=2)
+    assert (result.written, result.failed) == (1, [])
+    image = (torch.from_numpy(pixels[[4, 0, 2]].astype(np.float32)) / 40_000).clamp(0, 1)[None]
+    expected = module(image).argmax(1)[0].numpy()
+    expected[:5, :7] = 255
+    with rasterio.open(tmp_path / "out" / "a.tif") as file:
+        assert (file.crs, file.transform, file.nodata) == (PLACE["crs"], PLACE["transform"], 255)
+        assert np.array_equal(file.read(1), expected)
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.3, 0.77, 1.6])

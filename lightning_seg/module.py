@@ -217,9 +217,14 @@ class SegmentationModule(PredictingModule):
             size: spatial size of the logits. Default: that of the image.
 
         Raises:
-            ValueError: the backbone's channels are not `num_classes`.
+            ValueError: the backbone's channels are not `num_classes`, or those of the image not as many as `mean` has.
         """
         if self.mean is not None and self.std is not None:
+            if len(self.mean) not in (1, image.shape[1]) or len(self.std) not in (1, image.shape[1]):
+                raise ValueError(
+                    f"the image has {image.shape[1]} channels, and mean and std have {len(self.mean)} and "
+                    f"{len(self.std)} numbers: give one for each (data.mean, data.std)."
+                )
             per_channel = (1, -1, *[1] * (image.ndim - 2))
             image = (image - self.mean.view(per_channel)) / self.std.view(per_channel)
         output = network_output(self.backbone(image), image.ndim - 2)

@@ -147,6 +147,11 @@ def test_images_are_normalized_by_mean_and_std():
     torch.testing.assert_close(seen, expected)
 
 
+def test_mean_and_std_of_other_channels_than_the_image_has_are_refused():
+    with pytest.raises(ValueError, match="the image has 3 channels, and mean and std have 4 and 4 numbers"):
+        build(nn.Identity(), mean=[0.5] * 4, std=[0.5] * 4)(torch.zeros(1, 3, 4, 4))
+
+
 def test_normalization_is_not_part_of_the_weights():
     normalized = build(mean=[0.5] * 3, std=[0.5] * 3)
     build().load_state_dict(normalized.state_dict())

@@ -68,17 +68,22 @@ class BestCheckpoint(ModelCheckpoint):
         """Takes the names of checkpoints in its folder, wherever that lay before; no others, which it would remove."""
         before = str(state_dict.get("dirpath"))
         names = ("best_model_path", "kth_best_model_path", "last_model_path")
-        best = {self._here(path, before): score for path, score in state_dict.get("best_k_models", {}).items()}
+        scores = state_dict.get("best_k_models", {})
+        numbers = [*scores.values(), *(state_dict.get(name) for name in ("best_model_score", "kth_value"))]
+        if not all(one is None or isinstance(one, Tensor | float) for one in numbers):
+            raise ValueError("a checkpoint to resume from has scores of its best epochs that are not numbers.")
+        best = {self._here(path, before): score for path, score in scores.items()}
         best.pop("", None)
         paths = {name: self._here(state_dict.get(name, ""), before) for name in names}
         super().load_state_dict({**state_dict, "dirpath": str(self.dirpath), **paths, "best_k_models": best})
 
     def _here(self, path: str, before: str) -> str:
-        """A path below the folder `before` as one below this folder; empty for any other."""
+        """A path below the folder `before` as one below this folder; empty for any other, and through a link."""
         if not path or not Path(path).is_relative_to(before):
             return ""
-        relative = Path(path).relative_to(before)
-        return "" if ".." in relative.parts else str(Path(str(self.dirpath)) / relative)
+        folder, relative = Path(str(self.dirpath)), Path(path).relative_to(before)
+        within = (folder / relative).resolve().is_relative_to(folder.resolve())
+        return str(folder / relative) if ".." not in relative.parts and within else ""
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Whether an epoch is to be kept."""

@@ -41,6 +41,7 @@ from lightning_seg.launch.cluster import (
 from lightning_seg.launch.composition import from_environment
 from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.launch.processes import requested_devices, run_on_processes
+from lightning_seg.launch.resuming import restoring
 from lightning_seg.learning_rate import find_learning_rate
 from lightning_seg.module import SegmentationModule
 from lightning_seg.runs.contents import LAST, SCORES, write_result
@@ -169,7 +170,8 @@ def train(config: dict[str, Any]) -> float:
         print_loaded(loaded, config["init_from"])
 
     try:
-        trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
+        with restoring(resumed):
+            trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
         kept = kept_checkpoint(trainer, config["monitor"], folder / LAST)
         unscored = why_unscored(trainer, kept.monitor) if isnan(kept.value) else None  # a test has metrics of its own
         scores = test(trainer, module, datamodule, kept.path) if config["test"] else {}

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -286,7 +285,7 @@ def read_outcome(path: Path) -> tuple[str, Any]:
     try:
         with open_regular(path) as file:
             outcome, result = PlainUnpickler(file, _RESULTS).load()
-    except (pickle.UnpicklingError, ValueError, TypeError, EOFError, AttributeError, IndexError, KeyError) as error:
+    except Exception as error:  # whatever pickle makes of a damaged or a hostile file
         raise ValueError(f"{path} is not the result of a job of this package: {error}.") from None
     if not (outcome == "error" and isinstance(result, str)) and not isinstance(result, JobReturn):
         raise ValueError(f"{path} is not the result of a job of this package: it holds a {type(result).__name__}.")

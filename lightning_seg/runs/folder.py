@@ -14,7 +14,7 @@ from uuid import uuid4
 from omegaconf import OmegaConf
 
 from lightning_seg.files import atomic_write
-from lightning_seg.reading import read_yaml
+from lightning_seg.reading import open_regular, read_yaml
 from lightning_seg.runs.contents import BEST, CONFIG, DATA, LAST, LOCK, RESULT, has_finished, read_result
 from lightning_seg.runs.identity import changed_machine, is_place, key_of, raised_length
 from lightning_seg.runs.kept import as_kept
@@ -112,19 +112,22 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
     """The checkpoint that a run resumes from, the last one; None to start.
 
     Raises:
+        OSError: it is not a file that can be read.
         ValueError: it is damaged or no plain data, or there is only the best, which has no optimizer's state.
     """
     last, best = folder / LAST, folder / BEST
     if last.is_dir():  # FSDP writes one file a process.
         check_plain(last)
         return last
-    if not last.is_file():
+    if not os.path.lexists(last):
         if best.exists():
             raise ValueError(
                 f"{folder} has {BEST} and no {LAST}, which a run resumes from: choose another run=NAME, or remove "
                 f"{best} to start again."
             )
         return None
+    with open_regular(last):
+        pass  # a named pipe, say, would be waited for
     if not _is_whole(last):
         kept = f"; the best weights are in {best}" if best.exists() else ""
         raise ValueError(f"{last}: damaged, so the run cannot be resumed{kept}. Remove both to start again.")

@@ -123,8 +123,12 @@ def test_a_training_in_a_folder_that_was_moved_knows_its_best(tmp_path: Path) ->
 
 def test_checkpoints_outside_its_folder_are_not_taken_from_a_stored_state(tmp_path: Path) -> None:
     folder, other = tmp_path / "run", tmp_path / "other.ckpt"
+    (tmp_path / "own").mkdir()
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "own")
     callback = BestCheckpoint(folder, monitor="val/score")
-    named = {str(path): torch.tensor(0.5) for path in (other, folder / "../other.ckpt", folder / "best-1.ckpt")}
+    paths = (other, folder / "../other.ckpt", folder / "link/own.ckpt", folder / "best-1.ckpt")
+    named = {str(path): torch.tensor(0.5) for path in paths}
     callback.load_state_dict(
         {
             "dirpath": str(folder),
@@ -138,6 +142,12 @@ def test_checkpoints_outside_its_folder_are_not_taken_from_a_stored_state(tmp_pa
     )
     assert list(callback.best_k_models) == [str(folder / "best-1.ckpt")]
     assert (callback.best_model_path, callback.kth_best_model_path) == ("", "")
+
+
+def test_scores_of_a_stored_state_are_numbers(tmp_path: Path) -> None:
+    callback = BestCheckpoint(tmp_path, monitor="val/score")
+    with pytest.raises(ValueError, match="scores of its best epochs that are not numbers"):
+        callback.load_state_dict({"dirpath": str(tmp_path), "best_k_models": {f"{tmp_path}/best.ckpt": "a"}})
 
 
 def test_a_test_is_one_of_the_weights_in_the_file_whatever_callbacks_do(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""What goes wrong as a checkpoint is restored is about the checkpoint, whatever class of error it ends with."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightning_seg.launch.errors import one_line
+
+# Where Lightning and this package do that, and what their functions begin with.
+_FILES = ("checkpoint_connector.py", "last_checkpoint.py", "training_state.py", "resumed_schedule.py")
+_FUNCTIONS = ("restore", "resume", "fit_schedule", "log_again", "on_train_start", "on_load_checkpoint")
+
+
+@contextmanager
+def restoring(path: Path | None) -> Iterator[None]:
+    """Names the checkpoint that a training resumes from where it cannot be restored.
+
+    Args:
+        path: the checkpoint; None: the training begins.
+
+    Raises:
+        ValueError: something was raised as it was restored, for which there is no better line.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever is made of a damaged or a changed file
+        frames = traceback.extract_tb(error.__traceback__)
+        if path is None or one_line(error) is not None or not any(map(_restores, frames)):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ValueError(
+            f"{path} cannot be resumed from, as it was damaged, changed, or written by another version ({reason}). "
+            "Choose another run=NAME, or remove it to start again."
+        ) from error
+
+
+def _restores(frame: traceback.FrameSummary) -> bool:
+    return Path(frame.filename).name in _FILES and frame.name.lstrip("_").startswith(_FUNCTIONS)

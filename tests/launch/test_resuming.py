@@ -1,0 +1,59 @@
+"""Errors of restoring a checkpoint are told from those of the training that it resumes."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_seg.launch.errors import one_line
+from lightning_seg.launch.resuming import restoring
+
+
+class Small(lightning.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> Any:
+        return self.layer(batch).sum()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> lightning.Trainer:
+    return lightning.Trainer(
+        default_root_dir=tmp_path, max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"loops": {}}, "KeyError: 'fit_loop'"),
+        ({"optimizer_states": [{"state": 1}]}, "KeyError: 'param_groups'"),
+        ({"callbacks": [1]}, "AttributeError: 'list' object has no attribute 'keys'"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_restored_is_named_in_one_line(
+    tmp_path: Path, trainer: lightning.Trainer, changed: dict[str, Any], reason: str
+) -> None:
+    path, loader = tmp_path / "last.ckpt", DataLoader(cast(Any, torch.zeros(2, 2)))
+    trainer.fit(Small(), loader)
+    trainer.save_checkpoint(path)
+    torch.save({**torch.load(path, weights_only=True), **changed}, path)
+    with pytest.raises(ValueError, match="cannot be resumed from") as raised, restoring(path):
+        trainer.fit(Small(), loader, ckpt_path=path, weights_only=True)
+    assert one_line(raised.value) == (
+        f"{path} cannot be resumed from, as it was damaged, changed, or written by another version ({reason}). Choose "
+        "another run=NAME, or remove it to start again."
+    )
+
+
+def test_an_error_of_the_training_stays_what_it_is() -> None:
+    with pytest.raises(KeyError), restoring(Path("last.ckpt")):
+        raise KeyError("of the data")

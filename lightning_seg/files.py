@@ -8,7 +8,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,22 +29,35 @@ def atomic_write(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]
     Raises:
         FileExistsError: `path` exists and `overwrite` is false.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists already; set overwrite=true to replace it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Of the stem no more than leaves room for the rest, where `path` has the longest name that there may be.
-    temporary = path.with_name(
-        f".{path.stem[:20]}.{host_name()}-{os.getpid()}-{secrets.token_hex(8)}.partial{path.suffix}"
-    )
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
+    with atomic_files([Path(path)], overwrite=overwrite) as (temporary,):
         yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-        _flush(path.parent)  # the new name, too
+
+
+@contextmanager
+def atomic_files(paths: Sequence[Path], *, overwrite: bool = False) -> Iterator[list[Path]]:
+    """The same of several files, none of which appears before all are on the disk.
+
+    Raises:
+        FileExistsError: one exists and `overwrite` is false.
+    """
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists already; set overwrite=true to replace it.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporaries = [_partial(path) for path in paths]
+    try:
+        for temporary in temporaries:
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporaries
+        for temporary in temporaries:
+            _flush(temporary)
+        for temporary, path in zip(temporaries, paths, strict=True):
+            temporary.replace(path)
+        for folder in {path.parent for path in paths}:
+            _flush(folder)  # the new names, too
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, content: Mapping[str, Any], *, indent: int | None = 1) -> None:
@@ -75,6 +88,11 @@ def is_running(process: int) -> bool:
     except OSError:
         return True  # of another user
     return True
+
+
+def _partial(path: Path) -> Path:
+    # Of the stem no more than leaves room for the rest, where `path` has the longest name that there may be.
+    return path.with_name(f".{path.stem[:20]}.{host_name()}-{os.getpid()}-{secrets.token_hex(8)}.partial{path.suffix}")
 
 
 def _is_being_written(partial: Path) -> bool:

@@ -3,10 +3,10 @@
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lightning_seg.csv_files import write_csv
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
-from lightning_seg.files import atomic_write
+from lightning_seg.files import atomic_files
 from lightning_seg.inference.inputs import images_of, together
-from lightning_seg.inference.masks import Labels, Palette, give_back, probabilities_file, write_mask
+from lightning_seg.inference.masks import Labels, Palette, give_back, mask_picture, probabilities_array
 from lightning_seg.inference.outlines import areas as areas_of
 from lightning_seg.inference.outlines import geojson
 from lightning_seg.inference.outlines import run_lengths as run_lengths_of
@@ -54,6 +54,9 @@ class PredictedFiles:
     failed: list[tuple[Path, str]] = field(default_factory=list)
 
 
+_FILES = ("mask", "overlay", "probabilities", "contours", "run_lengths")
+
+
 @dataclass(frozen=True)
 class _Job:
     source: Path
@@ -70,8 +73,13 @@ class _Job:
         return self.mask is not None
 
     def targets(self) -> list[Path]:
-        files = (self.mask, self.overlay, self.probabilities, self.contours, self.run_lengths)
-        return [path for path in files if path is not None]
+        return [path for name in _FILES if (path := getattr(self, name)) is not None]
+
+    def at(self, places: Sequence[Path]) -> "_Job":
+        """The same with these targets."""
+        named = [name for name in _FILES if getattr(self, name) is not None]
+        files: dict[str, Any] = dict(zip(named, places, strict=True))
+        return replace(self, **files)
 
 
 def predict_files(
@@ -226,7 +234,7 @@ def predict_files(
         new = set(left)
         counted |= {job.name: _areas_of_mask(job.mask, len(names)) for job in jobs if job not in new and job.mask}
         rows = ((job.name, *counted[job.name]) for job in jobs if job.name in counted)
-        write_csv(table, [("image", *names), *rows])
+        _write_table(table, [("image", *names), *rows], output)
     return result
 
 
@@ -310,7 +318,8 @@ def _predict_volumes(
     result, counted = _of_all(share, result, counted, [case.files[0] for case in cases])
     if areas and share.rank == 0:
         names = [case.target.as_posix() for case in cases]
-        write_csv(table, [("volume", *areas), *((name, *counted[name]) for name in names if name in counted)])
+        rows = ((name, *counted[name]) for name in names if name in counted)
+        _write_table(table, [("volume", *areas), *rows], output)
     return result
 
 
@@ -346,6 +355,14 @@ def _end_if_unwritable(error: Exception, output: Path, before: str) -> None:
     """Ends a prediction whose disk is full or read-only, which the next file would find again."""
     if isinstance(error, OSError) and error.errno in _ENDS:
         raise OSError(f"output={output} cannot be written to: {os.strerror(error.errno).lower()}. {before}") from None
+
+
+def _write_table(path: Path, rows: Iterable[Sequence[Any]], output: Path) -> None:
+    try:
+        write_csv(path, rows)
+    except OSError as error:
+        _end_if_unwritable(error, output, "All was predicted, and areas.csv is missing.")
+        raise
 
 
 def _reason_to_skip(error: Exception) -> str | None:
@@ -417,11 +434,15 @@ def _predict(
             overwrite=options.overwrite,
         )
         return list
-    if read is not None:
-        return threads.submit(_write, job, read, _labels(module, job, read, options), options).result
-    with open_raster(job.source, max_pixels=options.max_pixels, reading=options.reading) as raster:
-        areas = _write(job, raster, _labels(module, job, raster, options), options)
-        return lambda: areas
+    with ExitStack() as files:
+        # All of an image's files appear together, or none does.
+        job = job.at(files.enter_context(atomic_files(job.targets(), overwrite=options.overwrite)))
+        if read is not None:
+            labels = _labels(module, job, read, options)
+            return threads.submit(_write, job, read, labels, options, files.pop_all()).result
+        with open_raster(job.source, max_pixels=options.max_pixels, reading=options.reading) as raster:
+            areas = _write(job, raster, _labels(module, job, raster, options), options, files.pop_all())
+            return lambda: areas
 
 
 def _labels(module: Predictor, job: _Job, raster: Raster, options: _Options) -> Labels:
@@ -443,28 +464,30 @@ def _labels(module: Predictor, job: _Job, raster: Raster, options: _Options) -> 
         fill(None)
     else:
         shape = (module.num_classes, height, width)
-        with probabilities_file(job.probabilities, shape, overwrite=options.overwrite) as array:
-            fill(array)
+        array = probabilities_array(job.probabilities, shape)
+        fill(array)
+        array.flush()
     return labels
 
 
-def _write(job: _Job, raster: Raster, labels: Labels, options: _Options) -> list[int]:
-    """Writes what is asked for of labels; the pixels of each class."""
-    invalid = _invalid(raster)
-    if job.overlay is not None:
-        with atomic_write(job.overlay, overwrite=options.overwrite) as temporary:
-            write_overlay(temporary, raster, labels, options.palette, invalid)
-    if job.contours is not None:
-        found = geojson(labels, options.names, raster.georeference, invalid, options.simplify)
-        _write_text(job.contours, found, options.overwrite)
-    if job.run_lengths is not None:
-        _write_text(job.run_lengths, run_lengths_of(labels, options.names, invalid), options.overwrite)
-    if job.mask is not None and job.mask.suffix == ".tif":
-        with atomic_write(job.mask, overwrite=options.overwrite) as temporary:
-            write_geo_mask(temporary, raster, labels, options.palette, invalid)
-    elif job.mask is not None:
-        write_mask(job.mask, labels, options.palette, overwrite=options.overwrite)
-    return areas_of(labels, len(options.names), invalid) if job.mask is not None else []
+def _write(job: _Job, raster: Raster, labels: Labels, options: _Options, files: ExitStack) -> list[int]:
+    """Writes what is asked for of labels, in the end to `files`; the pixels of each class."""
+    with files:
+        invalid = _invalid(raster)
+        if job.overlay is not None:
+            write_overlay(job.overlay, raster, labels, options.palette, invalid)
+        if job.contours is not None:
+            found = geojson(labels, options.names, raster.georeference, invalid, options.simplify)
+            _write_text(job.contours, found)
+        if job.run_lengths is not None:
+            _write_text(job.run_lengths, run_lengths_of(labels, options.names, invalid))
+        if job.mask is None:
+            return []
+        if job.mask.suffix == ".tif":
+            write_geo_mask(job.mask, raster, labels, options.palette, invalid)
+        else:
+            mask_picture(labels, options.palette).save(job.mask)
+        return areas_of(labels, len(options.names), invalid)
 
 
 def _invalid(raster: Raster) -> np.ndarray | None:  # type: ignore[type-arg]
@@ -473,9 +496,8 @@ def _invalid(raster: Raster) -> np.ndarray | None:  # type: ignore[type-arg]
     return None if parts[0] is None else np.concatenate(parts)  # type: ignore[arg-type]
 
 
-def _write_text(path: Path, content: dict[str, object], overwrite: bool) -> None:
-    with atomic_write(path, overwrite=overwrite) as temporary:
-        temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+def _write_text(path: Path, content: dict[str, object]) -> None:
+    path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def _mask_names(module: Predictor, given: Sequence[str] | None, values: int) -> list[str]:

@@ -35,17 +35,22 @@ def write_mask(path: str | Path, labels: Labels, palette: Palette, *, overwrite:
     """
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"{path} cannot hold a mask: masks are PNG files, so name it .png.")
-    check_labels(labels, palette)
-    if len(palette) > 256:
-        picture = Image.fromarray(labels.astype(np.uint16))
-    else:
-        # All 256 entries: Pillow packs smaller palettes into 1, 2 or 4 bits a pixel.
-        colors = np.zeros((256, 3), dtype=np.uint8)
-        colors[: len(palette)] = _colors(palette)
-        picture = Image.fromarray(labels.astype(np.uint8))
-        picture.putpalette(colors.tobytes())
+    picture = mask_picture(labels, palette)
     with atomic_write(path, overwrite=overwrite) as temporary:
         picture.save(temporary)
+
+
+def mask_picture(labels: Labels, palette: Palette) -> Image.Image:
+    """What `write_mask`, which see, writes."""
+    check_labels(labels, palette)
+    if len(palette) > 256:
+        return Image.fromarray(labels.astype(np.uint16))
+    # All 256 entries: Pillow packs smaller palettes into 1, 2 or 4 bits a pixel.
+    colors = np.zeros((256, 3), dtype=np.uint8)
+    colors[: len(palette)] = _colors(palette)
+    picture = Image.fromarray(labels.astype(np.uint8, copy=False))
+    picture.putpalette(colors.tobytes())
+    return picture
 
 
 def overlay(image: Tensor, labels: Labels, palette: Palette, opacity: float = 0.5) -> npt.NDArray[np.uint8]:
@@ -92,10 +97,16 @@ def probabilities_file(
     if Path(path).suffix != ".npy":
         raise ValueError(f"{path} cannot hold probabilities: they are written as NumPy files, so name it .npy.")
     with atomic_write(path, overwrite=overwrite) as temporary:
-        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-        _reserve(temporary)
+        array = probabilities_array(temporary, shape)
         yield array
         array.flush()
+
+
+def probabilities_array(path: Path, shape: tuple[int, int, int]) -> "np.memmap[Any, np.dtype[np.float16]]":
+    """The array that `probabilities_file`, which see, writes."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    _reserve(path)
+    return array
 
 
 def give_back(array: npt.NDArray[Any]) -> None:

@@ -1,15 +1,16 @@
 """Masks and overlays written block by block, with the georeference of their image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from lightning_seg.inference.masks import overlay
-from lightning_seg.inference.rasters import Raster
+from lightning_seg.inference.rasters import NO_OTHER_FILES, Raster
 
 Labels = npt.NDArray[np.integer[Any]]
 Palette = Sequence[Sequence[int]]
@@ -36,18 +37,17 @@ def write_geo_mask(
         palette: `(red, green, blue)` of each label.
         invalid: bool `(H, W)`, pixels without data.
     """
-    import rasterio
-
     kind, nodata = (np.uint8, 255) if len(palette) <= 255 else (np.uint16, 65535)
     options = {} if invalid is None else {"nodata": nodata}
-    with rasterio.open(path, "w", dtype=kind, count=1, **_profile(raster), **options) as file:
-        if len(palette) <= 255:
-            file.write_colormap(1, {label: (*map(int, color), 255) for label, color in enumerate(palette)})
-        for rows in row_blocks(raster.size[0]):
-            block = labels[rows].astype(kind)
-            if invalid is not None:
-                block[invalid[rows]] = nodata
-            file.write(block, 1, window=((rows.start, rows.stop), (0, raster.size[1])))
+    colors = {label: (*map(int, color), 255) for label, color in enumerate(palette)} if len(palette) <= 255 else None
+
+    def block(rows: slice) -> npt.NDArray[Any]:
+        values = labels[rows].astype(kind)
+        if invalid is not None:
+            values[invalid[rows]] = nodata
+        return values[None]
+
+    _write_geotiff(path, raster, block, colors, dtype=kind, count=1, **options)
 
 
 def write_overlay(
@@ -73,16 +73,53 @@ def write_overlay(
         return drawn
 
     if path.suffix == ".tif":
-        import rasterio
-
-        with rasterio.open(path, "w", dtype=np.uint8, count=3, **_profile(raster)) as file:
-            for rows in row_blocks(height):
-                file.write(np.moveaxis(block(rows), -1, 0), window=((rows.start, rows.stop), (0, width)))
+        _write_geotiff(path, raster, lambda rows: np.moveaxis(block(rows), -1, 0), dtype=np.uint8, count=3)
         return
     whole = Image.new("RGB", (width, height))
     for rows in row_blocks(height):
         whole.paste(Image.fromarray(block(rows)), (0, rows.start))
     whole.save(path)
+
+
+def _write_geotiff(
+    path: Path,
+    raster: Raster,
+    block: Callable[[slice], npt.NDArray[Any]],
+    colors: dict[int, tuple[int, ...]] | None = None,
+    **options: Any,
+) -> None:
+    """Writes blocks `(bands, rows, W)`, and reads them again: GDAL says nothing of a disk that is full as it closes.
+
+    Raises:
+        OSError: they cannot be written, with the system's reason.
+    """
+    import rasterio
+
+    height, width = raster.size
+    written = found = 0
+    try:
+        with rasterio.Env(), rasterio.open(path, "w", **_profile(raster), **options) as file:
+            if colors is not None:
+                file.write_colormap(1, colors)
+            for rows in row_blocks(height):
+                values = np.ascontiguousarray(block(rows))
+                written = crc32(values.data, written)
+                file.write(values, window=((rows.start, rows.stop), (0, width)))
+        with rasterio.Env(**NO_OTHER_FILES), rasterio.open(path, driver="GTiff") as file:
+            for rows in row_blocks(height):
+                found = crc32(file.read(window=((rows.start, rows.stop), (0, width))), found)
+    except rasterio.errors.RasterioError as error:
+        _say_why(path)
+        raise OSError(f"{path} cannot be written: {error.__cause__ or error}") from None
+    if found != written:
+        _say_why(path)
+        raise OSError(f"{path} does not hold what was written to it.")
+
+
+def _say_why(path: Path) -> None:
+    """Raises what the system says of a little more in a file."""
+    with path.open("ab") as file:
+        file.write(bytes(2**20))
 
 
 def _profile(raster: Raster) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _GEOGRAPHIC = (33550, 34264, 34735)  # tags of a TIFF that say where it lies
 _WIDTH, _HEIGHT = 256, 257
 _LARGE = 25_000_000  # pixels above which any TIFF is read by windows
 _CACHE = 256  # MB that GDAL may keep
-_NO_OTHER_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # than the one that is opened
+NO_OTHER_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}  # than the one that is opened
 
 
 @dataclass
@@ -219,7 +219,7 @@ def _opened(path: Path) -> Iterator[Any]:
     """A TIFF as a dataset of rasterio."""
     import rasterio
 
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE, **_NO_OTHER_FILES):
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=_CACHE, **NO_OTHER_FILES):
         warnings.simplefilter("ignore")
         try:
             dataset = rasterio.open(path, driver="GTiff")

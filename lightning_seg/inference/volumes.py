@@ -15,7 +15,7 @@ from lightning_seg.data.pairs import stem_of
 from lightning_seg.data.patterns import Pattern
 from lightning_seg.data.volume_files import Array, Volume, is_volume_file, write_nifti
 from lightning_seg.data.volume_reading import VolumeReading
-from lightning_seg.files import atomic_write
+from lightning_seg.files import atomic_files
 from lightning_seg.inference.image import Prediction
 from lightning_seg.inference.predictor import Predictor
 
@@ -115,8 +115,9 @@ def write_case(module: Predictor, case: Case, output: Path, *, probabilities: bo
     arrays: list[Array] = [labels]
     if probabilities:
         arrays.append(found.probabilities.movedim(0, -1).numpy())
-    for path, array in zip(targets(case, output, probabilities=probabilities), arrays, strict=True):
-        with atomic_write(path, overwrite=overwrite) as temporary:
+    paths = targets(case, output, probabilities=probabilities)
+    with atomic_files(paths, overwrite=overwrite) as temporaries:
+        for temporary, array in zip(temporaries, arrays, strict=True):
             written = temporary.with_name(f"{temporary.name[: -len('.gz')]}.nii.gz")
             try:
                 write_nifti(written, array, affine, files[0])

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_seg.data.images import load_image
-from lightning_seg.inference import folder, overlay, predict_files
+from lightning_seg.data.volume_reading import VolumeReading
+from lightning_seg.inference import folder, overlay, predict_files, volumes
 from tests.file_limit import file_limit
 
 PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
@@ -280,6 +281,43 @@ def test_a_full_disk_ends_it_with_one_line_and_leaves_no_partial_file(module, tm
     assert not [name for name in files(tmp_path / "out") if "partial" in name]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("where", ["PIL.Image.Image.save", "lightning_seg.inference.folder.geojson", "os.fsync"])
+def test_of_an_image_that_lacks_one_of_its_files_none_is_kept_nor_replaced(
+    module, tmp_path, monkeypatch, where, overwrite
+):
+    options = {"overlay": True, "probabilities": True, "contours": True, "run_lengths": True}
+    write_image(tmp_path / "in" / "a.png")
+    if overwrite:
+        predict(module, tmp_path / "in", tmp_path / "out", **options)
+        write_image(tmp_path / "in" / "a.png", seed=1)
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")}
+    monkeypatch.setattr(where, full)
+    with pytest.raises(OSError, match="no space left on device"):
+        predict(module, tmp_path / "in", tmp_path / "out", overwrite=overwrite, **options)
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")} == before
+
+
+def test_a_full_disk_ends_the_prediction_of_volumes_and_leaves_none_of_the_files_of_the_last(
+    module, tmp_path, monkeypatch
+):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        np.save(tmp_path / "in" / f"{name}.npy", np.random.default_rng(0).integers(0, 256, (6, 7, 8), dtype=np.uint8))
+    module.volumes = VolumeReading(value_range=[0, 255])
+    monkeypatch.setattr(module, "predict_logits", lambda image, size: image.expand(-1, 3, -1, -1, -1))
+    write, written = volumes.write_nifti, []
+
+    def writes(path, *given):
+        written.append(path)
+        write(path, *given) if len(written) < 4 else full()
+
+    monkeypatch.setattr(volumes, "write_nifti", writes)
+    with pytest.raises(OSError, match=r"out cannot be written to: no space left on device\. 1 volumes were predicted"):
+        predict(module, tmp_path / "in", tmp_path / "out", probabilities=True, tile=None, margin=None)
+    assert files(tmp_path / "out") == ["a.nii.gz", "a_probabilities.nii.gz"]
+
+
 def test_probabilities_larger_than_a_file_may_be_are_one_line_and_leave_nothing(module, tmp_path):
     write_image(tmp_path / "in" / "a.png")
     with file_limit(512):
@@ -316,7 +354,7 @@ def test_while_an_image_is_predicted_the_next_is_read_and_the_one_before_written
     for name in "ab":
         write_image(tmp_path / "in" / f"{name}.png")
     read_b, predicted_b, in_time = Event(), Event(), []
-    open_one, forward, write_one = folder.open_raster, module.predict_logits, folder.write_mask
+    open_one, forward, write_one = folder.open_raster, module.predict_logits, folder.mask_picture
 
     def reads(path, **options):
         if path.stem == "b":
@@ -331,14 +369,14 @@ def test_while_an_image_is_predicted_the_next_is_read_and_the_one_before_written
         calls.append(1)
         return forward(*given)
 
-    def writes(path, *given, **options):
-        if path.stem == "a":
+    def writes(*given):
+        if len(in_time) == 1:
             in_time.append(predicted_b.wait(30))
-        write_one(path, *given, **options)
+        return write_one(*given)
 
     calls = []
     monkeypatch.setattr(folder, "open_raster", reads)
-    monkeypatch.setattr(folder, "write_mask", writes)
+    monkeypatch.setattr(folder, "mask_picture", writes)
     monkeypatch.setattr(module, "predict_logits", predicts)
     assert predict(module, tmp_path / "in", tmp_path / "out", tile=64).written == 2
     assert in_time == [True, True]

@@ -15,8 +15,10 @@ from lightning_seg.csv_files import read_csv
 from lightning_seg.data.images import load_image, scaled_image
 from lightning_seg.inference import folder, masks, rasters
 from lightning_seg.inference.outlines import areas, geojson, run_lengths
+from lightning_seg.inference.raster_files import write_geo_mask
 from lightning_seg.inference.rasters import Raster, open_raster
 from lightning_seg.inference.scaled import ScaledRaster
+from tests.file_limit import file_limit
 from tests.inference.test_predict_files import PALETTE, Brightest, files, predict, write_image
 
 PLACE = {"crs": rasterio.CRS.from_epsg(32632), "transform": Affine(2.0, 0, 500_000, 0, -2.0, 5_000_000)}
@@ -68,6 +70,17 @@ def test_windows_are_what_the_whole_holds(tmp_path, bands, dtype):
             assert raster.shape == (1, 3, 40, 53)
             expected = torch.from_numpy(pixels[:, 3:20, 11:]).float() / np.iinfo(dtype).max
             assert torch.equal(raster[:, :, slice(3, 20), slice(11, None)][0], expected.expand(3, -1, -1))
+
+
+@pytest.mark.parametrize("missing", [100, 6_000, 100_000])
+def test_a_geotiff_that_is_cut_short_is_an_error_though_gdal_says_nothing(tmp_path, missing):
+    size = (300, 700)
+    labels = np.random.default_rng(0).integers(0, 200, size).astype(np.uint8)
+    raster, colors = Raster(size, np.zeros((*size, 3), np.uint8), 255), [(0, 0, 0)] * 200
+    write_geo_mask(tmp_path / "whole.tif", raster, labels, colors, None)
+    whole = (tmp_path / "whole.tif").stat().st_size
+    with file_limit(whole - missing), pytest.raises(OSError, match="File too large"):
+        write_geo_mask(tmp_path / "cut.tif", raster, labels, colors, None)
 
 
 READINGS = [

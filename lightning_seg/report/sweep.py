@@ -100,8 +100,11 @@ def _part_name(node: Any, part: str) -> str:
     if part == "loss":
         name = name.removesuffix("Loss") or name
     # The module is built from the other parts, which have names of their own.
+    if part == "callbacks":
+        node = {key: child for key, child in node.items() if not is_place(f"callbacks.{key}")}
     inner = [] if part == "module" else [_part_name(child, part) for child in _built_parts(node)]
-    return f"{name}({', '.join(inner)})" if inner else name
+    listed = ", ".join(inner)
+    return (f"{name}({listed})" if name else listed) if inner else name or "none"
 
 
 def _built_parts(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -44,6 +44,11 @@ def test_no_augmentation_is_called_none() -> None:
     assert found(composed("augment=light"), composed("augment=none"))["augment"] == ("training_augmentation", "none")
 
 
+def test_callbacks_are_named_by_those_that_change_a_training() -> None:
+    runs = [composed(f"callbacks={chosen}") for chosen in ("default", "[default,ema]", "early_stopping", "none")]
+    assert found(*runs)["callbacks"] == ("BestCheckpoint", "BestCheckpoint, AveragedWeights", "EarlyStopping", "none")
+
+
 def test_names_that_two_parameters_share_are_written_out() -> None:
     runs = [composed(f"loss.smooth={smooth}", f"+augment.smooth={other}") for smooth, other in ((1.0, 3), (0.5, 4))]
     assert found(*runs) == {"augment.smooth": ("3", "4"), "loss.smooth": ("1.0", "0.5")}

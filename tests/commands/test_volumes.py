@@ -62,10 +62,21 @@ def test_the_embedded_volumes_are_trained_on(
     run: Run, fails: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sizes = ["data.num_train=2", "data.num_val=1", "data.num_test=1", "data.image_size=16", "data.batch_size=2"]
-    run("lightning-seg-train", "data=shapes", "data.dimensions=3", "backbone=unet_3d", "augment=volumes", "run=a",
-        *sizes, *SMALL)  # fmt: skip
-    assert (tmp_path / "runs" / "a" / "predictions.png").is_file()
+    sizes = ["data.num_train=2", "data.num_val=1", "data.num_test=1", "data.image_size=16", "augment.patch_size=16"]
+    run("lightning-seg-train", "experiment=shapes_3d", *sizes, *SMALL)
+    assert (tmp_path / "runs" / "shapes_3d" / "predictions.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_small_network_learns_the_embedded_volumes_in_half_a_minute(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = ["data.num_train=64", "data.train_repeats=6", "data.num_val=2", "data.num_test=8", "trainer.max_epochs=1"]
+    run("lightning-seg-train", "experiment=shapes_3d", "backbone.channels=[8,16,32]", "optimizer.lr=1e-2", *sizes,
+        "callbacks=no_pictures", "trainer.accelerator=cpu")  # fmt: skip
+    *_, mean = csv.DictReader((tmp_path / "runs" / "shapes_3d" / "test.csv").open())
+    assert float(mean["dice"]) > 0.8  # 0.96
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Before torch is imported: what tests compute is small, and processes that share the cores take a thread each."""
 
+import functools
 import os
 
+import omegaconf.base
 import pytest
 import yaml
 
@@ -9,6 +11,8 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Composing a configuration reads sixty files, with the loader of libyaml eight times as fast.
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Each of its interpolations is parsed a hundred times, by a parser in Python.
+omegaconf.base.parse = functools.cache(omegaconf.base.parse)  # type: ignore[attr-defined]
 
 pytest_plugins = ["tests.console"]
 

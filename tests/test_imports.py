@@ -12,41 +12,51 @@ from lightning_seg.files import atomic_write
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
-def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.parametrize(
-    ("blocked", "code"),
-    [
-        (
-            ["hydra", "omegaconf", "lightning", "segmentation_models_pytorch", "torchmetrics", "torchvision", "scipy"],
-            """
+# Of a part: packages that it may not import, and code that uses it.
+PARTS = {
+    "losses": (
+        ["hydra", "omegaconf", "lightning", "segmentation_models_pytorch", "torchmetrics", "torchvision", "scipy"],
+        """
 from lightning_seg.losses import CrossEntropyDiceLoss, DiceLoss
 
 loss = CrossEntropyDiceLoss(ignore_index=255)(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4).long())
 assert 0 < loss < 2, loss
 """,
-        ),
-        (
-            ["hydra", "omegaconf", "lightning", "segmentation_models_pytorch"],
-            """
+    ),
+    "metrics": (
+        ["hydra", "omegaconf", "lightning", "segmentation_models_pytorch"],
+        """
 from lightning_seg.metrics import segmentation_metrics
 
 metrics = segmentation_metrics("multiclass", 2)
 metrics.update(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4).long())
 assert metrics.compute()["accuracy"] == 1
 """,
-        ),
-        (["hydra", "segmentation_models_pytorch", "timm"], "from lightning_seg import SegmentationModule"),
-    ],
-    ids=["losses", "metrics", "module"],
-)
-def test_a_part_imports_only_what_it_needs(blocked, code):
-    block = "".join(f"sys.modules[{name!r}] = None\n" for name in blocked)  # importing it then raises
-    run(f"import sys\n\nimport torch\n\n{block}{code}")
+    ),
+    "module": (["hydra", "segmentation_models_pytorch", "timm"], "from lightning_seg import SegmentationModule"),
+}
+# Each in a copy of one process that has imported torch and nothing else.
+COPIES = """
+import os
+import sys
+
+import torch
+
+for code in sys.argv[1:]:
+    if os.fork() == 0:
+        exec(code, {"torch": torch})
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.wait()[1])
+    print(status, flush=True)
+"""
+
+
+def test_a_part_imports_only_what_it_needs():
+    # Importing what is blocked raises.
+    block = "import sys\nsys.modules.update(dict.fromkeys({!r}))\n"
+    codes = [block.format(blocked) + code for blocked, code in PARTS.values()]
+    done = subprocess.run([sys.executable, "-c", COPIES, *codes], capture_output=True, text=True)
+    assert dict(zip(PARTS, done.stdout.split(), strict=False)) == dict.fromkeys(PARTS, "0"), done.stderr
 
 
 def test_the_package_lists_its_names_before_they_are_imported():

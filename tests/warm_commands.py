@@ -20,9 +20,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NoReturn
 
-from tests.forkserver import forkserver
+from tests.forkserver import forkserver, launch_copies
 
-# Set in a program's environment: the encoder that a small one is to take the place of.
+# Set in a program's environment: the encoder that a small one is to take the place of. Several processes of a training
+# are copies of the program, then.
 SMALL = "SMALL_ENCODER"
 COMMANDS = [f"lightning-seg-{name}" for name in ("train", "evaluate", "predict", "report")]
 # A program of the folder: it asks the server for a copy, and is to others what the copy is, in all but its number.
@@ -129,6 +130,7 @@ def _become(folder: Path, arguments: list[str], where: str, environment: dict[st
     if SMALL in environment:
         small = import_module("tests.small_encoder")
         small.encoders[environment[SMALL]] = small.ENTRY
+        import_module("lightning_seg.launch.processes").elastic_launch = launch_copies
     hydra = import_module("hydra._internal.hydra")
     hydra.Hydra.get_mode = import_module("tests.one_composition").get_mode
     program, *rest = arguments

@@ -1,5 +1,6 @@
 """The files of conf/loss build the losses that they name, with defaults equal to those in Python, where it has any."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lightning_seg import losses
+from tests.compositions import of_loss
 
 CONF = Path(__file__).parents[2] / "conf" / "loss"
 SINGLE = {
@@ -46,8 +48,15 @@ def composed(name: str, *overrides: str):
         return compose("train", [f"loss={name}", *overrides])
 
 
-def build(name: str, *overrides: str):
-    return instantiate(composed(name, *overrides).loss)
+def chosen(name: str, **values):
+    """The configuration with this loss and other values of its top level."""
+    config = deepcopy(of_loss(name))
+    config.merge_with(values)
+    return config
+
+
+def build(name: str, *overrides: str, **values):
+    return instantiate((composed(name, *overrides) if overrides else chosen(name, **values)).loss)
 
 
 def tasks(name: str):
@@ -66,7 +75,7 @@ def test_every_file_is_tested_here():
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_builds_its_loss_and_steps_in_every_task_it_is_for(name):
     for task in tasks(name):
-        loss = build(name, f"task={task}")
+        loss = build(name, task=task)
         assert type(loss) is SINGLE.get(name, losses.CompoundLoss)
         assert (loss.task, loss.ignore_index) == (task, 255)
         logits, target = batch(task)
@@ -80,7 +89,7 @@ def test_a_file_gives_the_defaults_of_python(name):
     task = tasks(name)[0]
     logits, target = batch(task)
     own = {"alpha": 0.3, "beta": 0.7} if "tversky" in name else {}  # Python has no default for them
-    assert torch.equal(build(name, f"task={task}")(logits, target), SINGLE[name](task=task, **own)(logits, target))
+    assert torch.equal(build(name, task=task)(logits, target), SINGLE[name](task=task, **own)(logits, target))
 
 
 def test_weighted_cross_entropy_is_cross_entropy_with_weights_that_are_estimated_or_given():
@@ -111,11 +120,16 @@ def values(node, key: str):
 
 @pytest.mark.parametrize("name", FILES)
 def test_class_weights_and_sync_dist_are_chosen_once_for_every_loss(name):
-    config = composed(name, "class_weights=[1,2,3,4,5,6]", "sync_dist=true")
+    config = chosen(name, class_weights=[1, 2, 3, 4, 5, 6], sync_dist=True)
     loss = OmegaConf.to_container(config, resolve=True)["loss"]
     count = 2 if name in PAIRS else 1
     assert values(loss, "class_weights") == [[1, 2, 3, 4, 5, 6]] * count
     assert values(loss, "sync_dist") == [True] * count
+
+
+def test_values_of_the_command_line_are_those_that_are_set_here():
+    values = ["task=binary", "class_weights=[1,2,3,4,5,6]", "sync_dist=true"]
+    assert composed("ce", *values) == chosen("ce", task="binary", class_weights=[1, 2, 3, 4, 5, 6], sync_dist=True)
 
 
 def test_lists_from_yaml_reach_the_loss():

@@ -12,7 +12,7 @@ from lightning_seg.backbones.outputs import resized
 class Prediction(NamedTuple):
     """One image, on the CPU: `name`, `image` `(channels, H, W)`, `target` `(H, W)` and predicted `labels` `(H, W)`.
 
-    Of a volume they are of its middle slice, see `middle_slice`.
+    The latter two are `(C, H, W)` in the multilabel task. Of a volume they are of its middle slice, see `middle_slice`.
     """
 
     name: str
@@ -34,7 +34,7 @@ def predict_evenly_spaced(trainer: Trainer, pl_module: Any, loaders: Any, count:
 
     Args:
         trainer: in an evaluation.
-        pl_module: a `SegmentationModule` of one label a pixel.
+        pl_module: a `SegmentationModule`.
         loaders: a data loader, or a sequence of them.
         count: how many images, at most; None: all.
 
@@ -56,8 +56,8 @@ def predict_evenly_spaced(trainer: Trainer, pl_module: Any, loaders: Any, count:
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             labels = pl_module.predict_labels(pl_module.predict_logits(image, mask.shape[2 - image.ndim :]))
         # The binary task may give masks (N, 1, H, W), the shape of its logits.
-        mask = mask.squeeze(1) if mask.ndim == image.ndim else mask
-        image = resized(image, mask.shape[1:])
+        mask = mask.squeeze(1) if mask.ndim > labels.ndim else mask
+        image = resized(image, mask.shape[2 - image.ndim :])
         shown = [part[0].cpu() for part in (image, mask, labels)]
         if image.ndim == 5:
             shown = [middle_slice(part) for part in shown]

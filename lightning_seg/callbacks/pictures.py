@@ -25,8 +25,7 @@ class PredictionPictures(Callback):
         ignore_index: the mask value of void pixels. Default: the module's.
 
     Raises:
-        ValueError: `count` is not positive; as a training or test begins, the task is multilabel, whose masks have no
-            single color, or there are not as many colors as mask values.
+        ValueError: `count` is not positive; as a training or test begins, there are not as many colors as mask values.
     """
 
     def __init__(
@@ -46,12 +45,7 @@ class PredictionPictures(Callback):
         self.ignore_index = ignore_index
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what cannot be drawn, or has no name or color, before anything is trained."""
-        if getattr(pl_module, "task", None) == "multilabel":
-            raise ValueError(
-                "PredictionPictures draws one label a pixel, and task=multilabel has several: "
-                "leave the callback out (~callbacks.pictures)."
-            )
+        """Refuses classes without a name or a color before anything is trained."""
         palette_for(trainer, class_names_for(trainer, pl_module, self.class_names), self.palette)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

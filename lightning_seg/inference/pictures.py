@@ -37,12 +37,13 @@ def prediction_picture(
     """One row an image: the image, its target, its prediction, and the errors in red over the darkened image.
 
     Void pixels of the target are striped gray, which no class is. Below is a legend. Images larger than 320 pixels are
-    shrunk, small ones enlarged by whole factors.
+    shrunk, small ones enlarged by whole factors. Of several labels a pixel the first is drawn, and none is white; it is
+    an error where any of them is.
 
     Args:
         images: each `(channels, H, W)`, float in [0, 1], with 1 or 3 channels; of more, the first 3 are shown.
-        targets: each `(H, W)`, integer labels or `ignore_index`.
-        predictions: each `(H, W)`, integer labels.
+        targets: each `(H, W)`, integer labels or `ignore_index`; or all `(C, H, W)`, 0 and 1 or `ignore_index`.
+        predictions: each `(H, W)`, integer labels; or `(C, H, W)`, 0 and 1.
         palette: `(red, green, blue)` of each label, 0 ... 255.
         class_names: one for each color, or without the first, which is then called background (the binary task).
         ignore_index: the target's value of void pixels.
@@ -62,6 +63,9 @@ def prediction_picture(
         class_names = ["background", *class_names]
     if len(palette) != len(class_names):
         raise ValueError(f"got {len(palette)} colors for {len(class_names)} class names; expected one for each.")
+    if targets[0].ndim == 3:
+        classes = len(targets[0])
+        palette, class_names = [*palette[-classes:], _PAPER], [*class_names[-classes:], "no label"]
     colors = np.array([tuple(color) for color in palette], dtype=np.uint8)
     rows = [
         _cells(image, _labels(target), _labels(prediction), colors, ignore_index)
@@ -71,7 +75,7 @@ def prediction_picture(
     font = ImageFont.load_default(_TEXT)
     cell_width = max(max(cell.width for row in rows for cell in row), 96)
     width = _GAP + len(_TITLES) * (cell_width + _GAP)
-    has_void = ignore_index is not None and any(bool((_labels(target) == ignore_index).any()) for target in targets)
+    has_void = any(bool(_void(_labels(target), ignore_index).any()) for target in targets)
     legend = _legend(class_names, colors, has_void, width, font)
     height = _LINE + sum(row[0].height + _GAP for row in rows) + legend.height
     picture = Image.new("RGB", (width, height), _PAPER)
@@ -101,7 +105,7 @@ def _cells(
     ignore_index: int | None,
 ) -> list[Image.Image]:
     height, width = int(image.shape[-2]), int(image.shape[-1])
-    if target.shape != (height, width) or prediction.shape != (height, width):
+    if target.shape[-2:] != (height, width) or prediction.shape != target.shape:
         raise ValueError(
             f"expected target and prediction of the image's size {height} x {width}, but got {tuple(target.shape)} and "
             f"{tuple(prediction.shape)}."
@@ -116,8 +120,12 @@ def _cells(
     photograph = photograph.resize(size, Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX)
     target, prediction = _nearest(target, size), _nearest(prediction, size)
 
-    void = np.zeros(target.shape, dtype=bool) if ignore_index is None else target == ignore_index
-    wrong = (target != prediction) & ~void
+    void = _void(target, ignore_index)
+    wrong = target != prediction
+    if target.ndim == 3:
+        wrong = (wrong & (target != ignore_index)).any(0)
+        target, prediction = _first(target), _first(prediction)
+    wrong &= ~void
     errors = np.asarray(photograph.convert("L").convert("RGB")) // 3
     errors = np.where(wrong[..., None], np.array(_ERROR, np.uint8), errors)
     stripes = _stripes(size)
@@ -130,10 +138,23 @@ def _cells(
 
 
 def _nearest(labels: npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArray[np.int64]:
-    rows = (2 * np.arange(size[1]) + 1) * labels.shape[0] // (2 * size[1])
-    columns = (2 * np.arange(size[0]) + 1) * labels.shape[1] // (2 * size[0])
-    nearest: npt.NDArray[np.int64] = labels[rows[:, None], columns]
+    rows = (2 * np.arange(size[1]) + 1) * labels.shape[-2] // (2 * size[1])
+    columns = (2 * np.arange(size[0]) + 1) * labels.shape[-1] // (2 * size[0])
+    nearest: npt.NDArray[np.int64] = labels[..., rows[:, None], columns]
     return nearest
+
+
+def _void(target: npt.NDArray[np.int64], ignore_index: int | None) -> npt.NDArray[np.bool_]:
+    """Where a target has no label that counts, `(H, W)`."""
+    is_void = np.zeros(target.shape, dtype=bool) if ignore_index is None else target == ignore_index
+    return is_void.all(0) if target.ndim == 3 else is_void
+
+
+def _first(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The first label of each pixel, `(H, W)`, of `(C, H, W)`; C where it has none."""
+    has_label = labels == 1
+    first: npt.NDArray[np.int64] = np.where(has_label.any(0), has_label.argmax(0), len(labels))
+    return first
 
 
 def _colored(labels: npt.NDArray[np.int64], colors: _Pixels) -> _Pixels:

@@ -83,8 +83,6 @@ def plan_choices(
         )
     if "loss" not in given and task != "binary":
         choices.append(_loss(train, task))
-    if task == "multilabel":
-        choices.append(Choice("callbacks.pictures", None, "they draw one label a pixel, and this task has several"))
     if not {"data.mean", "data.std"} & set(given) and train.mean:
         choices += _normalization(train, is_pretrained)
     return choices

@@ -10,8 +10,10 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from lightning_seg import SegmentationModule
 from lightning_seg.callbacks import EpochCurves, PredictionPictures, StoredConfig
 from lightning_seg.callbacks.evenly_spaced import evenly_spaced_indices
+from lightning_seg.losses import CrossEntropyLoss
 
 PALETTE = [(0, 0, 0), (200, 10, 20)]
 
@@ -177,11 +179,16 @@ def test_pictures_take_images_of_different_sizes_and_fewer_than_asked(tmp_path):
     assert path.exists()
 
 
-def test_pictures_refuse_what_they_cannot_draw_before_training(tmp_path):
-    module = Tiny()
-    module.task = "multilabel"
-    pictures = PredictionPictures(tmp_path / "predictions.png", PALETTE, ["a", "b"])
-    with pytest.raises(ValueError, match="task=multilabel"):
-        trainer(tmp_path, pictures, max_epochs=1).fit(module, loader())
+def test_pictures_draw_several_labels_a_pixel(tmp_path):
+    network, loss = nn.Conv2d(3, 2, 1), CrossEntropyLoss(task="multilabel")
+    module = SegmentationModule(network, loss, num_classes=2, task="multilabel")
+    path = tmp_path / "predictions.png"
+    data = DataLoader([(torch.rand(3, 4, 6), torch.randint(2, (2, 4, 6)))])
+    trainer(tmp_path, PredictionPictures(path)).test(module, data, verbose=False)
+    with Image.open(path) as picture:
+        assert picture.width == 8 + 4 * (6 * 53 + 8)
+
+
+def test_pictures_refuse_a_count_that_shows_nothing(tmp_path):
     with pytest.raises(ValueError, match="count=0"):
         PredictionPictures(tmp_path / "predictions.png", PALETTE, ["a", "b"], count=0)

@@ -27,6 +27,22 @@ def test_the_columns_are_image_target_prediction_and_errors():
         assert set(np.unique(cell(picture, column)[160:, 160:])) == {150, 190}
 
 
+def test_of_several_labels_a_pixel_the_first_is_drawn_and_an_error_in_any_shows():
+    # By pixel: the first label, both, none, and void in both.
+    target = torch.tensor([[[1, 1], [0, 255]], [[0, 1], [0, 255]]])
+    prediction = torch.tensor([[[1, 1], [0, 1]], [[0, 0], [1, 1]]])
+    picture = prediction_picture([torch.full((3, 2, 2), 0.6)], [target], [prediction], PALETTE[1:], NAMES[1:], 255)
+    corners = (slice(80, 320, 160), slice(80, 320, 160))
+    tree, sky, none, dark, error = [10, 200, 20], [0, 0, 250], [255, 255, 255], [51] * 3, [230, 30, 40]
+    assert cell(picture, 1)[corners].tolist()[0] == [tree, tree]
+    assert cell(picture, 1)[corners].tolist()[1][0] == none
+    assert cell(picture, 2)[corners].tolist() == [[tree, tree], [sky, tree]]
+    assert cell(picture, 3)[corners].tolist()[0] == [dark, error]
+    assert cell(picture, 3)[corners].tolist()[1][0] == error
+    for column in (1, 3):
+        assert set(np.unique(cell(picture, column)[160:, 160:])) == {150, 190}
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (700, 500), (64, 64)])
 def test_any_size_of_image_and_number_of_classes_is_drawn_in_bounds(size):
     labels = torch.randint(0, 40, size)

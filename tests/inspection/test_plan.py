@@ -72,8 +72,6 @@ def test_rare_classes_ask_for_a_loss_that_counts_them():
 def test_several_labels_a_pixel_ask_for_what_suits_them():
     found = choices(summary((64, 64), share=0.002), task="multilabel")
     assert found["loss"] == "ce_dice"
-    assert found["callbacks.pictures"] is None
-    assert "callbacks.pictures" not in choices(summary((64, 64)))
 
 
 def test_a_pretrained_network_keeps_the_normalization_that_it_knows():

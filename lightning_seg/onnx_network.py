@@ -12,6 +12,7 @@ from lightning_seg.checkpoint import checked_palette
 from lightning_seg.hub import require
 from lightning_seg.inference.tiling import is_tile
 from lightning_seg.module import SegmentationModule
+from lightning_seg.onnx_graph import has_control_flow
 from lightning_seg.reading import open_regular
 
 _MOST_CLASSES = 4096
@@ -132,7 +133,7 @@ def onnx_session(path: str | Path, device: torch.device) -> Any:
 
     Raises:
         ImportError: ONNX Runtime is missing.
-        ValueError: it cannot be read.
+        ValueError: it cannot be read, or holds loops, branches or functions, which could take any time.
     """
     onnxruntime = require("onnxruntime")
     options = onnxruntime.SessionOptions()
@@ -144,8 +145,11 @@ def onnx_session(path: str | Path, device: torch.device) -> Any:
             raise ValueError("ONNX Runtime here has no CUDA: install onnxruntime-gpu, or take device=cpu.")
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
     try:
+        content = Path(path).read_bytes()
+        if has_control_flow(content):
+            raise ValueError("it holds loops, branches or functions of its own, which exports of lightning_seg do not")
         # Of its bytes: a file can then refer to no other one.
-        return onnxruntime.InferenceSession(Path(path).read_bytes(), options, providers=providers)
+        return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # of classes of its own
         raise ValueError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())[:300]}") from error
 

@@ -5,7 +5,7 @@ no object covers is class 0, the background.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,9 @@ class LabelmeFile:
             raise ImageFileError(
                 f"{self.path} describes an image of {stated[0]}×{stated[1]}, and its image is {height}×{width}."
             )
-        objects = []
+        return drawn(self._objects(shapes, reader, (height, width)), reader, (height, width))
+
+    def _objects(self, shapes: Sequence[Any], reader: MaskReader, size: Size) -> Iterator[tuple[Shape, int]]:
         for number, shape in enumerate(shapes):
             if not isinstance(shape, dict):
                 raise ImageFileError(f"{self.path} has {shape!r:.40} as shape {number}, which is not an object.")
@@ -59,9 +61,7 @@ class LabelmeFile:
                     f"{self.path} has a {kind} as shape {number}, and polygons, rectangles and circles are drawn."
                 )
             label = _named(shape.get("label"), reader, self.path)
-            place = f"shape {number} of {self.path}"
-            objects.append((_labelme_shape(kind, points, (height, width), place), label))
-        return drawn(objects, reader, (height, width))
+            yield _labelme_shape(kind, points, size, f"shape {number} of {self.path}"), label
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,11 @@ class YoloFile:
 
     def read(self, reader: MaskReader, size: Callable[[], Size]) -> Tensor:
         """See `MaskSource`."""
-        height, width = size()
-        objects = []
+        found = size()
+        return drawn(self._objects(reader, found), reader, found)
+
+    def _objects(self, reader: MaskReader, size: Size) -> Iterator[tuple[Shape, int]]:
+        height, width = size
         for number, line in enumerate(read_text(self.path, _MOST).splitlines(), 1):
             if not line.strip():
                 continue
@@ -98,9 +101,7 @@ class YoloFile:
                 )
             label = self._label(raw, number, reader)
             pixels = [(x * width, y * height) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
-            found = corners(pixels, 3, (height, width), f"line {number} of {self.path}")
-            objects.append((polygon(found, (height, width)), label))
-        return drawn(objects, reader, (height, width))
+            yield polygon(corners(pixels, 3, size, f"line {number} of {self.path}"), size), label
 
     def _label(self, raw: int, number: int, reader: MaskReader) -> int:
         if reader.values is not None:
@@ -140,8 +141,10 @@ class CocoImage:
             ImportError: pycocotools is not installed.
             ImageFileError: a category has no class, or an outline cannot be drawn.
         """
-        height, width = size()
-        objects = []
+        found = size()
+        return drawn(self._objects(reader, found), reader, found)
+
+    def _objects(self, reader: MaskReader, size: Size) -> Iterator[tuple[Shape, int]]:
         for one in self.annotations:
             outline = one.get("segmentation")
             if not outline:
@@ -151,9 +154,7 @@ class CocoImage:
                 label = int(reader.values(np.array([raw]), self)[0])
             else:
                 label = _named(self.categories.get(raw, raw), reader, self)
-            shape = coco_shape(outline, (height, width), f"{self}, annotation {one.get('id')},")
-            objects.append((shape, label))
-        return drawn(objects, reader, (height, width))
+            yield coco_shape(outline, size, f"{self}, annotation {one.get('id')},"), label
 
 
 def read_coco(path: Path) -> dict[str, CocoImage]:
@@ -186,16 +187,19 @@ def read_coco(path: Path) -> dict[str, CocoImage]:
         raise ImageFileError(f"{path} {wrong} in one of its entries.") from None
 
 
-def drawn(objects: Sequence[tuple[Shape, int]], reader: MaskReader, size: Size) -> Tensor:
-    """A mask of objects, each with where it is and its label."""
+def drawn(objects: Iterable[tuple[Shape, int]], reader: MaskReader, size: Size) -> Tensor:
+    """A mask of objects, each with where it is and its label; one of them is in memory at a time."""
     if reader.multilabel:
         channels = torch.zeros(reader.num_values, *size, dtype=torch.int64)
         for shape, label in objects:
             channels[label][torch.from_numpy(shape)] = 1
         return channels
     mask = np.zeros(size, np.int64)
-    for shape, label in sorted(objects, key=lambda one: -int(one[0].sum())):
-        mask[shape] = label
+    areas = np.full(size, size[0] * size[1], np.int64)  # of the objects that are seen
+    for shape, label in objects:
+        area = int(shape.sum())
+        above = shape & (areas >= area)
+        mask[above], areas[above] = label, area
     return torch.from_numpy(mask)
 
 

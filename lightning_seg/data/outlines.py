@@ -12,7 +12,7 @@ from lightning_seg.data.mask_sources import Size
 Shape = npt.NDArray[np.bool_]
 
 _FAR = 8  # sides of the image around it in which corners lie
-_LONGEST = 4  # pixels of a polygon's rim for each of the image, which it may have besides a million
+_LONGEST = 4  # pixels of an object's rim for each of the image, which it may have besides a million
 _MOST_DIGITS = 12  # of a number in COCO's text of run lengths
 
 
@@ -71,11 +71,11 @@ def coco_shape(outline: Any, size: Size, place: object) -> Shape:
     except ImportError:
         raise ImportError('COCO polygons are drawn by pycocotools: pip install "lightning-seg[data]".') from None
     height, width = size
-    drawn = []
+    drawn, rim = [], 0.0
     for one in outline:
         found = corners([one[index : index + 2] for index in range(0, len(one), 2)], 3, size, place)
-        steps = np.abs(found - np.roll(found, 1, axis=0)).max(1)
-        if steps.sum() > _LONGEST * height * width + 1_000_000:
+        rim += float(np.abs(found - np.roll(found, 1, axis=0)).max(1).sum())
+        if rim > _LONGEST * height * width + 1_000_000:
             raise ImageFileError(f"{place} has an outline far longer than any in an image of {height}×{width}.")
         drawn += coco.frPyObjects([found.reshape(-1).tolist()], height, width)
     shape: Shape = coco.decode(coco.merge(drawn)).astype(bool)

@@ -39,6 +39,7 @@ def report_contents(runs: Sequence[Run], jobs: Sequence[Job] = ()) -> dict[str, 
     members = sorted(group_runs(parameters, len(runs)), key=lambda group: _descending(_score(runs, group, scores[0])))
     classes = list(dict.fromkeys(name for run in runs for name in run.class_names))
     group_of = {run: group for group, indices in enumerate(members) for run in indices}
+    samples, colors = _pictures(runs)
     return {
         "confidence": CONFIDENCE,
         "parameters": [_parameter(parameter, members) for parameter in parameters],
@@ -51,8 +52,8 @@ def report_contents(runs: Sequence[Run], jobs: Sequence[Job] = ()) -> dict[str, 
         ],
         "jobs": [_job(job) for job in jobs],
         "classes": classes,
-        "samples": _samples(runs),
-        "colors": _colors(runs),
+        "samples": samples,
+        "colors": colors,
     }
 
 
@@ -130,7 +131,8 @@ def _differences(scores: Sequence[Mapping[int | str | None, float]]) -> list[lis
 
 def _mean(values: Iterable[float]) -> float | None:
     known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else None
+    mean = float(np.mean(known)) if known else math.nan
+    return mean if math.isfinite(mean) else None
 
 
 def _usage(run: Run, name: str) -> float:
@@ -187,11 +189,13 @@ def _curves(run: Run) -> dict[str, list[float | None]]:
     return curves
 
 
-def _samples(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Each image once, with its target, and the predictions by run."""
+def _pictures(runs: Sequence[Run]) -> tuple[list[dict[str, Any]], list[tuple[str, list[int]]]]:
+    """Each image once, with its target, and the predictions by run; and name and color of each class in them."""
     shown: dict[tuple[str, bytes], dict[str, Any]] = {}
+    colors: dict[tuple[str, tuple[int, ...]], None] = {}
     for index, run in enumerate(runs):
-        for sample in run.samples:
+        samples = run.samples
+        for sample in samples:
             key = (sample.name, _digest(sample))
             if key not in shown:
                 shown[key] = {
@@ -202,7 +206,12 @@ def _samples(runs: Sequence[Run]) -> list[dict[str, Any]]:
                     "size": [sample.target.shape[1], sample.target.shape[0]],
                 }
             shown[key]["runs"][index] = [labels_uri(sample), errors_uri(sample)]
-    return list(shown.values())
+        for sample in samples[:1]:
+            names = sample.class_names
+            if len(sample.palette) == len(names) + 1:  # the binary task
+                names = ["background", *names]
+            colors |= dict.fromkeys((name, tuple(color)) for name, color in zip(names, sample.palette, strict=False))
+    return list(shown.values()), [(name, list(color)) for name, color in colors]
 
 
 def _digest(sample: Sample) -> bytes:
@@ -211,18 +220,6 @@ def _digest(sample: Sample) -> bytes:
     content.update(sample.image.tobytes())
     content.update(sample.target.tobytes())
     return content.digest()
-
-
-def _colors(runs: Sequence[Run]) -> list[tuple[str, list[int]]]:
-    """Name and color of each class that pictures show."""
-    colors: dict[tuple[str, tuple[int, ...]], None] = {}
-    for run in runs:
-        for sample in run.samples[:1]:
-            names = sample.class_names
-            if len(sample.palette) == len(names) + 1:  # the binary task
-                names = ["background", *names]
-            colors |= dict.fromkeys((name, tuple(color)) for name, color in zip(names, sample.palette, strict=False))
-    return [(name, list(color)) for name, color in colors]
 
 
 def _rounded_difference(found: Difference | None) -> list[float | None] | None:

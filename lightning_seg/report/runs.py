@@ -16,7 +16,9 @@ import numpy.typing as npt
 from lightning_seg.csv_files import read_csv
 from lightning_seg.reading import in_words, open_regular, read_json, read_yaml
 from lightning_seg.runs.contents import CONFIG, CONFUSION, CURVES, DIVERGED, INTERVALS, RESOURCES, RESULT, SAMPLES
+from lightning_seg.runs.identity import flattened
 from lightning_seg.runs.kept import ENVIRONMENT, is_written
+from lightning_seg.runs.scores import overall_names
 from lightning_seg.text import is_number
 
 # Of the samples of one run, unpacked, and the sides of one; a run has six images of 320 pixels.
@@ -24,6 +26,8 @@ _MOST_BYTES = 2**27
 _MOST_PIXELS = 4096
 _WORST = 5  # images that the page names
 _MOST_BINS = 100  # of the reliability diagram
+_MOST_VALUES = 5000  # of a configuration, which has 300
+_MOST_SCORES = 1000  # of all classes together, which are ten
 _SCORES = ("train/", "val/", "test/")
 
 
@@ -60,7 +64,6 @@ class Run:
         usage: see `lightning_seg.callbacks.ResourceUsage`.
         confusion: see `lightning_seg.callbacks.ConfusionCounts`.
         details: the summary of the test image by image, see `lightning_seg.callbacks.EvaluationDetails`.
-        samples: see `lightning_seg.callbacks.ValidationSamples`.
         tested: how many images and valid pixels the scores are of.
     """
 
@@ -75,9 +78,18 @@ class Run:
     curves: dict[str, list[float]] = field(default_factory=dict)
     usage: dict[str, Any] = field(default_factory=dict)
     confusion: dict[str, Any] | None = None
-    samples: list[Sample] = field(default_factory=list)
     tested: list[int] | None = None
     details: dict[str, Any] | None = None
+
+    @property
+    def samples(self) -> list[Sample]:
+        """See `lightning_seg.callbacks.ValidationSamples`; read anew each time, as those of many runs are gigabytes.
+
+        Raises:
+            OSError: they cannot be read.
+            ValueError: they are not what a run writes.
+        """
+        return _samples(self.folder / SAMPLES)
 
 
 @dataclass(frozen=True)
@@ -169,6 +181,7 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
     diverged = _json(folder / DIVERGED)
     if diverged is not None:
         job = Job(folder.name, {}, "diverged", str(diverged.get("reason", "")))
+    _samples(folder / SAMPLES)  # damaged ones are said before a page is begun
     ended = job if not result and job and job.status in ("failed", "pruned", "diverged") else None
     return Run(
         folder=folder,
@@ -182,7 +195,6 @@ def read_run(folder: Path, job: Job | None = None) -> Run:
         curves=_curves(folder / CURVES),
         usage=_usage(folder / RESOURCES) or _usage(folder / "costs.json"),  # the latter of 0.1.0
         confusion=_confusion(folder / CONFUSION),
-        samples=_samples(folder / SAMPLES),
         tested=result.get("tested"),
         details=_details(folder),
     )
@@ -213,7 +225,7 @@ def _runs_within(folder: Path) -> list[Path]:
 
     found = []
     for parent, children, files in os.walk(folder, onerror=refuse):
-        if CONFIG in files and _is_run(Path(parent)):
+        if CONFIG in [*files, *children] and _is_run(Path(parent)):
             found.append(Path(parent))
             children.clear()  # what a run's logger keeps below it may have a config.yaml too
     return found
@@ -239,7 +251,8 @@ def _config(path: Path) -> dict[str, Any]:
     else:
         _expect(path, isinstance(config["seed"], int), "an integer as seed")
     epochs = config["trainer"].get("max_epochs")
-    _expect(path, _is_number(epochs) or is_written(epochs), "a number as trainer.max_epochs")
+    _expect(path, _is_plain_number(epochs) or is_written(epochs), "a number as trainer.max_epochs")
+    _expect(path, len(flattened(config)) <= _MOST_VALUES, f"{_MOST_VALUES} values at most")
     return config
 
 
@@ -249,6 +262,8 @@ def _result(path: Path) -> dict[str, Any]:
         return {}
     scores = content.get("test")
     _expect(path, isinstance(scores, Mapping) and all(map(_is_number, scores.values())), "numbers as `test`")
+    assert isinstance(scores, Mapping)
+    _expect(path, len(overall_names(scores, "test")) <= _MOST_SCORES, f"{_MOST_SCORES} scores at most as `test`")
     _expect(path, _is_names(content.get("class_names")), "names as `class_names`")
     _expect(path, _is_number(content.get("best")), "a number as `best`")
     _expect(path, isinstance(content.get("monitor"), str | None), "a name as `monitor`")
@@ -299,19 +314,21 @@ def _details(folder: Path) -> dict[str, Any] | None:
         return None
     intervals = content.pop("intervals", None)
     good = isinstance(intervals, dict) and all(
-        isinstance(one, dict) and all(_is_share(one.get(key)) for key in ("value", "low", "high"))
+        isinstance(one, dict) and all(_is_plain_number(one.get(key)) for key in ("value", "low", "high"))
         for one in intervals.values()
     )
-    _expect(path, good and all(_is_share(value) for value in content.values()), "numbers, and `intervals` of them")
+    _expect(
+        path, good and all(_is_plain_number(value) for value in content.values()), "numbers, and `intervals` of them"
+    )
     assert isinstance(intervals, dict)
     worst = [
-        {"image": row["image"], "iou": float(row["iou"]) if is_number(row["iou"]) else None}
+        {"image": row["image"], "iou": float(row["iou"]) if _is_finite(row["iou"]) else None}
         for row in _table(path.parent / "images.csv", ("image", "iou"))[:_WORST]
     ]
     calibration = [
         [float(row["confidence"]), float(row["accuracy"])]
         for row in _table(path.parent / "calibration.csv", ("confidence", "accuracy"))[:_MOST_BINS]
-        if is_number(row["confidence"]) and is_number(row["accuracy"])
+        if _is_finite(row["confidence"]) and _is_finite(row["accuracy"])
     ]
     return {**content, "intervals": intervals, "worst": worst, "calibration": calibration}
 
@@ -324,8 +341,12 @@ def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     return rows
 
 
-def _is_share(value: Any) -> bool:
-    return value is None or (type(value) in (int, float) and math.isfinite(value))
+def _is_finite(text: str) -> bool:
+    return is_number(text) and math.isfinite(float(text))
+
+
+def _is_plain_number(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and abs(value) < 2**63)
 
 
 def _json(path: Path, most: int = 2**24) -> dict[str, Any] | None:

@@ -1,6 +1,8 @@
 """Annotations are drawn as masks, the smaller object over the larger."""
 
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from PIL import Image
 
 from lightning_seg.data import FolderDataModule
+from lightning_seg.data.annotations import drawn
+from lightning_seg.data.mask_sources import MaskReader
 from lightning_seg.data.outlines import coco_shape, corners
 
 NAMES = ["background", "car", "wheel"]
@@ -57,6 +61,30 @@ def test_labelme_polygons_and_rectangles_are_drawn(tmp_path: Path) -> None:
     labelme(tmp_path, [shape("wheel", box(2, 4, 5, 7)), shape("car", [[1, 1], [9, 7]], "rectangle")])
     made = mask(data(tmp_path, "{split}/{id}.json"))
     assert made.tolist() == EXPECTED.tolist()  # the smaller lies over the larger, whichever comes first
+
+
+def test_of_objects_over_each_other_the_smallest_is_seen_and_of_equal_ones_the_last() -> None:
+    random = np.random.default_rng(0)
+    shapes = [random.random((6, 7)) < random.choice([0.2, 0.5, 0.8]) for _ in range(40)] + [np.ones((6, 7), bool)] * 2
+    objects = [(shape, int(label)) for shape, label in zip(shapes, random.integers(1, 9, len(shapes)), strict=True)]
+    expected = np.zeros((6, 7))
+    for shape, label in sorted(objects, key=lambda one: -int(one[0].sum())):
+        expected[shape] = label
+    assert drawn(objects, MaskReader(9, [], None), (6, 7)).tolist() == expected.tolist()
+
+
+def test_objects_of_one_image_are_in_memory_one_at_a_time() -> None:
+    alive: list[weakref.ref[Any]] = []
+
+    def objects() -> Iterator[tuple[Any, int]]:
+        for _ in range(1000):
+            shape = np.ones((4, 4), bool)
+            alive.append(weakref.ref(shape))
+            yield shape, 1
+            del shape
+            assert sum(one() is not None for one in alive) <= 1
+
+    drawn(objects(), MaskReader(2, [], None), (4, 4))
 
 
 def test_polygons_and_circles_hold_the_pixels_whose_centers_they_hold(tmp_path: Path) -> None:
@@ -181,6 +209,7 @@ OBJECTS: dict[str, tuple[Any, str]] = {  # a segmentation, and what is said of i
     "corners far away": ([[0, 0, 1e9, 0, 1e9, 1e9]], "far outside of the image"),
     "no numbers": ([[float("nan")] * 6], "not finite"),
     "a rim of gigabytes": ([[0, 0, 60, 0] * 50_000], "far longer than any in an image"),
+    "rims of gigabytes together": ([[0, 0, 60, 0] * 5_000] * 10, "far longer than any in an image"),
     "a box": ([[1, 2, 3, 4]], "not 3 corners or more"),
     "half a corner": ([[1, 2, 3, 4, 5, 6, 7]], "neither polygons"),
     "something else": ("abc", "neither polygons"),

@@ -186,6 +186,35 @@ def test_a_network_that_cannot_be_run_is_one_line(exported, tmp_path):
         load_module(tmp_path / "a.onnx").predict(image(20, 30))
 
 
+def with_a_loop(model):
+    """Ten to the fifteen times the same."""
+    output, helper, kinds = model.graph.node[-1].output[0], onnx.helper, onnx.TensorProto
+    model.graph.node[-1].output[0] = "before"
+    names = {"i": (kinds.INT64, []), "go": (kinds.BOOL, []), "x": (kinds.FLOAT, None)}
+    inputs = [helper.make_tensor_value_info(name, *about) for name, about in names.items()]
+    outputs = [helper.make_tensor_value_info(*about) for about in (("on", kinds.BOOL, []), ("y", kinds.FLOAT, None))]
+    same = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["x"], ["y"])]
+    body = helper.make_graph(same, "body", inputs, outputs)
+    values = {"times": np.array(10**15), "true": np.array(True)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in values.items())
+    model.graph.node.append(helper.make_node("Loop", ["times", "true", "before"], [output], body=body))
+
+
+def with_a_function(model):
+    """One that calls itself."""
+    node = onnx.helper.make_node("again", ["x"], ["y"], domain="own")
+    model.functions.append(onnx.helper.make_function("own", "again", ["x"], ["y"], [node], model.opset_import))
+
+
+@pytest.mark.parametrize("change", [with_a_loop, with_a_function])
+def test_a_file_that_could_take_any_time_is_refused_before_it_is_run(exported, tmp_path, change):
+    model = onnx.load(exported[0])
+    change(model)
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match=r"a\.onnx cannot be read as ONNX: it holds loops, branches or functions"):
+        load_module(tmp_path / "a.onnx")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"no model", "cannot be read as ONNX"), (b"", "cannot be read as ONNX"), (None, "does not exist")],

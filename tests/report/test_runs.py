@@ -153,6 +153,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
         text('{"test": {}, "class_names": [], "best": "x"}'),
         "expected a number as `best`",
     ),
+    "thousands of scores": (
+        "result.json",
+        text(json.dumps({"test": {f"test/{index}": 0.5 for index in range(2000)}, "class_names": []})),
+        "expected 1000 scores at most",
+    ),
     "a pipe of scores": ("result.json", replaced_by(os.mkfifo), "is a named pipe"),
     "a list of costs": ("resource_usage.json", text("[1]"), "holds a list where a mapping is expected"),
     "costs in lists": (
@@ -194,6 +199,21 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a broken configuration": ("config.yaml", text("a: ["), "cannot be read as YAML"),
     "aliases": ("config.yaml", text(ALIASES), "refers to another part"),
     "a configuration that is a pipe": ("config.yaml", replaced_by(os.mkfifo), "is a named pipe"),
+    "thousands of keys": (
+        "config.yaml",
+        text(
+            "{seed: 1, module: {}, data: {}, trainer: {}}\n".replace(
+                "data: {}", f"data: {dict.fromkeys(range(6000), 1)}"
+            )
+        ),
+        "expected 5000 values at most",
+    ),
+    "epochs without end": (
+        "config.yaml",
+        text("{seed: 1, module: {}, data: {}, trainer: {max_epochs: .inf}}"),
+        "expected a number as trainer.max_epochs",
+    ),
+    "a configuration that is a folder": ("config.yaml", replaced_by(os.mkdir), "is a directory"),
     "a seed in words": (
         "config.yaml",
         text("{seed: [1], module: {}, data: {}, trainer: {}}"),
@@ -244,6 +264,16 @@ def test_whatever_befalls_the_files_of_a_run_the_others_are_shown(
     runs, jobs = read_runs([tmp_path / "runs"])
     assert {"good", "whole"} <= {run.folder.name for run in runs}
     assert report_page(runs, jobs)
+
+
+def test_numbers_without_bound_in_a_table_are_no_numbers_of_the_page(write_run: WriteRun) -> None:
+    folder = write_run("a")
+    (folder / "evaluation/images.csv").write_text("image,iou\na,inf\nb,nan\nc,0.5\n")
+    (folder / "evaluation/calibration.csv").write_text("confidence,accuracy\ninf,nan\n0.5,1e400\n0.5,0.25\n")
+    details = read_run(folder).details
+    assert details is not None
+    assert [one["iou"] for one in details["worst"]] == [None, None, 0.5]
+    assert details["calibration"] == [[0.5, 0.25]]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Evaluation(nn.Module):
             return
         self._is_nan.append(logits.amax().isnan())
         valid = torch.as_tensor(target.numel()) if ignore_index is None else (target != ignore_index).sum()
-        self._pixels.append(valid)
+        self._pixels.append(_pixels(target, logits.ndim, ignore_index))
         if sums is None:
             self.mean.update(compute_loss(logits, target), valid)
 
@@ -112,7 +112,7 @@ class Evaluation(nn.Module):
         return from_summed(sums).float()
 
     def count(self, strategy: Strategy) -> None:
-        """Sets `counts`: how many images, and valid pixels of their masks, were scored, by all processes."""
+        """Sets `counts`: how many images, and pixels with a valid label, were scored, by all processes."""
         own = [self._images, sum(int(valid) for valid in self._pixels)]
         total = strategy.reduce(torch.tensor(own, device=strategy.root_device), reduce_op="sum")
         self.counts, self._images, self._pixels = (int(total[0]), int(total[1])), 0, []
@@ -134,3 +134,12 @@ class Evaluation(nn.Module):
                 f"the logits of {found} of {total} {stage} batches are NaN{first}: no score is computed from them. "
                 "The weights or these images are not finite."
             )
+
+
+def _pixels(target: Tensor, axes: int, ignore_index: int | None) -> Tensor:
+    """How many pixels of a target have a valid label, one of several where it has the axes of the logits."""
+    has_several = target.ndim == axes
+    if ignore_index is None:
+        return torch.as_tensor(target.numel() // (target.shape[1] if has_several else 1))
+    is_valid = target != ignore_index
+    return (is_valid.any(1) if has_several else is_valid).sum()

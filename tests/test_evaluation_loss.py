@@ -70,3 +70,23 @@ def test_a_loss_that_is_computed_in_another_way_is_evaluated_in_that_way():
     module = Doubled(Network(), loss, num_classes=3, ignore_index=VOID)
     value = trainer().validate(module, DataLoader(rows, batch_size=2), verbose=False)[0]["val/loss"]
     assert value == pytest.approx(2 * whole_loss(module, rows), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "channels", "shape", "pixels"),
+    [("multiclass", 3, (2, 4, 5), 39), ("multilabel", 3, (2, 3, 4, 5), 39), ("binary", 1, (2, 1, 4, 5), 39)],
+)
+@pytest.mark.parametrize("has_void", [True, False])
+def test_a_pixel_counts_once_whatever_its_labels(task, channels, shape, pixels, has_void):
+    target = torch.zeros(shape, dtype=torch.int64)
+    target[..., 0, 0] = VOID if has_void else 0
+    target[:1, ..., 0, 0] = 0
+    if task == "multilabel":
+        target[:, 0, 1, 1] = VOID if has_void else 0  # one of its labels alone
+    ignored = VOID if has_void else None
+    module = SegmentationModule(
+        nn.Conv2d(3, channels, 1), CrossEntropyLoss(task=task, ignore_index=ignored), num_classes=channels, task=task,
+        ignore_index=ignored,
+    )  # fmt: skip
+    trainer().validate(module, DataLoader(list(zip(torch.rand(2, 3, 4, 5), target, strict=True))), verbose=False)
+    assert module.evaluation.counts == (2, pixels if has_void else 40)

@@ -85,6 +85,7 @@ def test_the_former_name_of_a_function_still_works_with_a_warning():
         ("train", ["+epochs=5"], "lightning-seg-train: epochs is not a key of lightning-seg-train"),
         ("predict", ["batch_size=0", "checkpoint=a", "input=b", "output=c"], "batch_size=0, but it must be 1 or more."),
         ("report", ["--help"], "compares runs"),
+        ("train", ["--help"], "what is minimized: boundary, ce, ce_dice,"),
     ],
 )
 def test_what_a_command_line_alone_tells_is_said_before_torch_is_imported(command, words, said):

@@ -11,16 +11,18 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from lightning_seg.commands.arguments import as_typed
+from lightning_seg.commands.help import help_text
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.launch.cluster import end_all_processes, is_submitted, world_size
 from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
 from lightning_seg.schema import Export, Inspect, Predict, Train, check_classes_known, check_keys
+from lightning_seg.text import print_any_character, say_lines
 
 
 def train() -> None:
     """`lightning-seg-train`."""
-    _read_arguments()
+    _read_arguments("train")
     if _is_sweep():
         _imported("train")  # whose jobs need it, and some of them at once
     find_own_packages()
@@ -46,7 +48,7 @@ def train_composed(composed: DictConfig) -> float:
 
 def inspect() -> None:
     """`lightning-seg-inspect`."""
-    _read_arguments()
+    _read_arguments("inspect")
     with errors_in_one_line():
         if _is_sweep():
             raise ValueError("lightning-seg-inspect takes one data set: leave -m out.")
@@ -65,7 +67,7 @@ def evaluate() -> None:
     """`lightning-seg-evaluate`."""
     # The checkpoint's own data are below what is composed, and no part of it: a file is data.
     ConfigStore.instance().store(group="data", name="checkpoint", node={})
-    _read_arguments()
+    _read_arguments("evaluate")
     sys.argv[1:] = [_added(word) for word in sys.argv[1:]]
     _run(lambda composed: _imported("evaluate").evaluate_composed(composed), "evaluate")
 
@@ -78,7 +80,7 @@ def predict() -> None:
         check_keys(composed, Predict)
         failed.extend(_imported("predict").predict(composed).failed)
 
-    _read_arguments()
+    _read_arguments("predict")
     _run(predict_composed, "predict")
     if failed:
         sys.exit(1)
@@ -91,12 +93,17 @@ def export() -> None:
         check_keys(composed, Export)
         _imported("export").export(composed)
 
-    _read_arguments()
+    _read_arguments("export")
     _run(export_composed, "export")
 
 
-def _read_arguments() -> None:
+def _read_arguments(name: str) -> None:
+    """Reads the command line as it was typed; help is printed, and ends the command."""
     with errors_in_one_line():
+        if not {"-h", "--help"}.isdisjoint(sys.argv):
+            print_any_character()
+            say_lines(help_text(name, sys.argv[1:]))
+            sys.exit()
         sys.argv[1:] = as_typed(sys.argv[1:])
 
 

@@ -147,7 +147,7 @@ def _nearest(labels: npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArra
 def _void(target: npt.NDArray[np.int64], ignore_index: int | None) -> npt.NDArray[np.bool_]:
     """Where a target has no label that counts, `(H, W)`."""
     is_void = np.zeros(target.shape, dtype=bool) if ignore_index is None else target == ignore_index
-    return is_void.all(0) if target.ndim == 3 else is_void
+    return np.asarray(is_void.all(0) if target.ndim == 3 else is_void)
 
 
 def _first(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -14,10 +14,11 @@ import lightning_seg
 from lightning_seg.checkpoint import CONFIG_KEY, load_module, module_config, read_checkpoint
 from lightning_seg.csv_files import read_csv
 from lightning_seg.hub import CARD, CONFIG, WEIGHTS, is_repository, one_line, require
-from lightning_seg.reading import read_json
 from lightning_seg.runs.contents import INTERVALS, SCORES
-from lightning_seg.runs.scores import COUNTS
+from lightning_seg.runs.scores import COUNTS, read_summary
 from lightning_seg.text import printable
+
+_MOST_ROWS = 2**16 + 1  # a class each, and the mean
 
 
 def write_hub_folder(
@@ -149,6 +150,8 @@ def _scores(run: Path | None) -> str:
     if run is None or not (run / SCORES).is_file():
         return "Not known: the checkpoint lay outside of its run."
     columns, rows = read_csv(run / SCORES)
+    if not columns or len(rows) > _MOST_ROWS:
+        raise ValueError(f"{run / SCORES} is not the table of a test: remove it, or export from another folder.")
     counts = [rows[-1].get(name, "") for name in COUNTS] if rows else []
     columns = [column for column in columns if column not in COUNTS]
     table = [f"| {' | '.join(map(_plain, columns))} |", f"|{' --- |' * len(columns)}"]
@@ -156,13 +159,13 @@ def _scores(run: Path | None) -> str:
     if all(counts):
         table.append(f"\nOf {_plain(counts[0])} images and {_plain(counts[1])} pixels.")
     if (run / INTERVALS).is_file():
-        found = read_json(run / INTERVALS)
+        found = read_summary(run / INTERVALS)
         parts = [
             f"{_plain(score)} {100 * one['low']:.2f} to {100 * one['high']:.2f}"
             for score, one in found["intervals"].items()
-            if one["low"] is not None and "/" not in score
+            if None not in (one.get("low"), one.get("high")) and "/" not in score
         ]
-        table.append(f"\n95 % intervals by bootstrap over {found['images']} images, in %: {', '.join(parts)}.")
+        table.append(f"\n95 % intervals by bootstrap over {found.get('images')} images, in %: {', '.join(parts)}.")
     return "\n".join(table)
 
 

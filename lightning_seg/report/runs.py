@@ -18,7 +18,7 @@ from lightning_seg.reading import in_words, open_regular, read_json, read_yaml
 from lightning_seg.runs.contents import CONFIG, CONFUSION, CURVES, DIVERGED, INTERVALS, RESOURCES, RESULT, SAMPLES
 from lightning_seg.runs.identity import flattened
 from lightning_seg.runs.kept import ENVIRONMENT, is_written
-from lightning_seg.runs.scores import overall_names
+from lightning_seg.runs.scores import is_plain_number, overall_names, read_summary
 from lightning_seg.text import is_number
 
 # Of the samples of one run, unpacked, and the sides of one; a run has six images of 320 pixels.
@@ -251,7 +251,7 @@ def _config(path: Path) -> dict[str, Any]:
     else:
         _expect(path, isinstance(config["seed"], int), "an integer as seed")
     epochs = config["trainer"].get("max_epochs")
-    _expect(path, _is_plain_number(epochs) or is_written(epochs), "a number as trainer.max_epochs")
+    _expect(path, is_plain_number(epochs) or is_written(epochs), "a number as trainer.max_epochs")
     _expect(path, len(flattened(config)) <= _MOST_VALUES, f"{_MOST_VALUES} values at most")
     return config
 
@@ -309,18 +309,9 @@ def _confusion(path: Path) -> dict[str, Any] | None:
 def _details(folder: Path) -> dict[str, Any] | None:
     """The summary of an evaluation, its worst images and its reliability diagram."""
     path = folder / INTERVALS
-    content = _json(path)
-    if content is None:
+    if not os.path.lexists(path):
         return None
-    intervals = content.pop("intervals", None)
-    good = isinstance(intervals, dict) and all(
-        isinstance(one, dict) and all(_is_plain_number(one.get(key)) for key in ("value", "low", "high"))
-        for one in intervals.values()
-    )
-    _expect(
-        path, good and all(_is_plain_number(value) for value in content.values()), "numbers, and `intervals` of them"
-    )
-    assert isinstance(intervals, dict)
+    content = read_summary(path)
     worst = [
         {"image": row["image"], "iou": float(row["iou"]) if _is_finite(row["iou"]) else None}
         for row in _table(path.parent / "images.csv", ("image", "iou"))[:_WORST]
@@ -330,7 +321,7 @@ def _details(folder: Path) -> dict[str, Any] | None:
         for row in _table(path.parent / "calibration.csv", ("confidence", "accuracy"))[:_MOST_BINS]
         if _is_finite(row["confidence"]) and _is_finite(row["accuracy"])
     ]
-    return {**content, "intervals": intervals, "worst": worst, "calibration": calibration}
+    return {**content, "worst": worst, "calibration": calibration}
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
@@ -343,10 +334,6 @@ def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 def _is_finite(text: str) -> bool:
     return is_number(text) and math.isfinite(float(text))
-
-
-def _is_plain_number(value: Any) -> bool:
-    return value is None or (type(value) in (int, float) and abs(value) < 2**63)
 
 
 def _json(path: Path, most: int = 2**24) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from lightning_seg.csv_files import write_csv
+from lightning_seg.reading import read_json
 from lightning_seg.text import plain_console, printable
 
 COUNTS = ("images", "pixels")  # what was scored
@@ -118,3 +119,27 @@ def _text(kind: str, score: float) -> str:
     if math.isnan(score):
         return "–"
     return f"{100 * score:.2f}" if kind in _TITLES else f"{score:.4f}"
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The summary of a test image by image: numbers, and `intervals`, with `low` and `high` of each score.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not what an evaluation writes.
+    """
+    content = read_json(path)
+    intervals = content.get("intervals") if isinstance(content, dict) else None
+    parts = [one for one in intervals.values() if isinstance(one, dict)] if isinstance(intervals, dict) else []
+    numbers = [part.get(key) for part in parts for key in ("value", "low", "high")]
+    others = [value for name, value in content.items() if name != "intervals"] if parts else []
+    if len(parts) != len(intervals or [None]) or not all(map(is_plain_number, [*numbers, *others])):
+        raise ValueError(
+            f"{path} is not what a run writes; expected numbers, and `intervals` of them: remove it, or the run."
+        )
+    return dict(content)
+
+
+def is_plain_number(value: Any) -> bool:
+    """Whether a value of a file is a number that can be shown, or None."""
+    return value is None or (type(value) in (int, float) and abs(value) < 2**63)

@@ -39,6 +39,31 @@ def test_half_precision_halves_the_weights(checkpoint: Path, tmp_path: Path) -> 
     assert torch.equal(load_module(tmp_path / "model").backbone.weight, load_module(checkpoint).backbone.weight.half())
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("test.csv", ""),
+        ("test.csv", "class,iou\n" + "a,0.5\n" * 70_000),
+        ("evaluation/summary.json", "[1]"),
+        ("evaluation/summary.json", "{}"),
+        ("evaluation/summary.json", '{"intervals": {"iou": {"low": "a", "high": "b"}}}'),
+        ("evaluation/summary.json", '{"images": "<b>", "intervals": {"iou": {"low": 0.1, "high": 0.2}}}'),
+        ("evaluation/summary.json", '{"images": 1, "intervals": {"iou": 3}}'),
+    ],
+)
+def test_files_of_a_run_that_are_not_what_runs_write_are_named(
+    checkpoint: Path, tmp_path: Path, file: str, content: str
+) -> None:
+    run = tmp_path / "run"
+    (run / "evaluation").mkdir()
+    (run / "config.yaml").write_text("seed: 0\n")
+    (run / "test.csv").write_text("class,iou\nmean,0.5\n")
+    (run / file).write_text(content)
+    with pytest.raises(ValueError, match=rf"{file} is not (what a run writes|the table of a test)"):
+        write_hub_folder(checkpoint, tmp_path / "model")
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
 def test_the_card_is_written_from_the_run(checkpoint: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     write_hub_folder(checkpoint, tmp_path / "early", name="me/early")

@@ -176,7 +176,8 @@ def kept_checkpoint(trainer: Trainer, monitor: str, last: Path) -> Kept:
     others = [Path(one.best_model_path) for one in checkpoints if one.best_model_path]
     path = last if last.exists() else next(iter(others), None)
     # Without a callback that chooses, what was scored last is what the last weights have.
-    chooses = any(one.monitor for one in checkpoints)
+    fast_dev_run: bool | int = trainer.fast_dev_run  # type: ignore[attr-defined]
+    chooses = not fast_dev_run and any(one.monitor and one.save_top_k != 0 for one in checkpoints)
     value = math.nan if chooses else float(trainer.callback_metrics.get(monitor, math.nan))
     return Kept(path, monitor, value)
 

@@ -111,6 +111,16 @@ def test_without_one_that_chooses_the_last_weights_and_their_score_count(tmp_pat
     assert (kept.path, kept.value) == (tmp_path / "last.ckpt", 0.5)
 
 
+@pytest.mark.parametrize(("save_top_k", "fast_dev_run", "last"), [(0, False, True), (1, True, False)])
+def test_where_none_is_to_be_kept_the_score_is_that_of_the_last_weights(
+    tmp_path: Path, save_top_k: int, fast_dev_run: bool, last: bool
+) -> None:
+    best = BestCheckpoint(tmp_path, monitor="val/score", save_top_k=save_top_k)
+    trainer = fit(tmp_path, [0.75], best, fast_dev_run=fast_dev_run)
+    kept = kept_checkpoint(trainer, "val/score", tmp_path / "last.ckpt")
+    assert (kept.path, kept.value) == (tmp_path / "last.ckpt" if last else None, 0.75)
+
+
 def test_a_training_in_a_folder_that_was_moved_knows_its_best(tmp_path: Path) -> None:
     before, now = tmp_path / "before", tmp_path / "now"
     fit(before, [0.75, 0.5], ModelCheckpoint(before, "best", monitor="val/score", mode="max"))

@@ -31,6 +31,7 @@ class ExportedNetwork(nn.Module):
         if any(isinstance(part, nn.Conv1d | nn.Conv3d) for part in module.backbone.modules()):
             raise ValueError("only networks for images (N, channels, H, W) can be exported.")
         self.channels, self.stride = _channels(module), _stride(module.backbone)
+        _pool_at_any_size(module.backbone)
         if half:
             module.backbone = _Half(module.backbone)
         self.module = module
@@ -55,6 +56,36 @@ class ExportedNetwork(nn.Module):
         sides = [max(1, int(strides * self.stride) + (strides % 1 > 0)) for strides in (height, width)]
         generator = torch.Generator().manual_seed(0)
         return torch.rand(batch, self.channels, *sides, generator=generator)
+
+
+class _AveragePooling(nn.Module):
+    """`nn.AdaptiveAvgPool2d`, of which an export keeps the windows of the size that it has seen.
+
+    Args:
+        size: height and width of the result.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`(N, C, *size)`."""
+        for axis, parts in zip((-2, -1), self.size, strict=True):
+            length = image.shape[axis]
+            part, place = torch.arange(parts)[:, None], torch.arange(length)
+            inside = (part * length // parts <= place) & (place * parts < (part + 1) * length)
+            weights = inside.to(image.dtype) / inside.sum(1, keepdim=True)
+            image = (image.movedim(axis, -1) @ weights.T.to(image.dtype)).movedim(-1, axis)
+        return image
+
+
+def _pool_at_any_size(backbone: nn.Module) -> None:
+    for name, part in list(backbone.named_modules()):
+        size = part.output_size if isinstance(part, nn.AdaptiveAvgPool2d) else 1
+        size = size if isinstance(size, tuple) else (size, size)
+        if None not in size and size != (1, 1):
+            backbone.set_submodule(name, _AveragePooling(size))  # type: ignore[arg-type]
 
 
 class _Half(nn.Module):

@@ -20,7 +20,7 @@ from lightning_seg.csv_files import write_csv
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.files import atomic_files
 from lightning_seg.inference.inputs import images_of, together
-from lightning_seg.inference.masks import Labels, Palette, give_back, mask_picture, probabilities_array
+from lightning_seg.inference.masks import PNG, Labels, Palette, give_back, mask_picture, probabilities_array
 from lightning_seg.inference.outlines import areas as areas_of
 from lightning_seg.inference.outlines import geojson
 from lightning_seg.inference.outlines import run_lengths as run_lengths_of
@@ -202,7 +202,7 @@ def predict_files(
     jobs, left = share.planned(plan)
     names = _mask_names(module, class_names, len(palette))
     reading = getattr(module, "reading", None)
-    options = _Options(palette, names, scale, simplify, batch_size, max_pixels, overwrite or resume, reading)
+    options = _Options(palette, names, scale, simplify, batch_size, max_pixels, overwrite or resume, reading, areas)
     result = PredictedFiles()
     counted: dict[str, list[int]] = {}
     kept = len(jobs) - len(left)
@@ -402,6 +402,7 @@ class _Options:
     max_pixels: int
     overwrite: bool
     reading: Mapping[str, Any] | None
+    areas: bool
 
 
 def _read(module: Predictor, job: _Job, options: _Options) -> Raster | None:
@@ -486,8 +487,8 @@ def _write(job: _Job, raster: Raster, labels: Labels, options: _Options, files: 
         if job.mask.suffix == ".tif":
             write_geo_mask(job.mask, raster, labels, options.palette, invalid)
         else:
-            mask_picture(labels, options.palette).save(job.mask)
-        return areas_of(labels, len(options.names), invalid)
+            mask_picture(labels, options.palette).save(job.mask, **PNG)
+        return areas_of(labels, len(options.names), invalid) if options.areas else []
 
 
 def _invalid(raster: Raster) -> np.ndarray | None:  # type: ignore[type-arg]

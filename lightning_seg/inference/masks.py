@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,11 @@ from lightning_seg.files import atomic_write
 
 Labels = npt.NDArray[np.integer[Any]]
 Palette = Sequence[Sequence[int]]
+
+
+# Of label maps, and of photographs after PNG's filters, runs are what compresses: as small as by default, in a third of
+# the time.
+PNG: dict[str, Any] = {"compress_type": zlib.Z_RLE}
 
 
 def write_mask(path: str | Path, labels: Labels, palette: Palette, *, overwrite: bool = False) -> None:
@@ -37,7 +43,7 @@ def write_mask(path: str | Path, labels: Labels, palette: Palette, *, overwrite:
         raise ValueError(f"{path} cannot hold a mask: masks are PNG files, so name it .png.")
     picture = mask_picture(labels, palette)
     with atomic_write(path, overwrite=overwrite) as temporary:
-        picture.save(temporary)
+        picture.save(temporary, **PNG)
 
 
 def mask_picture(labels: Labels, palette: Palette) -> Image.Image:
@@ -75,9 +81,9 @@ def overlay(image: Tensor, labels: Labels, palette: Palette, opacity: float = 0.
             f"expected an image (3, H, W) with labels (H, W), but got {tuple(image.shape)} with {labels.shape}."
         )
     check_labels(labels, palette)
-    pixels = 255 * image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-    mixed = (1 - opacity) * pixels + opacity * _colors(palette)[labels]
-    rounded: npt.NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    mixed = image.detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy() * np.float32((1 - opacity) * 255)
+    mixed += (opacity * _colors(palette).astype(np.float32)).take(labels, axis=0)
+    rounded: npt.NDArray[np.uint8] = np.rint(mixed, out=mixed).astype(np.uint8)
     return rounded
 
 

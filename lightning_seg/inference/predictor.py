@@ -55,7 +55,7 @@ def predicted_patches(
         FloatingPointError: logits are NaN, whose largest would be that of class 0.
     """
     for patch in _patches(module, image, size, batch_size):
-        if bool(patch.logits.isnan().any()):
+        if bool(patch.logits.amax().isnan()):
             raise FloatingPointError("its logits are NaN: the network's weights or the image are not finite.")
         yield patch
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lightning_seg.inference.masks import overlay
+from lightning_seg.inference.masks import PNG, overlay
 from lightning_seg.inference.rasters import NO_OTHER_FILES, Raster
 
 Labels = npt.NDArray[np.integer[Any]]
@@ -78,7 +78,7 @@ def write_overlay(
     whole = Image.new("RGB", (width, height))
     for rows in row_blocks(height):
         whole.paste(Image.fromarray(block(rows)), (0, rows.start))
-    whole.save(path)
+    whole.save(path, **PNG)
 
 
 def _write_geotiff(

@@ -74,7 +74,7 @@ class Raster:
             part = torch.from_numpy(np.ascontiguousarray(self.pixels[top:bottom, left:right])).movedim(-1, 0)
         else:
             part = torch.from_numpy(self._read(top, bottom, left, right))
-        return (part.float() / self.top).expand(3, -1, -1)[None]
+        return part.float().div_(self.top).expand(3, -1, -1)[None]
 
     def invalid(self, rows: slice) -> npt.NDArray[np.bool_] | None:
         """Where some rows hold no data, bool `(rows, W)`; None where the file has no such value."""

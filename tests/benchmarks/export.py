@@ -18,10 +18,8 @@ from lightning_seg.onnx_network import onnx_session
 SIZE = 256
 
 
-def milliseconds(runs: list[Callable[[], object]], rounds: int = 12) -> list[float]:
+def milliseconds(runs: list[Callable[[], object]], rounds: int = 30) -> list[float]:
     """The shortest time of each call, in rounds that take turns, so that what else runs disturbs all alike."""
-    for run in runs:
-        run()
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(rounds):
         for own, run in zip(times, runs, strict=True):
@@ -32,7 +30,8 @@ def milliseconds(runs: list[Callable[[], object]], rounds: int = 12) -> list[flo
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints the table, and before it when each of its rows is ready: compiling and exporting take minutes."""
+    begin = time.perf_counter()
     torch.manual_seed(0)
     network = segmentation_model(
         "Unet",
@@ -51,6 +50,9 @@ def main() -> None:
         compiled = torch.compile(exported)
         names, files = ["PyTorch", "PyTorch, compiled"], [weights, weights]
         runs: list[Callable[[], object]] = [lambda: exported(image), lambda: compiled(image)]
+        for name, run in zip(names, runs, strict=True):
+            run()
+            print(f"{name}: ready after {time.perf_counter() - begin:.0f} s", flush=True)
         for half in (False, True):
             path = Path(folder, f"{half}.onnx")
             write_onnx(module, path, half=half)
@@ -58,6 +60,8 @@ def main() -> None:
             names.append("ONNX Runtime, half=true" if half else "ONNX Runtime")
             files.append(path)
             runs.append(partial(session.run, None, {"image": image.numpy()}))
+            runs[-1]()
+            print(f"{names[-1]}: ready after {time.perf_counter() - begin:.0f} s", flush=True)
         print(f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, one image of {SIZE}×{SIZE}\n")
         print("| | ms an image | MB |\n| --- | --- | --- |")
         for name, path, latency in zip(names, files, milliseconds(runs), strict=True):

@@ -12,7 +12,7 @@ from torch import nn
 from lightning_seg import load_module
 from lightning_seg.backbones import PadToStride
 from lightning_seg.export import write_onnx, write_program
-from lightning_seg.export.network import scaled_length
+from lightning_seg.export.network import ExportedNetwork, scaled_length
 from lightning_seg.inference import predict_files
 from lightning_seg.losses import CrossEntropyLoss
 from lightning_seg.module import SegmentationModule
@@ -231,3 +231,25 @@ def test_what_is_no_export_is_refused_in_one_line(tmp_path, content, message):
 def test_the_name_says_what_a_file_is(module, tmp_path, write, name):
     with pytest.raises(ValueError, match="must have the suffix"):
         write(module, tmp_path / name)
+
+
+def test_pooling_to_several_windows_is_exported_for_any_size(tmp_path):
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pools = nn.ModuleList([nn.AdaptiveAvgPool2d(3), nn.AdaptiveAvgPool2d((2, 5)), nn.AdaptiveAvgPool2d(1)])
+
+        def forward(self, image):
+            return image + sum(pool(image).mean((2, 3), keepdim=True) for pool in self.pools)
+
+    module = made(network=Pooled())
+    network = ExportedNetwork(module)
+    assert isinstance(module.backbone.pools[0], nn.AdaptiveAvgPool2d)  # the module stays as it is
+    assert isinstance(network.module.backbone.pools[2], nn.AdaptiveAvgPool2d)
+    for size in ((1, 1), (2, 7), (6, 10), (13, 29)):
+        values = torch.rand(2, 3, *size)
+        for own, other in zip(module.backbone.pools, network.module.backbone.pools, strict=True):
+            torch.testing.assert_close(other(values), own(values))
+    agreement = write_onnx(module, tmp_path / "model.onnx")
+    assert agreement.difference < 1e-5
+    assert len(agreement.sizes) == 4

@@ -42,12 +42,23 @@ def of_monai():
     return PadToStride(UNet(spatial_dims=2, in_channels=3, out_channels=3, channels=(8, 16, 32), strides=(2, 2)), 4)
 
 
+def of_torchvision_fcn():
+    from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.resnet import BasicBlock, ResNet
+    from torchvision.models.segmentation.fcn import FCN, FCNHead
+
+    encoder = IntermediateLayerGetter(ResNet(BasicBlock, [1, 1, 1, 1]), {"layer4": "out"})
+    return PadToStride(FCN(encoder, FCNHead(512, 3)), 32)
+
+
 FAMILIES = {
     "smp.Unet": lambda: of_smp("Unet", encoder_depth=3, decoder_channels=(16, 8, 8)),
     "smp.FPN": lambda: of_smp("FPN", "resnet34"),
     "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus", "resnet34"),
+    "smp.UPerNet": lambda: of_smp("UPerNet", "resnet34", decoder_channels=16),
     "smp.Segformer": lambda: of_smp("Segformer", "mit_b0"),
     "timm": lambda: of_smp("Unet", "tu-resnet10t", encoder_depth=3, decoder_channels=(16, 8, 8)),
+    "torchvision.fcn": of_torchvision_fcn,
     "torchvision.deeplabv3": lambda: of_conf("deeplabv3_mobilenet_v3_large"),
     "torchvision.lraspp": lambda: of_conf("lraspp_mobilenet_v3_large"),
     "transformers.Segformer": of_transformers,
@@ -65,3 +76,21 @@ def test_a_network_of_each_family_agrees_at_sizes_that_the_export_has_not_seen(f
     agreement = write_onnx(module, tmp_path / "model.onnx")
     assert len(agreement.sizes) >= 3
     assert agreement.equal > 0.999
+
+
+REFUSED = {
+    "smp.PSPNet": (lambda: of_smp("PSPNet", "resnet34", psp_out_channels=16), "failed its check and was removed"),
+    "smp.PAN": (lambda: of_smp("PAN", "resnet34", decoder_channels=8), "the network cannot be exported"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", REFUSED)
+def test_what_the_readme_lists_as_not_exported_is_one_line_and_leaves_no_file(family, tmp_path, monkeypatch):
+    small_encoder.replace(monkeypatch, "resnet34")
+    make, message = REFUSED[family]
+    module = SegmentationModule(make(), CrossEntropyLoss(), num_classes=3).eval()
+    with pytest.raises(ValueError, match=message) as raised:
+        write_onnx(module, tmp_path / "model.onnx")
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())

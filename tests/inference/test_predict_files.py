@@ -268,7 +268,7 @@ def test_links_are_followed_once_and_hidden_folders_are_not_taken(module, tmp_pa
     assert files(tmp_path / "out") == ["a.png", "linked/b.png"]
 
 
-def full(*_):
+def full(*_, **options):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 

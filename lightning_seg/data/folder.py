@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lightning_seg.data.advice import layout_advice, values_advice
 from lightning_seg.data.bands import Channels, check_channels_asked
 from lightning_seg.data.cache import PLACES
 from lightning_seg.data.datamodule import Augment, SegmentationDataModule, ready
@@ -243,7 +244,11 @@ class FolderDataModule(SegmentationDataModule):
         if not self.root.is_dir():
             raise ValueError(f"data.root={self.root} is not a directory.")
         if self._found is None:
-            self._found = Division(self._in_folders(), []) if self.layout.is_default else self.layout.find(self.root)
+            try:
+                by_name = self.layout.is_default
+                self._found = Division(self._in_folders(), []) if by_name else self.layout.find(self.root)
+            except ValueError as error:
+                raise ValueError(f"{error}{self._where_files_are()}") from None
             for note in self._found.notes:
                 self._warn(note)
         splits = self._divided(self._found.splits)
@@ -297,7 +302,20 @@ class FolderDataModule(SegmentationDataModule):
         return {split: self._pairs_of(self.root / split) for split in folders}
 
     def _pairs_of(self, folder: Path) -> list[Pair]:
-        return find_pairs(folder, (*self.image_suffixes, ".npy"), self.mask_suffixes)
+        missing = self.layout.missing_masks
+        return find_pairs(folder, (*self.image_suffixes, ".npy"), self.mask_suffixes, missing_masks=missing)
+
+    def _where_files_are(self) -> str:
+        if self.layout.table is not None or isinstance(self.layout.masks, Mapping):
+            return ""
+        given = {"images": self.layout.images, "masks": self.layout.masks}
+        return layout_advice(self.root, given, self.image_suffixes, self.mask_suffixes)
+
+    def _how_masks_are_read(self, pairs: Sequence[Pair]) -> str:
+        if self.multilabel or self.values is not None:
+            return ""
+        given = {name: getattr(self, name) for name in ("num_classes", "ignore_index", "threshold", "color_table")}
+        return values_advice(pairs, self.root, given)
 
     def _is_without_masks(self, split: str) -> bool:
         return (self.root / split / "images").is_dir() and not (self.root / split / "masks").exists()
@@ -379,7 +397,10 @@ class FolderDataModule(SegmentationDataModule):
             raise ValueError(self._without(split))
         dataset = self._files(pairs[split], scale_mask=scale_mask, augment=augment)
         if self.check_masks and split not in self.pixel_counts:
-            found = dataset.inspect()
+            try:
+                found = dataset.inspect()
+            except ValueError as error:
+                raise type(error)(f"{error}{self._how_masks_are_read(pairs[split])}") from None
             counts = found.counts.sum(dim=0)
             log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts, self.mask_names))
             if split == "train":

@@ -88,7 +88,7 @@ def read_labels(
     page: int | None,
 ) -> Tensor:
     """As `load_mask`, which see, but uint8 where the file's values are."""
-    pixels = _read(path, color_table is not None, max_pixels, threshold, page)
+    pixels = raw_pixels(path, color_table is not None, max_pixels, threshold, page)
     if threshold is not None:
         return torch.from_numpy((pixels >= threshold).astype(np.uint8))
     if color_table is not None:
@@ -107,7 +107,7 @@ def read_labels(
     return torch.from_numpy(pixels if pixels.dtype == np.uint8 else pixels.astype(np.int64))
 
 
-def _read(
+def raw_pixels(
     path: str | Path, in_colors: bool, max_pixels: int, threshold: float | None, page: int | None
 ) -> npt.NDArray[Any]:
     """What a file holds: values `(H, W)`, or colors `(H, W, 3)`."""

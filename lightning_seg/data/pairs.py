@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightning_seg.data.images import IMAGE_SUFFIXES
-from lightning_seg.data.mask_sources import MaskSource
+from lightning_seg.data.mask_sources import MaskSource, NoObject
 from lightning_seg.data.masks import MASK_SUFFIXES
 from lightning_seg.reading import in_words
 
@@ -37,11 +37,13 @@ def find_pairs(
     folder: Path,
     image_suffixes: Sequence[str] = (*IMAGE_SUFFIXES, ".npy"),
     mask_suffixes: Sequence[str] = MASK_SUFFIXES,
+    *,
+    missing_masks: str = "refuse",
 ) -> list[Pair]:
     """The files of `folder/images` and `folder/masks` that share a stem, by stem.
 
     Hidden files are passed over and links are followed. Stems that Unicode can write in several forms, as macOS and
-    Linux do, are the same stem.
+    Linux do, are the same stem. With `missing_masks="background"` an image without a mask shows no object.
 
     Raises:
         OSError: a folder cannot be read.
@@ -51,13 +53,15 @@ def find_pairs(
     masks = _by_stem(folder / "masks", mask_suffixes)
     for ours, theirs, missing in ((images, masks, "mask"), (masks, images, "image")):
         alone = sorted(ours.keys() - theirs.keys())
-        if alone:
+        if alone and not (missing == "mask" and missing_masks == "background"):
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+            no_object = missing == "mask" and len(alone) < len(ours)
+            otherwise = ", or give data.missing_masks=background if such images show no object" if no_object else ""
             raise ValueError(
                 f"{ours[alone[0]]}{more} has no {missing}: put a {missing} called {stem_of(ours[alone[0]])}.* into "
-                f"{folder / (missing + 's')}, or remove the file."
+                f"{folder / (missing + 's')}, {'' if otherwise else 'or '}remove the file{otherwise}."
             )
-    return [Pair(images[stem], masks[stem]) for stem in sorted(images)]
+    return [Pair(path, masks.get(stem) or NoObject(path)) for stem, path in sorted(images.items())]
 
 
 def split_off(pairs: Sequence[Pair], fraction: float, seed: int, purpose: str) -> tuple[list[Pair], list[Pair]]:
@@ -125,11 +129,14 @@ def visible(folder: Path) -> list[Path]:
         OSError: the folder cannot be read.
     """
     try:
-        return sorted(
-            path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _NOT_DATA
-        )
+        return sorted(path for path in folder.iterdir() if is_data(path.name))
     except OSError as error:
         raise in_words(folder, error) from None
+
+
+def is_data(name: str) -> bool:
+    """Whether a file or folder of this name is neither hidden nor left behind by a system."""
+    return not name.startswith(".") and name.lower() not in _NOT_DATA
 
 
 def contents(folder: Path) -> str:

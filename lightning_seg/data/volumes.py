@@ -280,6 +280,9 @@ class VolumesDataModule(FolderDataModule):
                 self._others[first] = [known[parts] for known in by_parts[1:]]
         return self._others
 
+    def _how_masks_are_read(self, pairs: Sequence[Pair]) -> str:
+        return ""
+
     def _unlabeled(self, paths: Sequence[Path]) -> None:
         return None
 

@@ -63,7 +63,8 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
             composed.folder = "."  # the command makes it, and loggers are given it
     missing = [key for key, node in nodes(composed) if node._is_missing() and key.split(".")[0] in allowed]
     if missing:
-        raise ValueError(f"{_listed(missing)} must be given: {' '.join(f'{key}=VALUE' for key in missing)}.")
+        advice = _data_advice(composed, missing)
+        raise ValueError(f"{_listed(missing)} must be given: {' '.join(f'{key}=VALUE' for key in missing)}.{advice}")
     read = OmegaConf.to_yaml(composed)
     own = OmegaConf.load(Path(str(resources.files("lightning_seg.conf") / f"{schema.__name__.lower()}.yaml")))
     for key in (str(key) for key in composed):
@@ -79,6 +80,32 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
     return config
 
 
+def _data_advice(composed: DictConfig, missing: Sequence[str]) -> str:
+    """What to type for a folder of data, where it is not said how many classes it has.
+
+    Raises:
+        ValueError: there is no such folder, which is said before anything of what would be in it.
+    """
+    data = composed.get("data")
+    target = "" if data is None else str(data.get("_target_"))
+    if not target.endswith((".FolderDataModule", ".VolumesDataModule")):
+        return ""
+    try:
+        root = data.get("root")  # type: ignore[union-attr]
+    except OmegaConfBaseException:  # of an environment variable that is not set
+        return ""
+    if root is None:
+        return " data.root=FOLDER is the folder of images and masks." if "data.root" not in missing else ""
+    folder = Path(str(root)).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"data.root={root} is not a directory.")
+    if "data.num_classes" not in missing or target.endswith(".VolumesDataModule"):
+        return ""
+    from lightning_seg.data.advice import classes_advice  # torch, for which commands do not wait elsewhere
+
+    return classes_advice(folder, OmegaConf.to_container(data, resolve=False))  # type: ignore[arg-type]
+
+
 def check_classes_known(composed: DictConfig) -> None:
     """Refuses a configuration that does not say how many classes there are.
 
@@ -87,6 +114,7 @@ def check_classes_known(composed: DictConfig) -> None:
     """
     try:
         known = composed.module.get("num_classes", 0) is not None
+        known = known or OmegaConf.is_missing(composed.data, "num_classes")  # which is said elsewhere, too
     except OmegaConfBaseException:  # it follows a value that must be given, which is said elsewhere
         known = True
     if not known:

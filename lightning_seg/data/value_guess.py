@@ -1,0 +1,105 @@
+"""What to type for masks, by the values that they hold."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml  # type: ignore[import-untyped]
+
+from lightning_seg.data.annotations import CocoImage, LabelmeFile, YoloFile
+from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
+from lightning_seg.data.masks import raw_pixels
+from lightning_seg.data.pairs import Pair
+from lightning_seg.reading import read_json, read_text
+
+_MOST_MASKS, _MOST_FILES = 32, 500
+_MOST_VALUES = 64  # more are shades of antialiasing, or a photograph
+_MOST_COLORS = 32
+_MOST_BYTES = 2**26
+_VOID = 255
+
+
+def guess_values(pairs: Sequence[Pair], root: Path) -> dict[str, str]:
+    """Options of `data=folder` with which the masks are read, without `data.`; none where they do not tell.
+
+    Args:
+        pairs: of which some are looked at.
+        root: the folder of the data, whose `data.yaml` may name YOLO's classes.
+    """
+    try:
+        annotated = _of_annotations([pair.mask for pair in pairs], root)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return {}
+    if annotated is not None:
+        return annotated
+    places = np.linspace(0, len(pairs) - 1, min(len(pairs), _MOST_MASKS)).astype(int)
+    sources = [pairs[index].mask for index in places]
+    values: set[int] = set()
+    colors: set[tuple[int, ...]] = set()
+    for path in (source for source in sources if isinstance(source, Path)):
+        try:
+            pixels = raw_pixels(path, False, MAX_PIXELS, None, None)
+        except ImageFileError as error:
+            return {"num_classes": "2", "threshold": "128"} if "data.threshold=128" in str(error) else {}
+        except (OSError, ValueError, MemoryError):
+            return {}
+        if pixels.ndim == 3:
+            found = np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)
+            if (found == found[:, :1]).all():
+                values |= set(found[:, 0].tolist())
+            else:
+                colors |= {tuple(color) for color in found.tolist()}
+        else:
+            values |= set(np.unique(pixels).tolist())
+        if len(values) > _MOST_VALUES or len(colors) > _MOST_COLORS:
+            return {}
+    if colors:
+        colors |= {(value,) * 3 for value in values}
+        table = ",".join(f"[{','.join(map(str, color))}]" for color in sorted(colors))
+        return {"num_classes": str(len(colors)), "color_table": f"[{table}]"}
+    return _of_values(sorted(values)) if values else {}
+
+
+def _of_values(values: list[int]) -> dict[str, str]:
+    """What reads gray masks of these values."""
+    if values == [0, _VOID]:
+        return {"num_classes": "2", "threshold": "128"}
+    void = {"ignore_index": str(_VOID)} if values[-1] == _VOID and len(values) > 2 else {}
+    classes = values[:-1] if void else values
+    if classes == list(range(1, len(classes) + 1)) and len(classes) > 1:
+        named = [f"1-{classes[-1]}:0-{classes[-1] - 1}"]
+    elif classes[0] >= 0 and classes[-1] < 2 * len(classes):  # of some classes none of these masks has a pixel
+        return {"num_classes": str(max(2, classes[-1] + 1)), **void}
+    else:
+        named = [f"{value}:{label}" for label, value in enumerate(classes)]
+    if void:
+        named.append(f"{_VOID}:void")
+    return {"num_classes": str(max(2, len(classes))), **void, "values": f"{{{','.join(named)}}}"}
+
+
+def _of_annotations(sources: Sequence[object], root: Path) -> dict[str, str] | None:
+    """The classes that annotations name, after the background; None if masks are files of pixels."""
+    names: dict[str, None] = {}
+    for source in sources:
+        if isinstance(source, CocoImage):
+            names |= dict.fromkeys(source.categories[one["category_id"]] for one in source.annotations)
+    labelme = [source for source in sources if isinstance(source, LabelmeFile)]
+    for source in labelme[:_MOST_FILES]:
+        names |= dict.fromkeys(str(shape["label"]) for shape in read_json(source.path, _MOST_BYTES)["shapes"])
+    yolo = [source for source in sources if isinstance(source, YoloFile)]
+    if yolo:
+        described = root / "data.yaml"
+        listed = yaml.safe_load(read_text(described, _MOST_BYTES))["names"] if described.is_file() else []
+        names |= dict.fromkeys(map(str, listed.values() if isinstance(listed, dict) else listed))
+        if not names:
+            lines = [line for one in yolo[:_MOST_FILES] for line in read_text(one.path, _MOST_BYTES).splitlines()]
+            return {"num_classes": str(max((int(line.split()[0]) for line in lines if line.strip()), default=0) + 2)}
+    if not names:
+        return None
+    return {"num_classes": str(len(names) + 1), "class_names": f"[{','.join(map(_quoted, ('background', *names)))}]"}
+
+
+def _quoted(name: str) -> str:
+    """A name as an item of a list on the command line."""
+    return name if re.fullmatch(r"[^\W\d]\w*", name) and name.lower() not in ("null", "true", "false") else f'"{name}"'

@@ -3,10 +3,13 @@
 They have few layers, of which each costs the exporter a second of reasoning about sizes.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 from segmentation_models_pytorch.encoders import encoders
+from torchvision.models import mobilenetv3
 
 from lightning_seg.backbones import PadToStride, segmentation_model
 from lightning_seg.export import write_onnx
@@ -51,6 +54,12 @@ def of_torchvision_fcn():
     return PadToStride(FCN(encoder, FCNHead(512, 3)), 32)
 
 
+def of_mobilenet(*arguments: Any, settings=mobilenetv3._mobilenet_v3_conf, **options: Any):
+    """A MobileNetV3 of the blocks that change the number of channels, five of fifteen."""
+    blocks, last_channel = settings(*arguments, **options)
+    return [block for block in blocks if block.input_channels != block.out_channels], last_channel
+
+
 FAMILIES = {
     "smp.Unet": lambda: of_smp("Unet", encoder_depth=3, decoder_channels=(16, 8, 8)),
     "smp.FPN": lambda: of_smp("FPN", "resnet34"),
@@ -71,6 +80,7 @@ FAMILIES = {
 def test_a_network_of_each_family_agrees_at_sizes_that_the_export_has_not_seen(family, tmp_path, monkeypatch):
     small_encoder.replace(monkeypatch, "resnet34")  # the others have their own
     monkeypatch.setitem(encoders["mit_b0"]["params"], "depths", [1, 1, 1, 1])
+    monkeypatch.setattr(mobilenetv3, "_mobilenet_v3_conf", of_mobilenet)
     torch.manual_seed(0)
     module = SegmentationModule(FAMILIES[family](), CrossEntropyLoss(), num_classes=3).eval()
     agreement = write_onnx(module, tmp_path / "model.onnx")

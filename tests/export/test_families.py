@@ -65,7 +65,7 @@ FAMILIES = {
     "smp.FPN": lambda: of_smp("FPN", "resnet34"),
     "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus", "resnet34"),
     "smp.UPerNet": lambda: of_smp("UPerNet", "resnet34", decoder_channels=16),
-    "smp.Segformer": lambda: of_smp("Segformer", "mit_b0"),
+    "smp.Segformer": lambda: of_smp("Segformer", "mit_b0", encoder_depth=3),
     "timm": lambda: of_smp("Unet", "tu-resnet10t", encoder_depth=3, decoder_channels=(16, 8, 8)),
     "torchvision.fcn": of_torchvision_fcn,
     "torchvision.deeplabv3": lambda: of_conf("deeplabv3_mobilenet_v3_large"),
@@ -79,7 +79,8 @@ FAMILIES = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_network_of_each_family_agrees_at_sizes_that_the_export_has_not_seen(family, tmp_path, monkeypatch):
     small_encoder.replace(monkeypatch, "resnet34")  # the others have their own
-    monkeypatch.setitem(encoders["mit_b0"]["params"], "depths", [1, 1, 1, 1])
+    for name, values in {"depths": [1, 1, 1, 1], "sr_ratios": [2, 1, 1, 1]}.items():
+        monkeypatch.setitem(encoders["mit_b0"]["params"], name, values)
     monkeypatch.setattr(mobilenetv3, "_mobilenet_v3_conf", of_mobilenet)
     torch.manual_seed(0)
     module = SegmentationModule(FAMILIES[family](), CrossEntropyLoss(), num_classes=3).eval()

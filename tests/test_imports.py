@@ -51,6 +51,7 @@ for code in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_part_imports_only_what_it_needs():
     # Importing what is blocked raises.
     block = "import sys\nsys.modules.update(dict.fromkeys({!r}))\n"

@@ -131,7 +131,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 MOST = ("the middle of an epoch", "the last step of an epoch", "a validation", "the end of an epoch")
 CASES = [("plain", place) for place in PLACES] + [
-    (name, place) for name in OPTIONS if name != "plain" for place in MOST
+    pytest.param(name, place, marks=pytest.mark.slow) for name in OPTIONS if name != "plain" for place in MOST
 ]
 
 

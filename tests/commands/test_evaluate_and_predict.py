@@ -43,6 +43,7 @@ def trained(run: Run, folder: Path, run_once: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_evaluation_repeats_the_training_runs_own_test_to_the_last_digit(run: Run, trained: Path) -> None:
     run("lightning-seg-evaluate", CHECKPOINT, "output=scores.csv")
     assert (trained / "scores.csv").read_text() == (trained / "runs/mine/test.csv").read_text()
@@ -82,6 +83,7 @@ def test_test_time_augmentation_is_a_switch_of_training_evaluation_and_predictio
         np.testing.assert_allclose(np.load(f"{output}/0_probabilities.npy"), expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_evaluation_says_what_is_wrong(fails: Run, run: Run, trained: Path) -> None:
     assert "nowhere.ckpt" in fails("lightning-seg-evaluate", "checkpoint=nowhere.ckpt")
     assert "split=train" in fails("lightning-seg-evaluate", CHECKPOINT, "split=train")
@@ -92,6 +94,7 @@ def test_evaluation_says_what_is_wrong(fails: Run, run: Run, trained: Path) -> N
     assert "text.ckpt" in fails("lightning-seg-evaluate", "checkpoint=text.ckpt")
 
 
+@pytest.mark.slow
 def test_data_without_splits_are_scored_as_a_whole_with_the_classes_of_the_checkpoint_or_those_that_are_given(
     run: Run, fails: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +161,7 @@ def planted(path: Path, **parts: Any) -> str:
 DEFAULTS = [{"override /hydra/job_logging": "disabled"}, {"/hydra/callbacks": "x"}, {"/trainer": "ddp_sim"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parts",
     [
@@ -182,6 +186,7 @@ def test_where_and_how_an_evaluation_runs_is_not_said_by_the_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
@@ -205,6 +210,7 @@ def test_a_file_that_asks_for_more_than_data_ends_an_evaluation_in_one_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.ckpt"]
 
 
+@pytest.mark.slow
 def test_the_command_line_is_above_the_file_and_knows_its_options(run: Run, fails: Run, tmp_path: Path) -> None:
     checkpoint = planted(tmp_path / "a.ckpt")
     run("lightning-seg-evaluate", checkpoint, f"output={tmp_path}/one.csv", "trainer.accelerator=cpu")
@@ -217,12 +223,14 @@ def test_the_command_line_is_above_the_file_and_knows_its_options(run: Run, fail
     assert "ShapesDataModule takes no more" in fails("lightning-seg-evaluate", checkpoint, "+data.more=1")
 
 
+@pytest.mark.slow
 def test_other_data_is_one_key_away(run: Run, trained: Path) -> None:
     write_folder(trained / "elsewhere", {"train": 1, "val": 1, "test": 5})
     run("lightning-seg-evaluate", CHECKPOINT, "data.root=elsewhere", "output=other.csv")
     assert (trained / "other.csv").read_text() != (trained / "runs/mine/test.csv").read_text()
 
 
+@pytest.mark.slow
 def test_prediction_writes_what_the_loaded_module_says_at_each_images_size(run: Run, trained: Path) -> None:
     photos = trained / "photos"
     photos.mkdir()
@@ -240,6 +248,7 @@ def test_prediction_writes_what_the_loaded_module_says_at_each_images_size(run: 
             np.testing.assert_array_equal(np.asarray(mask), labels)
 
 
+@pytest.mark.slow
 def test_a_split_of_the_training_data_is_predicted_with_their_areas(run: Run, fails: Run, trained: Path) -> None:
     run("lightning-seg-predict", CHECKPOINT, "split=test", "output=of_split", "areas=true", "contours=true")
     run("lightning-seg-predict", CHECKPOINT, "input=my_images/test/images/*.jpg", "output=of_pattern")
@@ -250,6 +259,7 @@ def test_a_split_of_the_training_data_is_predicted_with_their_areas(run: Run, fa
     assert "give either input=FOLDER or split=test" in fails("lightning-seg-predict", CHECKPOINT, "output=none")
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_reported_skipped_and_told_by_the_exit_status(
     run: Run, trained: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,6 +307,7 @@ def test_two_processes_write_and_say_what_one_does(
     assert {path.relative_to("two"): path.read_bytes() for path in Path("two").iterdir()} == written
 
 
+@pytest.mark.slow
 def test_existing_predictions_are_kept(run: Run, fails: Run, trained: Path) -> None:
     arguments = ("lightning-seg-predict", CHECKPOINT, "input=my_images/test/images", "output=masks")
     run(*arguments)
@@ -304,6 +315,7 @@ def test_existing_predictions_are_kept(run: Run, fails: Run, trained: Path) -> N
     run(*arguments, "overwrite=true")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_asks_to_build_something_else_is_refused_by_name(fails: Run, trained: Path) -> None:
     path = trained / "runs/mine/checkpoints/best.ckpt"
     content = torch.load(path, weights_only=True)

@@ -31,6 +31,7 @@ def spoiled(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_inspection_prints_what_is_wrong_and_leaves_a_page_and_a_plan(run: Run, fails: Run, spoiled: Path) -> None:
     module = {**MODULE, "num_classes": 3, "backbone": {**MODULE["backbone"], "out_channels": 3}}
     state = build_trusted(module_config({"module": module}), "module", source="test").state_dict()

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.console import SHORT, Run
 
 
+@pytest.mark.slow
 def test_patterns_and_values_go_through_training_and_evaluation(folder: Path, run: Run) -> None:
     """The values of the masks are 7 and 8, as of Cityscapes; the checkpoint says what they stand for."""
     root = folder / "town"

@@ -54,6 +54,7 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_it_is_trained_on_tested_drawn_evaluated_and_predicted_with_its_names_and_colors(
     run: Run, own_data: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_it_is_trained_on_tested_drawn_evaluated_and_predicted_with_its_names_an
     assert palette[:6] == [1, 2, 3, 200, 100, 0]
 
 
+@pytest.mark.slow
 def test_one_without_names_colors_or_class_weights_is_trained_on_and_what_a_callback_was_given_stays(
     run: Run, own_data: Path
 ) -> None:
@@ -90,6 +92,7 @@ def test_one_without_names_colors_or_class_weights_is_trained_on_and_what_a_call
     assert Path("masks/photo.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

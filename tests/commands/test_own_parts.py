@@ -86,6 +86,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_part_of_a_training_may_be_ones_own_and_is_stored(run: Run, package: Path) -> None:
     printed = run("lightning-seg-train", *SHORT, *PARTS, "run=one")
     assert "hello Data Flip Optimizer Log" in printed
@@ -107,6 +108,7 @@ def test_a_folder_of_ones_own_has_files_to_choose_from(run: Run, package: Path) 
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "line"),
     [

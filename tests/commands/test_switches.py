@@ -67,6 +67,7 @@ def test_a_learning_rate_is_suggested_in_one_line_and_nothing_is_kept(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -204,6 +204,7 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
         module.scheduler_factory(optimizer, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

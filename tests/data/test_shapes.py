@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -7,6 +5,7 @@ import torch
 
 from lightning_seg.data import ShapesDataModule, ShapesDataset
 from lightning_seg.data.shape_scenes import CLASS_NAMES
+from tests.forkserver import forkserver
 
 
 def dataset(split: str = "train", count: int = 60, **options: Any) -> ShapesDataset:
@@ -57,16 +56,16 @@ def test_an_image_depends_on_seed_split_and_index_only() -> None:
     assert not torch.equal(many[2]["image"], many[3]["image"])
 
 
-def test_another_process_draws_the_same_images() -> None:
-    program = (
-        "from lightning_seg.data import ShapesDataset;"
-        "sample = ShapesDataset('train', 2, image_size=48, seed=3, ignore_index=255)[1];"
-        "import sys; sys.stdout.buffer.write(sample['image'].numpy().tobytes() + sample['mask'].numpy().tobytes())"
-    )
-    other = subprocess.run([sys.executable, "-c", program], capture_output=True)
-    assert other.returncode == 0, other.stderr
+@pytest.mark.slow
+def drawn() -> bytes:
     sample = dataset(count=2, image_size=48, seed=3)[1]
-    assert other.stdout == sample["image"].numpy().tobytes() + sample["mask"].numpy().tobytes()
+    return sample["image"].numpy().tobytes() + sample["mask"].numpy().tobytes()
+
+
+def test_another_process_draws_the_same_images() -> None:
+    with forkserver().Pool(1) as pool:
+        other = pool.apply(drawn)
+    assert other == drawn()
 
 
 def test_changing_a_sample_in_place_leaves_the_data_set_as_it_was() -> None:

@@ -58,6 +58,7 @@ def test_the_value_is_that_of_rank_zero_the_threads_are_shared_and_no_other_mach
     assert "OMP_NUM_THREADS" not in os.environ
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_before_the_rendezvous_ends_the_others_and_its_own_error_is_raised(
     started: Callable[[], set[int]],
 ) -> None:

@@ -356,6 +356,7 @@ def test_memory_layout_does_not_matter(case, task):
     torch.testing.assert_close(strided_gradient, gradient)
 
 
+@pytest.mark.slow
 @rows(every_task=False)
 def test_it_compiles_without_a_graph_break(case, task):
     torch.compiler.reset()

@@ -16,6 +16,7 @@ def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
 
 
+@pytest.mark.slow
 def test_runs_of_other_seeds_are_one_row_best_first(write_run: WriteRun) -> None:
     scores = {("ce", 0): 0.5, ("ce", 1): 0.7, ("dice", 0): 0.8, ("dice", 1): 0.9}
     folders = [

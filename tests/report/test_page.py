@@ -80,6 +80,7 @@ def opened(report: Path, browser: "sync_api.Browser") -> Iterator[Opened]:
     page.context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 400)])
 def test_the_page_is_drawn_from_its_file_alone(
     report: Path, browser: "sync_api.Browser", scheme: str, width: int
@@ -103,6 +104,7 @@ def test_the_page_is_drawn_from_its_file_alone(
     opened.context.close()
 
 
+@pytest.mark.slow
 def test_headers_sort_by_click_and_by_key(opened: Opened) -> None:
     assert opened.rows("leaderboard", 3) == ["Dice", "LovaszSoftmax", "CrossEntropy"]
     opened.sort("leaderboard", "Time per step")
@@ -118,12 +120,14 @@ def test_headers_sort_by_click_and_by_key(opened: Opened) -> None:
     assert opened.rows("leaderboard", 3) == ["LovaszSoftmax", "Dice", "CrossEntropy"]
 
 
+@pytest.mark.slow
 def test_runs_without_a_score_are_sorted_last_in_both_directions(opened: Opened) -> None:
     for _ in range(2):
         opened.sort("runs", "IoU")
         assert opened.rows("runs", 1)[-1] == "dice2"
 
 
+@pytest.mark.slow
 def test_a_filter_hides_a_value_everywhere_and_shows_it_again(opened: Opened) -> None:
     page = opened.page
     curves, columns = page.locator("#curves path.curve"), page.locator("#images thead th[data-run]")
@@ -145,6 +149,7 @@ def test_a_filter_hides_a_value_everywhere_and_shows_it_again(opened: Opened) ->
     assert counted() == [3, 3, 6, 3, 3, 3, 3]
 
 
+@pytest.mark.slow
 def test_differences_are_to_the_reference_that_is_chosen(opened: Opened) -> None:
     # Cross-entropy is 30 and 38 points below Dice: 34 ± 12.7062 · 4
     assert opened.rows("leaderboard", 5) == [
@@ -166,6 +171,7 @@ def test_scores_are_means_with_their_spread_in_percent(opened: Opened) -> None:
     assert opened.rows("classes", 3) == ["95.0", "70.0", "61.0"]
 
 
+@pytest.mark.slow
 def test_runs_that_did_not_finish_are_named_with_their_reason(opened: Opened) -> None:
     summary = opened.page.locator("#summary").inner_text()
     assert summary == "3 configurations; 5 finished, 1 unfinished; 1 damaged run left out; 1 job left no run."
@@ -180,6 +186,7 @@ def test_names_are_text_whatever_they_hold(opened: Opened) -> None:
     assert "tree & <b>bush</b>" in opened.page.locator("#classes thead").inner_text()
 
 
+@pytest.mark.slow
 def test_curves_images_and_matrices_have_choices(opened: Opened) -> None:
     page = opened.page
     page.get_by_label("each seed by itself").check()
@@ -212,6 +219,7 @@ def test_pointing_at_a_curve_names_it(opened: Opened) -> None:
     assert "epoch 0: 10.0 %" in opened.page.locator("#tip").inner_text()
 
 
+@pytest.mark.slow
 def test_many_values_of_a_number_are_filtered_by_a_range(
     write_run: WriteRun, tmp_path: Path, browser: "sync_api.Browser"
 ) -> None:
@@ -227,6 +235,7 @@ def test_many_values_of_a_number_are_filtered_by_a_range(
     opened.context.close()
 
 
+@pytest.mark.slow
 def test_a_single_unfinished_run_makes_a_page(write_run: WriteRun, tmp_path: Path, browser: "sync_api.Browser") -> None:
     write_report(tmp_path / "one.html", [read_run(write_run("one", iou=None, curve=()))])
     opened = Opened(browser, tmp_path / "one.html", "light", 1400)

@@ -243,6 +243,7 @@ def test_a_damaged_run_is_named_and_left_out_and_the_page_is_made(
         read_runs([bad])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_befalls_the_files_of_a_run_the_others_are_shown(

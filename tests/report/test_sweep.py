@@ -54,6 +54,7 @@ def test_names_that_two_parameters_share_are_written_out() -> None:
     assert found(*runs) == {"augment.smooth": ("3", "4"), "loss.smooth": ("1.0", "0.5")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
@@ -82,6 +83,7 @@ def test_a_seed_of_the_data_that_follows_the_seed_is_not_a_parameter() -> None:
     assert swept_parameters(runs) == []
 
 
+@pytest.mark.slow
 def test_runs_that_agree_in_all_parameters_agree_in_their_configurations() -> None:
     choices = [
         ["loss=ce"],
@@ -105,6 +107,7 @@ def test_flattening_keeps_lists_and_empty_mappings_as_values() -> None:
     assert flattened({"a": {"b": [1, {"c": 2}], "d": {}}, "e": None}) == {"a.b": [1, {"c": 2}], "a.d": {}, "e": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [

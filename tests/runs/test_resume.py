@@ -236,6 +236,7 @@ def test_a_run_whose_last_checkpoint_is_damaged_or_gone_ends_with_a_clear_line(t
         checkpoint_to_resume(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_test_leaves_the_training_done(start: Start, tmp_path: Path) -> None:
     assert wait(start("run=one", signal_at("on_test_batch_end", 3, 0))) == 128 + signal.SIGTERM
     written = (tmp_path / "runs/one/curves.csv").stat().st_mtime_ns
@@ -245,6 +246,7 @@ def test_a_signal_in_the_test_leaves_the_training_done(start: Start, tmp_path: P
     assert read_result(tmp_path / "runs/one") is not None
 
 
+@pytest.mark.slow
 def test_a_run_has_one_name_for_its_loggers(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: list[str] = []

@@ -125,6 +125,7 @@ def test_the_same_command_continues_the_unfinished_jobs_from_their_last_checkpoi
     assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished before", "finished"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_shows_what_it_has(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, trained: list[int]
 ) -> None:
@@ -175,6 +176,7 @@ def test_two_jobs_never_share_a_folder() -> None:
         names("seed=1,1")
 
 
+@pytest.mark.slow
 def test_wrong_choices_end_a_sweep_before_it_starts(fails: Run, folder: Path) -> None:
     assert "loss=cee is not one of" in fails(*SWEEP, "loss=dice,cee")
     assert "is an interval, not a list of values" in fails(*SWEEP, "optimizer.lr=interval(0,1)")
@@ -182,6 +184,7 @@ def test_wrong_choices_end_a_sweep_before_it_starts(fails: Run, folder: Path) ->
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_file_of_another_origin_is_not_written_over(run: Run, folder: Path) -> None:
     (folder / "runs").mkdir()
     (folder / "runs/s.csv").write_text("my,notes\n")
@@ -334,6 +337,7 @@ def test_a_trial_below_the_others_is_stopped_and_shown_as_pruned(
     assert study.best_value == pytest.approx(0.8)
 
 
+@pytest.mark.slow
 def test_wrong_searches_get_one_clear_line(fails: Run, folder: Path) -> None:
     assert "loss=cee is not one of" in fails(*SEARCH, "loss=cee,dice")
     assert "there is nothing to search" in fails(*SEARCH, "loss=ce", "optimizer.lr=0.1")

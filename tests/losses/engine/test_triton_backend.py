@@ -48,6 +48,7 @@ def test_the_kernels_compile_for_an_nvidia_gpu(tmp_path):
     run_tests("triton_compilation.py", TRITON_CACHE_DIR=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_losses_on_the_cpu_need_no_triton_and_do_not_import_the_kernels():
     code = """
 import sys

@@ -101,9 +101,6 @@ LINES = [
     (["~lr"], "there is no lr: did you mean optimizer.lr?"),
     (["optimizer.lr=${lr}"], "optimizer.lr takes its value from ${lr}, and there is no lr."),
     (["foo"], "foo is not a choice: write key=value."),
-    (["data=folder", "data.root=nowhere"], "data.root=nowhere is not a directory."),
-    (["data=volumes", "data.root=nowhere"], "data.root=nowhere is not a directory."),
-    (["data=folder"], "data.num_classes must be given: data.num_classes=VALUE. data.root=FOLDER is the folder of "),
     (["loss", "=", "dice"], "loss is not a choice: write key=value."),
     (["seed=[1"], "seed=[1 cannot be read: put quotes around a value with special characters, 'seed=\"[1\"'."),
     (["loss=ce,dice"], "loss=ce,dice is several values: -m trains with each of them, and loss=[ce,dice] is one list."),
@@ -119,6 +116,22 @@ LINES = [
     (["runs=file"], "a part of the path is a file, not a folder: choose another name, or move the file away."),
     (["runs=dangling"], "exists, but is not a folder that can be used: choose another name, or move it away."),
 ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data=folder", "data.root=nowhere"], "data.root=nowhere is not a directory."),
+        (["data=volumes", "data.root=nowhere"], "data.root=nowhere is not a directory."),
+        (["data=folder"], "data.num_classes must be given: data.num_classes=VALUE. data.root=FOLDER is the folder of "),
+    ],
+)
+@pytest.mark.parametrize("command", ["lightning-seg-train", "lightning-seg-inspect"])
+def test_a_missing_folder_is_said_before_what_would_be_in_it(
+    fails: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(command, *arguments)
 
 
 @pytest.fixture(scope="module")

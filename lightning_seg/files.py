@@ -16,6 +16,7 @@ from typing import Any
 _PARTIAL = re.compile(r"\.(?P<host>[^.]+)-(?P<process>\d+)-[0-9a-f]+\.partial")
 # Seconds after which what another machine began to write, and did not touch since, counts as left behind.
 _ABANDONED = 3600
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, a quota, or what a file may have
 
 
 @contextmanager
@@ -39,6 +40,7 @@ def atomic_files(paths: Sequence[Path], *, overwrite: bool = False) -> Iterator[
 
     Raises:
         FileExistsError: one exists and `overwrite` is false.
+        OSError: they cannot be written; where the disk is full it names a file, and never a temporary one.
     """
     for path in paths:
         if path.exists() and not overwrite:
@@ -55,6 +57,11 @@ def atomic_files(paths: Sequence[Path], *, overwrite: bool = False) -> Iterator[
             temporary.replace(path)
         for folder in {path.parent for path in paths}:
             _flush(folder)  # the new names, too
+    except OSError as error:
+        names = dict(zip(map(str, temporaries), map(str, paths), strict=True))
+        if error.filename in names or (error.filename is None and error.errno in _FULL):
+            error.filename = names.get(error.filename, str(paths[0]))
+        raise
     finally:
         for temporary in temporaries:
             temporary.unlink(missing_ok=True)

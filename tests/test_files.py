@@ -4,11 +4,17 @@ import multiprocessing
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from lightning_seg.csv_files import write_csv
 from lightning_seg.files import atomic_write, host_name, remove_partials, write_json
+from lightning_seg.launch.errors import one_line
+from lightning_seg.report import Run, write_report
+from lightning_seg.runs.folder import _write_config
+from tests.file_limit import file_limit
 
 
 def test_a_partial_file_has_a_name_of_this_machine_and_process_that_is_never_used_twice(tmp_path: Path) -> None:
@@ -95,6 +101,29 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
         write_half()
     assert (tmp_path / "a.png").read_text() == "old"
     assert names(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_json(path, {"a": "b" * 9000}),
+        lambda path: write_csv(path, [("a", "b" * 9000)]),
+        lambda path: write_report(path, [Run(path.parent, {"seed": 0, "trainer": {}}, "unfinished")], overwrite=True),
+        lambda path: _write_config(path.parent, {"a": "b" * 9000}, overwrite=True),
+    ],
+    ids=["result.json", "curves.csv", "report", "config.yaml"],
+)
+def test_a_full_disk_is_one_line_that_names_the_file_and_leaves_what_was_there(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("old")
+    with file_limit(4096), pytest.raises(OSError, match="File too large") as raised:
+        write(path)
+    assert (
+        one_line(raised.value) == f"{path}: the file is larger than the limit allows: raise it (ulimit -f unlimited)."
+    )
+    assert (names(tmp_path), path.read_text()) == (["config.yaml"], "old")
 
 
 def test_temporary_names_differ_each_time_and_do_not_follow_a_planted_link(

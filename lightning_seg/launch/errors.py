@@ -84,6 +84,7 @@ _OF_LIBRARIES: tuple[tuple[str, str], ...] = (
     ),
     (r"(?:bad_alloc|Cannot allocate memory)", f"memory ran out: {_LESS_MEMORY}"),
     (r"No space left on device|disk is full", f"the disk is full: {_FREE_SPACE}"),
+    (r"File too large \(os error", "the file is larger than the limit allows: raise it (ulimit -f unlimited)"),
     (
         r"PytorchStreamWriter|inline_container\.cc.*unexpected pos|iostream error|file write failed",
         f"a checkpoint could not be written: the disk is full, or a limit on the size of files is reached; "

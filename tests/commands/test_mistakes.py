@@ -213,6 +213,10 @@ def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None
             "the disk is full: free some space or choose another disk; ",
         ),
         (
+            RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),
+            "the file is larger than the limit allows: raise it",
+        ),
+        (
             RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
             "a checkpoint could not be written: the disk is full, or a limit on the size of files is reached; ",
         ),

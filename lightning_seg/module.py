@@ -128,7 +128,7 @@ class SegmentationModule(PredictingModule):
         threshold: float | Literal["best"] = 0.5,
     ) -> None:
         super().__init__()
-        class_names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
+        class_names = [str(name) for name in (range(num_classes) if class_names is None else class_names)]
         check_classes(task, num_classes, ignore_index, class_names)
         check_same_task(loss, task, ignore_index)
         if (mean is None) != (std is None):

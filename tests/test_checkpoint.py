@@ -43,6 +43,7 @@ def test_a_module_comes_back_with_its_weights_ready_for_use(tmp_path):
     loaded = load_module(write(tmp_path / "best.ckpt", state=module.state_dict()))
     image = torch.rand(1, 3, 5, 7)
     assert not loaded.training
+    assert (loaded.scale, loaded.palette, loaded.reading, loaded.volumes) == (1.0, None, None, None)
     assert torch.equal(loaded(image), module(image))
 
 

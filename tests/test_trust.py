@@ -19,11 +19,12 @@ from omegaconf import OmegaConf
 from torch import nn
 from torchvision.transforms import v2
 
+from lightning_seg import trust
 from lightning_seg.checkpoint import module_config
 from lightning_seg.data import ShapesDataModule
 from lightning_seg.losses import LinearWeight
 from lightning_seg.module import SegmentationModule
-from lightning_seg.trust import CLASSES, FUNCTIONS, Role, Source, build_trusted, check_values, is_of
+from lightning_seg.trust import CLASSES, FUNCTIONS, Role, Source, build_trusted, check_values, is_of, own_packages
 from tests.audit import audited
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -484,6 +485,20 @@ def research(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield "my_research"
     for name in [name for name in sys.modules if name.split(".")[0] == "my_research"]:
         sys.modules.pop(name)
+
+
+@pytest.mark.parametrize("target", ["torch.nn.modules._own.Net", "torch.nn.modules.a b.Net", "torch.nn.modules..Net"])
+def test_a_private_or_malformed_name_within_a_listed_package_is_refused_before_anything_is_imported(
+    target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "_import", lambda target: pytest.fail(f"imported {target}"))
+    with pytest.raises(ValueError, match="no trusted package defines"):
+        build_trusted({"_target_": target}, "network", source="a.ckpt")
+
+
+def test_the_packages_that_a_run_is_built_from_are_found_at_any_depth() -> None:
+    parts = {"a": [{"_target_": "mine.Net"}, [{"b": {"_target_": "yours.Loss"}}]], "c": {"_target_": "os.system"}}
+    assert own_packages(parts) == ["mine", "yours"]
 
 
 def test_an_unknown_package_is_named_in_the_message_and_not_imported(research: str) -> None:

@@ -333,6 +333,8 @@ def insert_names(config: dict[str, Any], datamodule: Any) -> None:
         for part in (config["data"], config["module"]):
             if name in part and part[name] is None:
                 part[name] = getattr(datamodule, name, None)
+            if name == "class_names" and isinstance(part.get(name), list):
+                part[name] = [str(one) for one in part[name]]  # 1 is a name, too
     config["palette"] = getattr(datamodule, "palette", None)
 
 

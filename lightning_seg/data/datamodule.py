@@ -130,6 +130,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.mean = None if mean is None else [float(value) for value in mean]
         self.std = None if std is None else [float(value) for value in std]
         colors = default_palette(self.num_values) if palette is None else palette
+        if any(len(color) != 3 for color in colors):
+            raise ValueError(f"palette={[list(color) for color in colors]} must be red, green and blue of each class.")
         self.palette = [(int(red), int(green), int(blue)) for red, green, blue in colors]
         self._check_arguments()
         self.train_set: Dataset[Sample] | None = None

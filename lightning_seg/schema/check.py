@@ -21,6 +21,8 @@ from lightning_seg.text import is_number
 _FROM_DATA = ("num_classes", "ignore_index", "class_names", "palette", "mean", "std")
 # Groups with a choice `custom`, for a part of one's own.
 _WITH_CUSTOM = ("augment", "backbone", "data", "logger", "loss", "optimizer", "scheduler")
+# What stands at the top for losses to take from there.
+_OF_LOSSES = ("class_weights", "sync_dist")
 _HYDRAS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
@@ -67,11 +69,17 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
         raise ValueError(f"{_listed(missing)} must be given: {' '.join(f'{key}=VALUE' for key in missing)}.{advice}")
     read = OmegaConf.to_yaml(composed)
     own = OmegaConf.load(Path(str(resources.files("lightning_seg.conf") / f"{schema.__name__.lower()}.yaml")))
+    assert isinstance(own, DictConfig)
     for key in (str(key) for key in composed):
         is_read = re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", read)  # by another key
         if key not in allowed and key not in own and not is_read:
             raise ValueError(
                 f"{key} is not a key of {_command(schema)}, so nothing would read it{did_you_mean(key, composed)}"
+            )
+        if key in _OF_LOSSES and composed[key] != own.get(key) and not is_read:
+            raise ValueError(
+                f"{key}={text(OmegaConf.select(composed, key))} is not used, as the loss has its own or takes none: "
+                f"give loss.{key}, or another loss."
             )
     config: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     for key, hint in allowed.items():

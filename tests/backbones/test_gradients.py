@@ -57,6 +57,23 @@ def test_processes_look_for_untrained_parameters_where_an_auxiliary_head_of_torc
     assert folded(untrained, network) == ([] if weight else ["aux_classifier"])
 
 
+def test_a_module_with_parameters_beside_its_network_cannot_tell_which_of_them_no_loss_trains() -> None:
+    module = SegmentationModule(nn.Conv2d(3, 2, 1), nn.CrossEntropyLoss(), num_classes=2)
+    assert module.parameters_without_gradient() == []
+    module.own = nn.Parameter(torch.zeros(1))
+    assert module.parameters_without_gradient() is None
+    module.own.requires_grad_(False)
+    assert module.parameters_without_gradient() == []
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_the_network_is_tried_on_images_of_as_many_channels_as_mean_has(channels: int) -> None:
+    network = nn.Conv2d(channels, 2, 1)
+    numbers = None if channels == 3 else [0.5] * channels
+    module = SegmentationModule(network, nn.CrossEntropyLoss(), num_classes=2, mean=numbers, std=numbers)
+    assert module.parameters_without_gradient() == []
+
+
 def test_parameters_of_a_network_for_volumes_are_found():
     network = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1))
     assert parameters_without_gradient(network, 1, auxiliary=True) == []

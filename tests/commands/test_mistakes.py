@@ -95,6 +95,12 @@ VALUES = [
     ("data.num_classes=???", "data.num_classes must be given: data.num_classes=VALUE."),
 ]
 LINES = [
+    (["loss=weighted_ce", "class_weights=[1,2,3]"], "class_weights=[1,2,3] is not used, as the loss has its own or "),
+    (
+        ["loss=custom", "loss._target_=torch.nn.CrossEntropyLoss", "sync_dist=true"],
+        "sync_dist=true is not used, as the",
+    ),
+    (["data.palette=[[1,2]]"], "palette=[[1, 2]] must be red, green and blue of each class."),
     (["lr=0.1"], "there is no lr: did you mean optimizer.lr?"),
     (["data.batchsize=3"], "there is no data.batchsize: did you mean data.batch_size?"),
     (["+data.batch_size=3"], "+data.batch_size would add what is there already: write data.batch_size=VALUE, "),

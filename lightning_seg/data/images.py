@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.io import decode_jpeg, decode_png
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from lightning_seg.data.arrays import is_array_file
 from lightning_seg.data.bands import Channels, banded_size, chosen, in_range, is_banded, load_bands
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, open_image
-from lightning_seg.reading import open_regular
+from lightning_seg.data.torch_decoders import decoded
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
 IMAGE_KINDS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
@@ -78,7 +77,9 @@ def read_image(
         return taken.expand(3, -1, -1) if channels == "rgb" else taken
     with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL, page=page) as source:
         if source.kind == "JPEG" and source.orientation == 1 and source.image.mode in ("L", "RGB"):
-            return _decoded_jpeg(path).expand(3, -1, -1)
+            pixels = decoded(path, "decode_jpeg")
+            if pixels is not None:
+                return pixels.expand(3, -1, -1)
         values, top = _values(source)
         upright = source.upright(values)
         if top not in (255, 65535):
@@ -123,9 +124,7 @@ def all_bands(path: str | Path, max_pixels: int, *, keep_alpha: bool) -> npt.NDA
     """The bands of a file that is neither an array nor a TIFF, `(H, W, bands)`."""
     with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL) as source:
         if keep_alpha and source.is_wide_color and source.kind == "PNG":
-            with open_regular(source.path) as file:
-                decoded = decode_png(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8))
-            return source.upright(decoded.movedim(0, -1).numpy())
+            return source.upright(_wide_png(source).movedim(0, -1).numpy())
         if keep_alpha and source.image.mode in ("LA", "RGBA"):
             return source.upright(np.asarray(source.image))
         values, _ = _values(source)
@@ -184,12 +183,14 @@ def _refuse_hidden_band(source: OpenedImage) -> None:
         )
 
 
-def _decoded_jpeg(path: str | Path) -> Tensor:
-    """The pixels of a JPEG, in half the time that Pillow takes."""
-    with open_regular(path) as file:
-        content = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-    decoded: Tensor = decode_jpeg(content)
-    return decoded
+def _wide_png(source: OpenedImage) -> Tensor:
+    pixels = decoded(source.path, "decode_png")
+    if pixels is None:
+        raise ImageFileError(
+            f"{source.path} has 16 bits a channel, which Pillow does not read, and this torchvision has no decoder: "
+            "save it with 8 bits, or as TIFF, of which data.channels=[0,1,2] reads 16."
+        )
+    return pixels
 
 
 def _wide_color(source: OpenedImage) -> npt.NDArray[np.uint16]:
@@ -197,7 +198,6 @@ def _wide_color(source: OpenedImage) -> npt.NDArray[np.uint16]:
         raise ImageFileError(
             f"{source.path} has 16 bits a channel, which are read of PNG files alone: save it as PNG, or with 8 bits."
         )
-    with open_regular(source.path) as file:
-        channels = decode_png(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8))
+    channels = _wide_png(source)
     colors: npt.NDArray[np.uint16] = channels[: 1 if len(channels) < 3 else 3].movedim(0, -1).numpy()
     return colors

@@ -1,8 +1,11 @@
 """What makes loading fast changes nothing but the time that it takes."""
 
+import struct
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -10,11 +13,13 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from lightning_seg import SegmentationModule
 from lightning_seg.data import FolderDataModule, training_augmentation
 from lightning_seg.data.class_weights import image_rarity
 from lightning_seg.data.colors import blurred, changed_colors
 from lightning_seg.data.images import load_image, read_image
 from lightning_seg.data.training_order import TrainingOrder
+from lightning_seg.losses import CrossEntropyDiceLoss
 
 
 def write(root: Path, count: int = 4, size: tuple[int, int] = (24, 32), suffix: str = "jpg") -> None:
@@ -42,6 +47,78 @@ def test_a_jpeg_is_what_pillow_makes_of_it(tmp_path: Path) -> None:
         Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / "a.jpg", quality=80)
         expected = np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB"))
         assert np.array_equal(read_image(tmp_path / "a.jpg").movedim(0, -1).numpy(), expected), mode
+
+
+def test_images_are_read_where_torchvision_has_no_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    for mode, shape in (("L", (9, 8)), ("RGB", (9, 8, 3))):
+        Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / f"{mode}.jpg")
+    wide = wide_png(tmp_path / "wide.png")
+    before = {path: read_image(path) for path in tmp_path.iterdir()}
+    assert before[wide].dtype == torch.uint16
+    monkeypatch.setattr("lightning_seg.data.torch_decoders._decoder", lambda name: None)
+    for path, image in before.items():
+        if path == wide:
+            with pytest.raises(ValueError, match=r"wide\.png has 16 bits a channel, which Pillow does not read"):
+                read_image(path)
+        else:
+            assert read_image(path).equal(image)
+
+
+def wide_png(path: Path) -> Path:
+    """Colors of 16 bits."""
+    pixels = np.arange(2 * 3 * 3, dtype=">u2").reshape(2, 9) * 3000
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 3, 2, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+class Moved(torch.Tensor):
+    """A tensor that tells how it was moved."""
+
+    how: ClassVar[list[Any]] = []
+
+    def to(self, *arguments: Any, **options: Any) -> "Moved":  # type: ignore[override]
+        self.how.append((options.get("non_blocking"), *arguments))
+        return self
+
+
+def test_batches_are_pinned_and_moved_while_the_gpu_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    data = folder(tmp_path)
+    assert not data.train_dataloader().pin_memory
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert data.train_dataloader().pin_memory
+    assert data.val_dataloader().pin_memory
+    batch = {name: torch.zeros(1).as_subclass(Moved) for name in ("image", "mask")}
+    device = torch.device("meta")
+    for one in (data, SegmentationModule(torch.nn.Identity(), torch.nn.Identity(), num_classes=3)):
+        Moved.how.clear()
+        one.transfer_batch_to_device(batch, device, 0)
+        assert Moved.how == [(True, device)] * 2
+
+
+def test_masks_are_of_one_byte_until_the_loss(tmp_path: Path) -> None:
+    write(tmp_path)
+    data, seen = folder(tmp_path), []
+
+    class Spy(SegmentationModule):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            seen.append((batch["mask"].dtype, batch["image"].dtype))
+            return batch
+
+        def compute_loss(self, logits: torch.Tensor, target: torch.Tensor) -> Any:
+            seen.append(target.dtype)
+            return super().compute_loss(logits, target)
+
+    module = Spy(torch.nn.Conv2d(3, 3, 1), CrossEntropyDiceLoss(ignore_index=255), num_classes=3, ignore_index=255)
+    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    lightning.Trainer(fast_dev_run=1, accelerator="cpu", enable_model_summary=False, **quiet).fit(module, data)
+    assert set(seen) == {(torch.uint8, torch.float32), torch.int64}
 
 
 @pytest.fixture(params=["kernels", "torch"])
@@ -246,7 +323,7 @@ def test_a_cache_keeps_bands_of_16_bits_and_floats_and_refuses_a_mixture(tmp_pat
         for sample in (train[index] for index in range(len(train))):
             assert sample["image"].unique().tolist() == [int(sample["name"]) / 4]
     with pytest.raises(ValueError, match=r"npy is of uint.*, and data\.cache keeps uint.*, as the first image is"):
-        list(folder(tmp_path, **options).train_dataloader())
+        [mixed[index] for mixed in [folder(tmp_path, **options).train_set] for index in range(3)]  # type: ignore[index]
 
 
 def test_a_cache_says_its_size_and_refuses_what_it_cannot_hold(

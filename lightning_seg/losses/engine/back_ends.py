@@ -17,7 +17,7 @@ _HALF = (torch.bfloat16, torch.float16)
 # The device and the dtypes that a back end computes; torch computes all.
 _KERNELS = {"triton": ("cuda", (torch.float32, *_HALF)), "numba": ("cpu", (torch.float64, torch.float32, *_HALF))}
 # Logits from which Numba's kernels save more than a millisecond or two a step: below, compiling them, which takes some
-# ten seconds once on a machine, would never pay.
+# five seconds once on a machine, would never pay.
 _LEAST = {"triton": 1, "numba": 2**20}
 # Compiled for devices that nobody has tried them on: compared with torch operations before they are used.
 _TO_PROVE = ("triton",)

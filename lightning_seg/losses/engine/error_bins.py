@@ -57,13 +57,16 @@ class ErrorBins:
         return (positions >> self.cut(dtype)).clamp_(0, labels * self.count - 1).long()
 
     def unpack(self, packed: Tensor, dtype: torch.dtype, pixels: int) -> tuple[Tensor, Tensor]:
-        """The number of errors in each bin, int64, and their sum, `sum_dtype`, of what `ErrorHistogram` adds up."""
+        """The number of errors in each bin, int64, and their sum, `sum_dtype`, of what `ErrorHistogram` adds up.
+
+        The last bins may be left out of `packed`.
+        """
         kept = self.kept(dtype, pixels)
         shift = kept + pixels.bit_length()
         counts = packed >> shift
         sums = sum_dtype(packed)
         places = (packed & ((1 << shift) - 1)).to(sums) * 2.0 ** (self.cut(dtype) - kept)
-        index = torch.arange(self.count, device=packed.device)
+        index = torch.arange(packed.shape[-1], device=packed.device)
         octave = (index >> self.mantissa_bits).to(sums)
         width = torch.exp2(octave - self.mantissa_bits)
         lower = torch.exp2(octave) - 1 + (index & ((1 << self.mantissa_bits) - 1)) * width

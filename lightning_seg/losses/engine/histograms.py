@@ -9,6 +9,7 @@ from lightning_seg.losses.engine.block_threads import block_size, map_blocks
 from lightning_seg.losses.engine.dtypes import wide_dtype
 from lightning_seg.losses.engine.error_bins import ErrorHistogram
 from lightning_seg.losses.engine.interface import Requirements
+from lightning_seg.task import may_look
 
 
 class Histograms:
@@ -34,13 +35,17 @@ class Histograms:
             sums.zero_()
             return
 
-        def write_rows(rows: slice) -> None:
-            first, *others = (part[rows] for part in parts)
-            for other in others:
-                first += other
-            counts[rows], sums[rows] = self._bins.unpack(first, self._like.dtype, self._pixels)
+        total, *others = parts
+        for other in others:
+            total += other
+        used = used_bins(total)
+        counts[:, used:], sums[:, used:] = 0, 0
 
-        step = max(1, block_size(sums) // counts.shape[1])
+        def write_rows(rows: slice) -> None:
+            unpacked = self._bins.unpack(total[rows, :used], self._like.dtype, self._pixels)
+            counts[rows, :used], sums[rows, :used] = unpacked
+
+        step = max(1, block_size(sums) // max(used, 1))
         map_blocks(write_rows, [slice(row, row + step) for row in range(0, len(counts), step)], counts.device)
 
     @property
@@ -85,3 +90,14 @@ class Histograms:
             rows.scatter_add_(2, bins, values)
         else:
             rows.scatter_add_(2, *(part.transpose(0, 1).flatten(1).unsqueeze(0) for part in (bins, values)))
+
+
+def used_bins(counts: Tensor) -> int:
+    """How many bins of (rows, bins) there are up to the last with an error in it; all on a device that would wait.
+
+    Of margins, whose bins reach far, few are used, and what is computed of each costs more than looking.
+    """
+    if len(counts) == 0 or not may_look(counts):
+        return counts.shape[1]
+    used = counts.amax(0).nonzero()
+    return int(used[-1]) + 1 if len(used) else 0

@@ -3,10 +3,12 @@
 Blocks of pixels are computed side by side on the threads of `block_threads`, each by one call that does not hold
 Python's lock; Numba's own threads would end the process when two of Python's entered them at once. Which pixels a block
 has does not depend on the number of threads, and the sums of blocks are added in their order, so neither do results.
-Half precision is widened block by block.
+Half precision is widened block by block, and pixels that do not stand side by side are brought together.
 """
 
-from threading import Lock
+import math
+import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +29,8 @@ _MOST_PIXELS = 1024
 _BLOCKS = 32
 _LEAST, _MOST = 2**14, 2**18
 _HISTOGRAMS = 4
+# Rows that kernels keep of a tile beside those of its channels, and what is added to each.
+_MAPS, _PADDING = 8, 16
 
 
 def softmax_forward(
@@ -43,6 +47,11 @@ def sigmoid_forward(
     _forward(logits, target, ignore_index, requires, outputs)
 
 
+Numbers = np.ndarray[Any, Any]
+
+_of_thread = threading.local()
+
+
 class _Block(NamedTuple):
     images: slice
     pixels: slice
@@ -57,17 +66,22 @@ def _forward(
     blocks, parts, tile = _blocks(logits, classes if softmax else 1)
     by_label, by_channel = (np.zeros((parts, *total.shape)) for total in (outputs.by_label, outputs.by_channel))
     histograms = Histograms(logits, requires) if requires.errors != "none" else None
-    label_map, normalizer = outputs.label_map.flatten().numpy(), outputs.normalizer.flatten().numpy()
-    gammas = np.array(requires.gammas)
-    no_table = np.empty((0, 0, 0, 0), np.int64)
+    label_map = outputs.label_map.view(-1).numpy() if requires.label_map else None
+    normalizer = outputs.normalizer.view(-1).numpy()
+    # What is None is not compiled.
+    gammas, uniform = np.array(requires.gammas) if requires.gammas else None, requires.uniform or None
     binning = _binning(histograms, requires, logits)
+    dtype = wide_dtype(logits)
+    rows = (classes if softmax else 0) + _MAPS
+    source_of = _reader(logits, (dtype,))
+    labels_of = _labels_reader(target, ignore_index, classes if softmax else 2)
 
     def add_block(block: _Block) -> bool:
         images, pixels, part = block
-        labels, known = _labels(target, block, ignore_index, classes if softmax else 2)
-        table = no_table if histograms is None else histograms.rows(images).numpy()
+        labels, known = labels_of(block)
+        table = None if histograms is None else histograms.rows(images).numpy()
         shared = (
-            *_source(logits, block), labels, tile, gammas, requires.squares, requires.uniform,
+            *source_of(block), labels, _rows(rows, tile, dtype), tile, gammas, requires.squares, uniform,
             by_label[part, images], by_channel[part, images], label_map,
         )  # fmt: skip
         of_maps = _place(images.start, pixels.start, 1 if softmax else classes, logits.shape[2])
@@ -122,21 +136,30 @@ def _backward(
     softmax = normalizer.numel() > 0
     classes, dtype = logits.shape[1], wide_dtype(logits)
     result = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
-    log_sums = normalizer.flatten().numpy()
-    by_label = _table(gradients.by_label, dtype, 3 if softmax else 4)
-    by_channel = _table(gradients.by_channel, dtype, 3)
-    of_errors = _table(gradients.error_sums, dtype, 4)
-    if of_errors.size > 0:
+    log_sums = normalizer.view(-1).numpy()
+    images = len(logits)
+    by_label = _table(
+        gradients.by_label, dtype, (images, *((classes,) if softmax else (classes, 2)), 3 + len(requires.gammas))
+    )
+    by_channel = _table(gradients.by_channel, dtype, (images, classes, 1 + requires.squares + requires.uniform))
+    of_errors = None if gradients.error_sums is None else _table(gradients.error_sums, dtype, ())
+    if of_errors is not None:
         of_errors = of_errors * np.array([[1], [-1]], of_errors.dtype)  # an error of the own class falls with p and z
-    of_map = _table(gradients.label_map, dtype, 1).reshape(-1)
-    gammas = np.array(requires.gammas)
+    of_map = None if gradients.label_map is None else _table(gradients.label_map, dtype, ()).reshape(-1)
     margins = requires.errors == "margin"
+    reads_probabilities = not margins or of_map is not None or bool(by_label.any()) or bool(by_channel.any())
+    # What is None is not compiled.
+    gammas, uniform = np.array(requires.gammas) if requires.gammas else None, requires.uniform or None
     cut, largest = requires.bins.cut(dtype), 2.0**requires.bins.octaves - 1
     blocks, _, tile = _blocks(logits, classes if softmax else 1)
 
+    rows = (classes if softmax else 0) * (1 if of_errors is None else 2) + _MAPS
+    source_of = _reader(logits, (dtype,))
+    labels_of = _labels_reader(target, ignore_index, classes if softmax else 2)
+
     def write_block(block: _Block) -> None:
         images, pixels, _ = block
-        labels, _ = _labels(target, block, ignore_index, classes if softmax else 2)
+        labels, _ = labels_of(block)
         of_maps = _place(images.start, pixels.start, 1 if softmax else classes, logits.shape[2])
         of_result = _place(images.start, pixels.start, classes, logits.shape[2])
         out = result
@@ -144,15 +167,17 @@ def _backward(
             out = torch.empty(images.stop - images.start, classes, pixels.stop - pixels.start, dtype=dtype)
             of_result = _place(0, 0, classes, out.shape[2])
         shared = (
-            *_source(logits, block), labels, tile, gammas, requires.squares, requires.uniform,
-            *(table[images] if table.size > 0 else table for table in (by_label, by_channel)),
+            *source_of(block), labels, _rows(rows, tile, dtype), tile, gammas, requires.squares, uniform,
+            by_label[images], by_channel[images],
         )  # fmt: skip
-        errors = of_errors[images] if len(of_errors) > 1 else of_errors
-        flat = out.flatten().numpy()
+        errors = of_errors[images] if of_errors is not None and len(of_errors) > 1 else of_errors
+        flat = out.view(-1).numpy()
         if softmax:
             kernels.softmax_backward(*shared, of_map, errors, log_sums, of_maps, cut, largest, flat, of_result, classes)
         else:
-            kernels.sigmoid_backward(*shared, of_map, of_maps, errors, margins, cut, largest, flat, of_result)
+            kernels.sigmoid_backward(
+                *shared, of_map, of_maps, errors, margins, reads_probabilities, cut, largest, flat, of_result
+            )
         if out is not result:
             result[images, :, pixels] = out
 
@@ -164,12 +189,13 @@ def write_largest_channels(logits: Tensor, result: Tensor) -> None:
     """Writes the channel with the largest logit of each pixel to (N, S), int64 and contiguous."""
     _, classes, pixels = logits.shape
     blocks, _, tile = _blocks(logits, 1)
-    flat = result.flatten().numpy()
+    flat = result.view(-1).numpy()
+    source_of = _reader(logits, (wide_dtype(logits),))
 
     def write_block(block: _Block) -> None:
         of_block = block.images.stop - block.images.start, block.pixels.stop - block.pixels.start
         of_result = _place(block.images.start, block.pixels.start, 1, pixels)
-        kernels.largest_channels(*_source(logits, block), *of_block, classes, tile, flat, of_result)
+        kernels.largest_channels(*source_of(block), *of_block, classes, tile, flat, of_result)
 
     map_blocks(write_block, blocks, logits.device, at_once=None)
 
@@ -177,15 +203,16 @@ def write_largest_channels(logits: Tensor, result: Tensor) -> None:
 def add_confusion(logits: Tensor, target: Tensor, ignore_index: int | None, softmax: bool, counts: Tensor) -> bool:
     """See `BackEnd`."""
     blocks, _, tile = _blocks(logits, 1)
-    lock = Lock()
+    lock = threading.Lock()
     total = counts.numpy()
+    kernel = kernels.count_softmax if softmax else kernels.count_sigmoid
+    source_of = _reader(logits, (wide_dtype(logits),))
+    labels_of = _labels_reader(target.unsqueeze(1) if softmax else target, ignore_index, counts.shape[-1])
 
     def add_block(block: _Block) -> bool:
-        rows = target.unsqueeze(1) if softmax else target
-        labels, known = _labels(rows, block, ignore_index, counts.shape[-1])
+        labels, known = labels_of(block)
         of_block = np.zeros_like(total)
-        kernel = kernels.count_softmax if softmax else kernels.count_sigmoid
-        kernel(*_source(logits, block), labels, tile, of_block)
+        kernel(*source_of(block), labels, tile, of_block)
         with lock:
             np.add(total, of_block, out=total)
         return known
@@ -218,42 +245,78 @@ def _place(image: int, pixel: int, channels: int, pixels: int) -> tuple[int, int
     return image * channels * pixels + pixel, channels * pixels, pixels
 
 
-def _source(logits: Tensor, block: _Block) -> tuple[np.ndarray[Any, Any], tuple[int, int, int, int]]:
-    """Numbers in one dimension; where the block's begin, and the strides of images, channels and pixels."""
-    widened = logits.dtype not in (torch.float32, torch.float64)
-    if widened:
-        logits = logits[block.images, :, block.pixels].float()
-    image, channel, pixel = logits.stride()
-    start = 0 if widened else block.images.start * image + block.pixels.start * pixel
-    return _flat(logits), (start, image, channel, pixel)
+def _reader(
+    tensor: Tensor, dtypes: tuple[torch.dtype, ...]
+) -> Callable[[_Block], tuple[Numbers, tuple[int, int, int]]]:
+    """A function that gives a block's numbers in one dimension, where they begin, and the strides of images and rows.
+
+    Args:
+        tensor: (N, rows, S). What has another dtype, or pixels apart, is copied block by block.
+        dtypes: those that kernels read; the first is what others are converted to.
+    """
+    image, row, pixel = tensor.stride()
+    if tensor.dtype in dtypes and (pixel == 1 or tensor.shape[2] == 1):
+        flat = _flat(tensor)
+        return lambda block: (flat, (block.images.start * image + block.pixels.start * pixel, image, row))
+
+    def copied(block: _Block) -> tuple[Numbers, tuple[int, int, int]]:
+        part = tensor[block.images, :, block.pixels].detach()
+        part = part.to(part.dtype if part.dtype in dtypes else dtypes[0]).contiguous()
+        return part.view(-1).numpy(), (0, part.shape[1] * part.shape[2], part.shape[2])
+
+    return copied
 
 
-def _labels(target: Tensor, block: _Block, ignore_index: int | None, classes: int) -> tuple[np.ndarray[Any, Any], bool]:
-    """Labels of a block, int32 (n, rows, L), -1 at void pixels; and whether all are known."""
-    images, pixels, _ = block
-    if target.dtype not in (torch.int64, torch.uint8):  # each type would be compiled for
-        target = target[images, :, pixels].long()
-        block = _Block(slice(0, len(target)), slice(0, target.shape[2]), 0)
-    image, row, pixel = target.stride()
-    shape = images.stop - images.start, target.shape[1], pixels.stop - pixels.start
-    labels = np.empty(shape, np.int32)
-    first = block.images.start * image + block.pixels.start * pixel
-    ignores = ignore_index is not None
-    known = kernels.read_labels(_flat(target), first, image, row, pixel, classes, ignores, ignore_index or 0, labels)
-    return labels, known
+def _labels_reader(target: Tensor, ignore_index: int | None, classes: int) -> Callable[[_Block], tuple[Numbers, bool]]:
+    """A function that gives the labels of a block, int32 (n, rows, L), -1 at void pixels; and whether all are known.
+
+    They are overwritten when the thread asks for those of the next block.
+    """
+    void_label = -1 if ignore_index is None else ignore_index
+    if not -(2**31) <= void_label < 2**31:
+        target = target.masked_fill(target == void_label, -(2**31))
+        void_label = -(2**31)
+    source_of = _reader(target, (torch.int64, torch.uint8))  # each dtype is compiled for
+
+    def labels_of(block: _Block) -> tuple[Numbers, bool]:
+        images, pixels, _ = block
+        shape = images.stop - images.start, target.shape[1], pixels.stop - pixels.start
+        labels = _scratch("labels", shape, np.int32)
+        flat, place = source_of(block)
+        known = kernels.read_labels(flat, *place, classes, void_label, int(ignore_index is None), labels)
+        return labels, known
+
+    return labels_of
 
 
-def _flat(tensor: Tensor) -> np.ndarray[Any, Any]:
+def _rows(count: int, tile: int, dtype: torch.dtype) -> Numbers:
+    """The thread's rows for the numbers of a tile."""
+    # Rows of a multiple of 4096 bytes would share the same few lines of the cache.
+    return _scratch("rows", (count, tile + _PADDING), np.float64 if dtype == torch.float64 else np.float32)
+
+
+def _scratch(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Numbers:
+    """Numbers that the thread keeps: to map fresh pages for each block would cost as much as some loop over it."""
+    size = math.prod(shape)
+    kept = getattr(_of_thread, name, None)
+    if kept is None or kept.size < size or kept.dtype != dtype:
+        kept = np.empty(size, dtype)
+        setattr(_of_thread, name, kept)
+    numbers: Numbers = kept[:size].reshape(shape)
+    return numbers
+
+
+def _flat(tensor: Tensor) -> Numbers:
     length = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    flat: np.ndarray[Any, Any] = tensor.detach().as_strided((length,), (1,)).numpy()
+    flat: Numbers = tensor.detach().as_strided((length,), (1,)).numpy()
     return flat
 
 
-def _table(gradient: Tensor | None, dtype: torch.dtype, dimensions: int) -> np.ndarray[Any, Any]:
-    """A gradient, contiguous; without elements where it is 0."""
-    if gradient is None or not bool(gradient.any()):
-        return torch.empty((0,) * dimensions, dtype=dtype).numpy()
-    table: np.ndarray[Any, Any] = gradient.detach().to(dtype).contiguous().numpy()
+def _table(gradient: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...]) -> Numbers:
+    """A gradient, contiguous; zeros of a shape if there is none."""
+    if gradient is None:
+        return torch.zeros(shape, dtype=dtype).numpy()
+    table: Numbers = gradient.detach().to(dtype).contiguous().numpy()
     return table
 
 

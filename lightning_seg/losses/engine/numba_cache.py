@@ -38,10 +38,10 @@ def compiled(fastmath: set[str]) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            kernel = _njit(fastmath, cache=True)(function)
+            kernel = _njit(fastmath, cache=True, no_cfunc_wrapper=True)(function)
         except RuntimeError as error:  # there is no folder to write to
             log.debug("%s is not cached: %s", function.__name__, error)
-            return _njit(fastmath)(function)
+            return _njit(fastmath, no_cfunc_wrapper=True)(function)
         kernel._cache = _SafeCache(kernel._cache)
         kernel.compile = kernel._cache.released_after(kernel.compile)
         return kernel

@@ -4,11 +4,12 @@ A tile is some pixels with all their channels, and stays in the cache of a core.
 vector instructions: it reads neighboring numbers of a few arrays, chooses between numbers instead of branching, and
 keeps to one float type. NaN and infinity are honored; only `_of_sums` lets sums be taken in another order.
 
-Labels are int32, -1 at void pixels. Sums are of the logits' type within a tile and float64 across tiles. Arguments have
-no elements where nothing is read or written. Logits, maps of pixels and the gradient have one dimension: the number of
-the block's image n, channel c and pixel i stands at first + n·image + c·channel + i·pixel, and of maps and gradients
-pixel is 1. So a kernel has one signature for each dtype, since compiling one takes seconds. All kernels stand in this
-file, because a change in another would not be noticed by the cache of compiled code.
+Labels are int32, -1 at void pixels. Sums are of the logits' type within a tile and float64 across tiles. Logits, maps
+of pixels and the gradient have one dimension: the number of the block's image n, channel c and pixel i stands at
+first + n·image + c·channel + i. So a kernel has one signature for each dtype, but for what is None where a loss does
+not read it: that is not compiled either, since compiling takes seconds. Most of them are Numba's for each function,
+slice and branch: parts are few, and take whole rows and a length. All kernels stand in this file, because a change in
+another would not be noticed by the cache of compiled code.
 """
 
 # Numba types these functions when it compiles them.
@@ -29,13 +30,19 @@ _of_sums = part({"nsz", "arcp", "contract", "reassoc"})
 
 _LOG2E = np.float32(math.log2(math.e))
 _LN2 = np.float32(math.log(2.0))
-# Of 2^f for f from -1/2 to 1/2, with an error of 1e-7: the Taylor series.
-_C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(math.log(2.0) ** k / math.factorial(k)) for k in range(1, 7))
+# e^x is 2^n 2^f with n = round(x log₂e) and f from -1/2 to 1/2. Added to this number, n stands in the lowest bits, as
+# the exponent of 2^n; n = -127, which the lowest x has, stands for 0.
+_EXPONENTS = np.float32(1.5 * 2**23 + 127)
+_LOWEST = np.float32(-127 * math.log(2.0))
+# Of 2^f - 1, the least maximal error, 9e-8.
+_P1, _P2, _P3, _P4, _P5 = map(np.float32, (0.6931470036, 0.2402224243, 0.05550733581, 0.009671512991, 0.001326472731))
+# Of log(1 + x) / x - 1 from 0 to 1, likewise, 3e-8.
+_L1, _L2, _L3, _L4 = map(np.float32, (-0.4999964833, 0.3332132399, -0.2485716343, 0.1915365458))
+_L5, _L6, _L7, _L8 = map(np.float32, (-0.1375380307, 0.07920454443, -0.03006579541, 0.005364825018))
 _SQRT_HALF = np.int32(0x3F3504F3)
-_MANTISSA, _EXPONENT_OF_1 = np.int32(23), np.int32(127)
-_LOWEST = np.float32(-126)
-# Rows of a multiple of 4096 bytes would share the same few lines of the cache.
-_PADDING = 16
+_MANTISSA = np.int32(23)
+# The smallest normal number of float32.
+_LEAST = 2.0**-126
 
 
 def _bit_cast(source, result, llvm_type):
@@ -52,19 +59,6 @@ _float32_of = _bit_cast(types.int32, types.float32, ir.FloatType())
 
 
 @intrinsic
-def _nearest(context, value):
-    def generate(_, builder, __, arguments):
-        return builder.call(builder.module.declare_intrinsic("llvm.rint", [ir.FloatType()]), arguments)
-
-    return types.float32(types.float32), generate
-
-
-@intrinsic
-def _integer(context, value):
-    return types.int32(types.float32), lambda _, builder, __, arguments: builder.fptosi(arguments[0], ir.IntType(32))
-
-
-@intrinsic
 def _choose(context, condition, one, other):
     """`one if condition else other`, without a branch."""
 
@@ -76,13 +70,13 @@ def _choose(context, condition, one, other):
 
 @_part
 def _exp_float32(x):
-    t = x * _LOG2E
-    t = _choose(t < _LOWEST, _LOWEST, t)
-    n = _nearest(t)
-    f = t - n
-    power = (((((_C6 * f + _C5) * f + _C4) * f + _C3) * f + _C2) * f + _C1) * f + np.float32(1)
-    result = power * _float32_of((_integer(n) + _EXPONENT_OF_1) << _MANTISSA)
-    return _choose(t <= _LOWEST, np.float32(0), result)
+    x = _choose(x < _LOWEST, _LOWEST, x)
+    t = x * _LOG2E + _EXPONENTS
+    f = x * _LOG2E - (t - _EXPONENTS)
+    # Short chains: some processors have few operations that wait for each other under way.
+    square = f * f
+    power = (_P1 * f + np.float32(1)) + square * ((_P3 * f + _P2) + square * (_P5 * f + _P4))
+    return power * _float32_of(_int32_bits(t) << _MANTISSA)
 
 
 @_part
@@ -99,15 +93,15 @@ def _log_float32(x):
 
 @_part
 def _log1p_float32(x):
-    s = x / (np.float32(2) + x)
-    z = s * s
-    series = ((z * np.float32(1 / 15) + np.float32(1 / 13)) * z + np.float32(1 / 11)) * z + np.float32(1 / 9)
-    series = ((series * z + np.float32(1 / 7)) * z + np.float32(1 / 5)) * z + np.float32(1 / 3)
-    return s * (np.float32(2) + np.float32(2) * z * series)
+    square = x * x
+    fourth = square * square
+    low = (_L1 * x + np.float32(1)) + square * (_L3 * x + _L2)
+    high = (_L5 * x + _L4) + square * (_L7 * x + _L6)
+    return x * (low + fourth * (high + fourth * _L8))
 
 
 def _exp(x):
-    """e^x of x that are 0 at most, to the precision of 2^t with t = x log₂ e; 0 below the normal numbers."""
+    """e^x of x that are 0 at most, with an error of 2e-7 and that of x log₂e; 0 below the normal numbers."""
 
 
 def _log(x):
@@ -156,168 +150,143 @@ def _(value, error):
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@_of_sums
-def _read_row(source, classes, ignores, ignore_index, labels):
-    unknown = np.int64(0)
+@_part
+def _read_row(source, classes, void_label, voids, labels):
+    beyond, unknown = np.int64(0), np.int32(0)
+    count, void_label, voids = np.uint32(classes), np.int32(void_label), np.int32(voids)
     for i in range(labels.size):
-        label = np.int64(source[i])
-        void = ignores & (label == ignore_index)
-        known = (label >= 0) & (label < classes)
-        labels[i] = _choose(known & ~void, np.int32(label), np.int32(-1))
-        unknown += _choose(known | void, np.int64(0), np.int64(1))
-    return unknown
+        label = np.int32(source[i])
+        beyond |= np.int64(label) ^ np.int64(source[i])
+        known, void = np.uint32(label) < count, label == void_label
+        labels[i] = _choose(known & ~void, label, np.int32(-1))
+        unknown = np.int32(unknown | _choose(known, np.int32(0), _choose(void, voids, np.int32(1))))
+    return (beyond == 0) & (unknown == 0)
 
 
 @_kernel
-def read_labels(target, first, image, channel, pixel, classes, ignores, ignore_index, labels):
+def read_labels(target, first, image, channel, classes, void_label, voids, labels):
     """Labels (n, rows, L) of a block, -1 at void pixels; returns whether all are known.
 
-    `target` has one dimension; the label of image i, row r and pixel j stands at first + i·image + r·channel + j·pixel.
+    Args:
+        target: of one dimension; the label of image i, row r and pixel j stands at first + i·image + r·channel + j.
+        first: see target.
+        image: likewise.
+        channel: likewise.
+        classes: labels are 0 to classes - 1.
+        void_label: that of void pixels, an int32.
+        voids: 0, or 1 if there is no label of void pixels.
+        labels: is written to.
     """
-    unknown = np.int64(0)
+    known = True
     for i in range(labels.shape[0]):
         for r in range(labels.shape[1]):
-            start = first + i * image + r * channel
-            row = labels[i, r]
-            if pixel == 1:
-                unknown += _read_row(target[start : start + row.size], classes, ignores, ignore_index, row)
-            else:
-                end = start + (row.size - 1) * pixel + 1
-                unknown += _read_row(target[start:end:pixel], classes, ignores, ignore_index, row)
-    return unknown == 0
+            known &= _read_row(target[first + i * image + r * channel :], classes, void_label, voids, labels[i, r])
+    return known
 
 
 @_part
-def _fill(row, value):
+def _fill(row, length, value):
     # Not row[:] = value, whose message about shapes takes seconds to compile.
-    for i in range(row.size):
+    for i in range(length):
         row[i] = value
 
 
 @_part
-def _load(logits, start, stride, labels, row):
-    """Logits of one channel, 0 at void pixels."""
+def _load(source, label, row, before, peak):
+    """Logits of one channel, 0 at void pixels; and the greater of them and those before.
+
+    In place that would become a masked store, which some processors do slowly.
+    """
     zero = row.dtype.type(0)
-    if stride == 1:
-        source = logits[start : start + labels.size]
-        for i in range(labels.size):
-            row[i] = _choose(labels[i] >= 0, source[i], zero)
-    else:
-        for i in range(labels.size):
-            row[i] = _choose(labels[i] >= 0, logits[start + i * stride], zero)
+    for i in range(label.size):
+        value = _choose(label[i] >= 0, source[i], zero)
+        row[i] = value
+        peak[i] = _choose(value > before[i], value, before[i])
 
 
 @_part
-def _raise_peak(row, before, peak):
-    """The greater number. In place it would become a masked store, which some processors do slowly."""
-    for i in range(peak.size):
-        peak[i] = _choose(row[i] > before[i], row[i], before[i])
-
-
-@_part
-def _exponentials(row, peak, total):
-    for i in range(total.size):
+def _exponentials(row, peak, length, total):
+    for i in range(length):
         e = _exp(row[i] - peak[i])
         row[i] = e
         total[i] += e
 
 
 @_part
-def _normalize(labels, peak, total, own):
-    """Of each pixel log Σ exp z for its peak, 1 / Σ for the sum of exponentials, and ℓ for the logit of its label."""
+def _normalize(label, peak, total, own, probability, log_sums):
+    """log Σ exp z of each pixel; 1 / Σ for the sum of exponentials; ℓ for the logit of its label, and e^ℓ."""
     zero, one, infinity = peak.dtype.type(0), peak.dtype.type(1), peak.dtype.type(np.inf)
-    for i in range(labels.size):
-        valid = labels[i] >= 0
+    for i in range(label.size):
+        valid = label[i] >= 0
         log_total = _log(total[i])
         # In this order no digits of a large peak are lost.
-        own[i] = _choose(valid, (own[i] - peak[i]) - log_total, zero)
-        peak[i] = _choose(valid, peak[i] + log_total, infinity)
+        log_probability = _choose(valid, (own[i] - peak[i]) - log_total, zero)
+        own[i] = log_probability
+        probability[i] = _exp(log_probability)
+        log_sums[i] = _choose(valid, peak[i] + log_total, infinity)
         total[i] = _choose(valid, one / total[i], zero)
 
 
 @_part
-def _exp_of(row, result):
-    for i in range(row.size):
-        result[i] = _exp(row[i])
-
-
-@_part
-def _power(row, exponent, result):
+def _power(row, length, exponent, result):
     """row^exponent, of numbers from 0 to 1."""
-    if exponent == 0:
-        _fill(result, result.dtype.type(1))
-    elif exponent == 1:
-        for i in range(row.size):
-            result[i] = row[i]
-    elif exponent == 2:
-        for i in range(row.size):
-            result[i] = row[i] * row[i]
+    zero, one, least = row.dtype.type(0), row.dtype.type(1), row.dtype.type(_LEAST)
+    power = row.dtype.type(exponent)
+    square = exponent == 2
+    if square or exponent == 1:
+        for i in range(length):
+            result[i] = row[i] * _choose(square, row[i], one)
     else:
-        zero, least, exponent = row.dtype.type(0), row.dtype.type(1.1754943508222875e-38), row.dtype.type(exponent)
-        for i in range(row.size):
+        below = _choose(exponent == 0, one, zero)
+        for i in range(length):
             tiny = row[i] < least
-            power = _exp(exponent * _log(_choose(tiny, least, row[i])))
-            result[i] = _choose(tiny, zero, power)
-
-
-@_part
-def _inverse_power(row, exponent, result):
-    """row^exponent of numbers from the smallest normal one to 1, also with exponents below 0."""
-    if exponent >= 0:
-        _power(row, exponent, result)
-    else:
-        exponent = row.dtype.type(-exponent)
-        one = row.dtype.type(1)
-        for i in range(row.size):
-            result[i] = one / _exp(exponent * _log(row[i]))
+            result[i] = _choose(tiny, below, _exp(power * _log(_choose(tiny, least, row[i]))))
 
 
 @_of_sums
-def _sum(row):
+def _sum(row, length):
     total = row.dtype.type(0)
-    for i in range(row.size):
+    for i in range(length):
         total += row[i]
     return total
 
 
 @_of_sums
-def _sum_of_label(labels, label, row):
-    zero = row.dtype.type(0)
-    total = zero
-    for i in range(labels.size):
-        total += _choose(labels[i] == label, row[i], zero)
-    return total
-
-
-@_of_sums
-def _count(labels, label):
-    count = np.int32(0)
-    for i in range(labels.size):
-        count += np.int32(labels[i] == label)
-    return count
+def _sums_of_label(label, which, one, other):
+    """Of the pixels of a label their number, and the sums of two rows."""
+    zero = one.dtype.type(0)
+    count, of_one, of_other = np.int32(0), zero, zero
+    for i in range(label.size):
+        is_own = label[i] == which
+        count = np.int32(count + np.int32(is_own))  # two int32 would add to an int64
+        of_one += _choose(is_own, one[i], zero)
+        of_other += _choose(is_own, other[i], zero)
+    return count, of_one, of_other
 
 
 @_part
-def _add_by_label(labels, row, sums, column, of_tile):
-    """Adds a row to a column of the sums (labels, K) of its pixels' labels."""
+def _add_by_label(label, one, other, sums):
+    """Adds the number of pixels of each label, and two rows, to their sums (labels, K)."""
     classes = sums.shape[0]
     if classes <= 8:
         for c in range(classes):
-            sums[c, column] += _sum_of_label(labels, np.int32(c), row)
+            count, of_one, of_other = _sums_of_label(label, np.int32(c), one, other)
+            sums[c, 0] += count
+            sums[c, 1] += of_one
+            sums[c, 2] += of_other
     else:
-        _fill(of_tile, row.dtype.type(0))
-        for i in range(labels.size):
-            if labels[i] >= 0:
-                of_tile[labels[i]] += row[i]
-        for c in range(classes):
-            sums[c, column] += of_tile[c]
+        for i in range(label.size):
+            if label[i] >= 0:
+                sums[label[i], 0] += 1
+                sums[label[i], 1] += one[i]
+                sums[label[i], 2] += other[i]
 
 
 @_of_sums
-def _probabilities(row, weight):
+def _probabilities(row, weight, length):
     """Makes probabilities of exponentials; returns their sum and that of their squares."""
     total, squares = row.dtype.type(0), row.dtype.type(0)
-    for i in range(row.size):
+    for i in range(length):
         p = row[i] * weight[i]
         row[i] = p
         total += p
@@ -326,43 +295,48 @@ def _probabilities(row, weight):
 
 
 @_of_sums
-def _dot(row, other):
+def _dot(row, other, length):
     total = row.dtype.type(0)
-    for i in range(row.size):
+    for i in range(length):
         total += row[i] * other[i]
     return total
 
 
 @_part
-def _bins_and_values(errors, labels, own, margins, count, cut, cut_off, shift, largest, bins, values):
+def _focal(wrong, log_probability, length, gamma, result):
+    """(1 - p)^γ ℓ, of 1 - p."""
+    _power(wrong, length, gamma, result)
+    for i in range(length):
+        result[i] *= log_probability[i]
+
+
+@_part
+def _bins_and_values(errors, label, own, margins, count, cut, cut_off, shift, largest, bins, values):
     """The bin of each error, those of the own label after those of others, and what to add there; see `ErrorHistogram`.
 
     Void pixels add 0, and of margins those that are 0.
     """
     zero, limit = errors.dtype.type(0), errors.dtype.type(largest)
     one = np.int64(1) << shift
-    for i in range(errors.size):
+    for i in range(label.size):
         # NaN, too, has a bin.
         position = _position(_choose(errors[i] < limit, errors[i], limit))
         width = _like(cut, errors[i])
         index = position >> width
         place = (position - (index << width)) >> _like(cut_off, errors[i])
-        counts = (labels[i] >= 0) & ((errors[i] > zero) | (not margins))
-        bins[i] = np.uint32(index) + _choose(labels[i] == own, np.uint32(count), np.uint32(0))
+        counts = (label[i] >= 0) & ((errors[i] > zero) | (not margins))
+        bins[i] = np.uint32(index) + _choose(label[i] == own, np.uint32(count), np.uint32(0))
         values[i] = _choose(counts, one + np.int64(place), np.int64(0))
 
 
 @_part
-def _add_errors(errors, labels, own, margins, table, bins, values, cut, cut_off, shift, largest):
+def _add_errors(errors, label, own, margins, table, bins, values, cut, cut_off, shift, largest):
     """Adds errors to a histogram (2, bins) of labels other and own."""
-    length = errors.size
-    _bins_and_values(
-        errors, labels, own, margins, table.shape[1], cut, cut_off, shift, largest, bins[:length], values[:length]
-    )
+    _bins_and_values(errors, label, own, margins, table.shape[1], cut, cut_off, shift, largest, bins, values)
     flat = table.reshape(table.size)
     # Those of the first bin, where most of a trained network are, would wait for each other.
     first = np.int64(0)
-    for i in range(length):
+    for i in range(label.size):
         if bins[i] == 0:
             first += values[i]
         else:
@@ -371,433 +345,443 @@ def _add_errors(errors, labels, own, margins, table, bins, values, cut, cut_off,
 
 
 @_part
-def _errors(row, labels, channel, errors):
+def _errors(row, label, channel, errors):
     """Errors of probabilities."""
     one = row.dtype.type(1)
-    for i in range(row.size):
-        errors[i] = _choose(labels[i] == channel, one - row[i], row[i])
+    for i in range(label.size):
+        errors[i] = _choose(label[i] == channel, one - row[i], row[i])
 
 
 @_kernel
 def softmax_forward(
-    logits, place, labels, tile, gammas, squares, uniform,
+    logits, place, labels, scratch, tile, gammas, squares, uniform,
     by_label, by_channel, label_map, normalizer, of_maps, packed, cut, cut_off, shift, largest,
 ):  # fmt: skip
     """Sums of a block (n, C, L) by label and by channel, (n, C, K), added to what they hold; maps; and histograms."""
-    first, image, channel, pixel = place
+    first, image, channel = place
     first_of_maps, image_of_maps, _ = of_maps
     images, _, pixels = labels.shape
     classes = by_channel.shape[1]
-    of_tile = np.empty(classes, normalizer.dtype)
-    z = np.empty((classes, tile + _PADDING), normalizer.dtype)
-    maps = np.empty((7, tile), normalizer.dtype)
-    bins, values = np.empty(tile, np.uint32), np.empty(tile, np.int64)
+    z, maps = scratch, scratch[classes:]
+    total, own, probability, wrong, power = maps[2], maps[3], maps[4], maps[5], maps[6]
+    if packed is not None:
+        bins, values = np.empty(tile, np.uint32), np.empty(tile, np.int64)
     for n in range(images):
+        of_image, of_channels = by_label[n], by_channel[n]
         for start in range(0, pixels, tile):
-            length = min(tile, pixels - start)
-            label = labels[n, 0, start : start + length]
-            peak, total, own = maps[0, :length], maps[1, :length], maps[2, :length]
-            probability, wrong, power = maps[3, :length], maps[4, :length], maps[5, :length]
-            higher = maps[6, :length]
-            _fill(peak, peak.dtype.type(-np.inf))
-            _fill(total, total.dtype.type(0))
-            in_maps = first_of_maps + n * image_of_maps + start
+            label = labels[n, 0, start : start + tile]
+            length = label.size
+            peak, higher = maps[0], maps[1]
+            _fill(peak, length, peak.dtype.type(-np.inf))
+            _fill(total, length, peak.dtype.type(0))
+            begin, in_maps = first + n * image + start, first_of_maps + n * image_of_maps + start
             for c in range(classes):
-                row = z[c, :length]
-                _load(logits, first + n * image + c * channel + start * pixel, pixel, label, row)
-                _raise_peak(row, peak, higher)
+                _load(logits[begin + c * channel :], label, z[c], peak, higher)
                 peak, higher = higher, peak
-                if uniform:
-                    by_channel[n, c, by_channel.shape[2] - 1] += _sum(row)
+                if uniform is not None:
+                    of_channels[c, of_channels.shape[1] - 1] += _sum(z[c], length)
             for i in range(length):
                 own[i] = z[max(label[i], 0), i]
             for c in range(classes):
-                _exponentials(z[c, :length], peak, total)
-            _normalize(label, peak, total, own)
-            for i in range(length):
-                normalizer[in_maps + i] = peak[i]
-            if label_map.size > 0:
+                _exponentials(z[c], peak, length, total)
+            log_sums = normalizer[in_maps : in_maps + length]
+            _normalize(label, peak, total, own, probability, log_sums)
+            if label_map is not None:
                 for i in range(length):
                     label_map[in_maps + i] = own[i]
-            _exp_of(own, probability)
-            of_image = by_label[n]
-            if classes <= 8:
-                for c in range(classes):
-                    of_image[c, 0] += _count(label, np.int32(c))
-            else:
-                for i in range(length):
-                    if label[i] >= 0:
-                        of_image[label[i], 0] += 1
-            for column in range(1, 3):
-                _add_by_label(label, own if column == 1 else probability, of_image, column, of_tile)
-            for k in range(gammas.size):
+            _add_by_label(label, own, probability, of_image)
+            if gammas is not None:
                 for i in range(length):
                     wrong[i] = max(1 - probability[i], 0)
-                _power(wrong, gammas[k], power)
-                for i in range(length):
-                    power[i] *= own[i]
-                _add_by_label(label, power, of_image, 3 + k, of_tile)
-            log_sums = 0.0
-            if uniform:
-                for i in range(length):
-                    log_sums += peak[i] if label[i] >= 0 else 0
+                for k in range(gammas.size):
+                    _focal(wrong, own, length, gammas[k], power)
+                    for i in range(length):
+                        if label[i] >= 0:
+                            of_image[label[i], 3 + k] += power[i]
             for c in range(classes):
-                row = z[c, :length]
-                if squares or packed.size > 0:
-                    sum_of_row, sum_of_squares = _probabilities(row, total)
-                    by_channel[n, c, 0] += sum_of_row
+                row = z[c]
+                if squares or packed is not None:
+                    sum_of_row, sum_of_squares = _probabilities(row, total, length)
+                    of_channels[c, 0] += sum_of_row
                     if squares:
-                        by_channel[n, c, 1] += sum_of_squares
+                        of_channels[c, 1] += sum_of_squares
                 else:
-                    by_channel[n, c, 0] += _dot(row, total)
-                if uniform:
-                    by_channel[n, c, by_channel.shape[2] - 1] -= log_sums
-                if packed.size > 0:
+                    of_channels[c, 0] += _dot(row, total, length)
+                if packed is not None:
                     _errors(row, label, np.int32(c), wrong)
                     table = packed[n if packed.shape[0] > 1 else 0, c]
                     _add_errors(wrong, label, np.int32(c), False, table, bins, values, cut, cut_off, shift, largest)
+            if uniform is not None:
+                of_valid = 0.0
+                for i in range(length):
+                    of_valid += log_sums[i] if label[i] >= 0 else 0
+                for c in range(classes):
+                    of_channels[c, of_channels.shape[1] - 1] -= of_valid
 
 
 @_part
-def _probabilities_of(row, log_sums):
-    """Makes probabilities of logits."""
-    for i in range(row.size):
-        row[i] = _exp(row[i] - log_sums[i])
+def _probabilities_of(source, label, log_sums, of_channel, of_square, p, t):
+    """Probabilities of logits; adds h·p to t, with h the gradient of p."""
+    zero, twice = p.dtype.type(0), of_square + of_square
+    for i in range(label.size):
+        probability = _exp(_choose(label[i] >= 0, source[i], zero) - log_sums[i])
+        p[i] = probability
+        t[i] += probability * (of_channel + twice * probability)
 
 
 @_part
-def _add_products(row, of_channel, of_square, t):
-    """Adds h·p to t, with h the gradient of p."""
-    twice = of_square + of_square
-    for i in range(row.size):
-        t[i] += row[i] * (of_channel + twice * row[i])
-
-
-@_part
-def _write_gradient(p, labels, channel, of_channel, of_square, of_uniform, t, a, result):
+def _write_gradient(p, label, channel, of_channel, of_square, of_uniform, t, a, result):
     """p (h - t) + a δ + u."""
     twice, zero = of_square + of_square, p.dtype.type(0)
-    for i in range(p.size):
-        own = _choose(labels[i] == channel, a[i], zero) + _choose(labels[i] >= 0, of_uniform, zero)
+    for i in range(label.size):
+        own = _choose(label[i] == channel, a[i], zero) + _choose(label[i] >= 0, of_uniform, zero)
         result[i] = p[i] * ((of_channel + twice * p[i]) - t[i]) + own
 
 
 @_part
-def _add_error_gradient(p, of_error, result):
-    for i in range(p.size):
-        result[i] += p[i] * of_error[i]
+def _add_product(row, other, length, result):
+    for i in range(length):
+        result[i] += row[i] * other[i]
 
 
 @_part
-def _error_gradients(errors, labels, own, table, cut, largest, result):
+def _error_gradients(errors, label, own, table, cut, largest, result):
     """∂L/∂p or ∂L/∂z of each error, looked up by bin; `table` has those of labels other and own."""
     limit, flat, count = errors.dtype.type(largest), table.reshape(table.size), np.uint32(table.shape[1])
-    for i in range(errors.size):
+    for i in range(label.size):
         position = _position(_choose(errors[i] < limit, errors[i], limit))
         index = np.uint32(position >> _like(cut, errors[i]))
-        result[i] = flat[index + _choose(labels[i] == own, count, np.uint32(0))]
+        result[i] = flat[index + _choose(label[i] == own, count, np.uint32(0))]
 
 
 @_part
-def _label_gradients(labels, gradients, gammas, log_probability, probability, wrong, power, a):
-    """Adds ∂L/∂ℓ of each pixel, by the gradients (labels, K) of the sums by label, to a."""
-    zero = a.dtype.type(0)
-    for i in range(labels.size):
-        label = max(labels[i], 0)
-        of_pixel = gradients[label, 1] + gradients[label, 2] * probability[i]
-        a[i] += _choose(labels[i] >= 0, of_pixel, zero)
-    if gammas.size == 0:
-        return
-    one, least = a.dtype.type(1), a.dtype.type(1.1754943508222875e-38)
-    for i in range(labels.size):
-        # The smallest normal number: at p = 1 the derivative of x^γ is infinite for γ < 1.
-        wrong[i] = max(one - probability[i], least)
+def _add_focal_gradients(label, gradients, gammas, log_probability, probability, wrong, power, a):
+    """Adds ∂L/∂ℓ of each pixel by the gradients (labels, K) of the sums of γ to a."""
+    one, least = a.dtype.type(1), a.dtype.type(_LEAST)
     for k in range(gammas.size):
         gamma = a.dtype.type(gammas[k])
-        _inverse_power(wrong, gammas[k] - 1, power)
-        for i in range(labels.size):
-            if labels[i] >= 0:
-                changed = power[i] * (wrong[i] - gamma * probability[i] * log_probability[i])
-                a[i] += gradients[labels[i], 3 + k] * changed
+        for i in range(label.size):
+            # The smallest normal number: at p = 1 the derivative of x^γ is infinite for γ < 1.
+            other = one - probability[i]
+            wrong[i] = _choose(other < least, least, other)
+        _power(wrong, label.size, abs(gammas[k] - 1), power)
+        inverse = gammas[k] < 1
+        for i in range(label.size):
+            if label[i] >= 0:
+                factor = one / power[i] if inverse else power[i]
+                changed = factor * (wrong[i] - gamma * probability[i] * log_probability[i])
+                a[i] += gradients[label[i], 3 + k] * changed
 
 
 @_kernel
 def softmax_backward(
-    logits, place, labels, tile, gammas, squares, uniform,
+    logits, place, labels, scratch, tile, gammas, squares, uniform,
     by_label, by_channel, of_map, of_errors, normalizer, of_maps, cut, largest, result, of_result, classes,
 ):  # fmt: skip
     """Writes the gradient of a block (n, C, L)."""
-    first, image, channel, pixel = place
+    first, image, channel = place
     first_of_maps, image_of_maps, _ = of_maps
     first_of_result, image_of_result, channel_of_result = of_result
     images, _, pixels = labels.shape
     zero = result.dtype.type(0)
-    p = np.empty((classes, tile + _PADDING), result.dtype)
-    maps = np.empty((6, tile), result.dtype)
-    errors = np.empty(tile if of_errors.size > 0 else 0, result.dtype)
-    lookup = np.empty((classes if of_errors.size > 0 else 0, tile + _PADDING), result.dtype)
+    of_uniform = zero
+    p, maps = scratch, scratch[classes:]
+    a, t, own, probability, wrong, power = maps[0], maps[1], maps[2], maps[3], maps[4], maps[5]
+    if of_errors is not None:
+        lookup = scratch[classes + 6 :]
     for n in range(images):
+        of_labels, of_channels = by_label[n], by_channel[n]
         for start in range(0, pixels, tile):
-            length = min(tile, pixels - start)
-            label = labels[n, 0, start : start + length]
+            label = labels[n, 0, start : start + tile]
+            length = label.size
             in_maps = first_of_maps + n * image_of_maps + start
+            begin = first + n * image + start
             log_sums = normalizer[in_maps : in_maps + length]
-            a, t, own = maps[0, :length], maps[1, :length], maps[2, :length]
-            probability, wrong, power = maps[3, :length], maps[4, :length], maps[5, :length]
-            begin = first + n * image + start * pixel
-            _fill(a, zero)
-            if of_map.size > 0:
-                for i in range(length):
-                    a[i] = of_map[in_maps + i] if label[i] >= 0 else zero
-            if by_label.size > 0:
-                for i in range(length):
-                    own[i] = logits[begin + label[i] * channel + i * pixel] - log_sums[i] if label[i] >= 0 else zero
-                _exp_of(own, probability)
-                _label_gradients(label, by_label[n], gammas, own, probability, wrong, power, a)
+            _fill(a, length, zero)
             # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
-            for i in range(length):
-                t[i] = a[i]
-            if by_channel.size > 0 and uniform:
-                of_uniform = zero
-                for c in range(classes):
-                    of_uniform += by_channel[n, c, by_channel.shape[2] - 1]
-                for i in range(length):
-                    t[i] += of_uniform
+            _fill(t, length, zero)
             for c in range(classes):
-                row = p[c, :length]
-                _load(logits, begin + c * channel, pixel, label, row)
-                _probabilities_of(row, log_sums)
-                if by_channel.size > 0:
-                    _add_products(row, by_channel[n, c, 0], by_channel[n, c, 1] if squares else zero, t)
-                if of_errors.size > 0:
-                    error, found = errors[:length], lookup[c, :length]
-                    _errors(row, label, np.int32(c), error)
+                of_square = of_channels[c, 1] if squares else zero
+                _probabilities_of(logits[begin + c * channel :], label, log_sums, of_channels[c, 0], of_square, p[c], t)
+                if of_errors is not None:
+                    _errors(p[c], label, np.int32(c), wrong)
                     table = of_errors[n if of_errors.shape[0] > 1 else 0, c]
-                    _error_gradients(error, label, np.int32(c), table, cut, largest, found)
-                    for i in range(length):
-                        t[i] += found[i] * row[i]
+                    _error_gradients(wrong, label, np.int32(c), table, cut, largest, lookup[c])
+                    _add_product(p[c], lookup[c], length, t)
+            for i in range(length):
+                if label[i] >= 0:
+                    probability[i] = p[label[i], i]
+                    a[i] = of_labels[label[i], 1] + of_labels[label[i], 2] * probability[i]
+            if gammas is not None:
+                for i in range(length):
+                    own[i] = logits[begin + label[i] * channel + i] - log_sums[i] if label[i] >= 0 else zero
+                _add_focal_gradients(label, of_labels, gammas, own, probability, wrong, power, a)
+            if of_map is not None:
+                for i in range(length):
+                    a[i] += of_map[in_maps + i] if label[i] >= 0 else zero
+            of_all = zero
+            if uniform is not None:
+                for c in range(classes):
+                    of_all += of_channels[c, of_channels.shape[1] - 1]
+            for i in range(length):
+                t[i] += a[i] + of_all
             for c in range(classes):
                 in_result = first_of_result + n * image_of_result + c * channel_of_result + start
+                of_square = of_channels[c, 1] if squares else zero
+                if uniform is not None:
+                    of_uniform = of_channels[c, of_channels.shape[1] - 1]
                 row = result[in_result : in_result + length]
-                of_channel = by_channel[n, c, 0] if by_channel.size > 0 else zero
-                of_square = by_channel[n, c, 1] if by_channel.size > 0 and squares else zero
-                of_uniform = by_channel[n, c, by_channel.shape[2] - 1] if by_channel.size > 0 and uniform else zero
-                _write_gradient(p[c, :length], label, np.int32(c), of_channel, of_square, of_uniform, t, a, row)
-                if of_errors.size > 0:
-                    _add_error_gradient(p[c, :length], lookup[c, :length], row)
+                _write_gradient(p[c], label, np.int32(c), of_channels[c, 0], of_square, of_uniform, t, a, row)
+                if of_errors is not None:
+                    _add_product(p[c], lookup[c], length, row)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @_part
-def _sigmoids(z, labels, log_probability, probability):
-    """ℓ = log σ(±z) and p = σ(z); 0 at void pixels."""
-    zero, one = z.dtype.type(0), z.dtype.type(1)
-    for i in range(z.size):
-        x = _choose(labels[i] == 1, z[i], -z[i])
-        ratio = _exp(-abs(z[i]))
-        part = one / (one + ratio)
-        valid = labels[i] >= 0
-        probability[i] = _choose(valid, _choose(z[i] >= zero, part, ratio * part), zero)
-        log_probability[i] = _choose(valid, _choose(x < zero, x, zero) - _log1p(ratio), zero)
+def _ratios(source, label, z, ratio, part):
+    """z, 0 at void pixels; e^-|z|; and 1 / (1 + e^-|z|), which is p or 1 - p.
 
-
-@_part
-def _own_and_wrong(z, labels, own, wrong):
-    """p_y and 1 - p_y."""
+    Short loops: some processors have few operations that wait for each other under way.
+    """
     zero, one = z.dtype.type(0), z.dtype.type(1)
-    for i in range(z.size):
-        right = _choose(labels[i] == 1, z[i], -z[i]) >= zero
-        ratio = _exp(-abs(z[i]))
-        part = one / (one + ratio)
-        other = ratio * part
-        own[i] = _choose(right, part, other)
-        wrong[i] = _choose(right, other, part)
+    for i in range(label.size):
+        x = _choose(label[i] >= 0, source[i], zero)
+        z[i] = x
+        ratio[i] = _exp(-abs(x))
+    for i in range(label.size):
+        part[i] = one / (one + ratio[i])
 
 
 @_of_sums
-def _sums_by_sign(labels, row):
+def _sigmoid_sums(label, z, ratio, part, log_probability, probability):
+    """ℓ = log σ(±z) and p = σ(z), 0 at void pixels; the number and the sums of ℓ and p of the labels 0 and 1."""
+    zero = z.dtype.type(0)
+    zeros, ones = np.int32(0), np.int32(0)
+    l_zeros, l_ones, p_zeros, p_ones = zero, zero, zero, zero
+    for i in range(label.size):
+        log_probability[i] = _log1p(ratio[i])
+    for i in range(label.size):
+        valid, is_one, x = label[i] >= 0, label[i] == 1, z[i]
+        p = _choose(valid, _choose(x >= zero, part[i], ratio[i] * part[i]), zero)
+        signed = _choose(is_one, x, -x)
+        log_p = _choose(valid, _choose(signed < zero, signed, zero) - log_probability[i], zero)
+        log_probability[i], probability[i] = log_p, p
+        zeros = np.int32(zeros + np.int32(label[i] == 0))  # two int32 would add to an int64
+        ones = np.int32(ones + np.int32(is_one))
+        l_zeros += _choose(is_one, zero, log_p)
+        l_ones += _choose(is_one, log_p, zero)
+        p_zeros += _choose(is_one, zero, p)
+        p_ones += _choose(is_one, p, zero)
+    return zeros, ones, l_zeros, l_ones, p_zeros, p_ones
+
+
+@_of_sums
+def _sums_by_sign(label, row):
     """The sums of a row that is 0 at void pixels, of the labels 0 and 1."""
     zero = row.dtype.type(0)
     total, ones = zero, zero
-    for i in range(row.size):
-        total += _choose(labels[i] == 1, zero, row[i])
-        ones += _choose(labels[i] == 1, row[i], zero)
+    for i in range(label.size):
+        total += _choose(label[i] == 1, zero, row[i])
+        ones += _choose(label[i] == 1, row[i], zero)
     return total, ones
 
 
 @_of_sums
-def _uniform_sum(z, labels, log_probability):
+def _uniform_sum(z, label, log_probability):
     """Σ ½ (log p + log(1 - p)) = Σ (ℓ - x / 2)."""
     half = z.dtype.type(0.5)
     total = z.dtype.type(0)
-    for i in range(z.size):
-        total += log_probability[i] - half * _choose(labels[i] == 1, z[i], -z[i])
+    for i in range(label.size):
+        total += log_probability[i] - half * _choose(label[i] == 1, z[i], -z[i])
     return total
 
 
 @_part
-def _margins(z, labels, errors):
-    zero, one = z.dtype.type(0), z.dtype.type(1)
-    for i in range(z.size):
-        margin = one - _choose(labels[i] == 1, z[i], -z[i])
-        errors[i] = _choose(margin < zero, zero, margin)
+def _margins(source, label, errors):
+    """max(0, 1 ∓ z), 0 at void pixels."""
+    zero, one = errors.dtype.type(0), errors.dtype.type(1)
+    for i in range(label.size):
+        margin = one - _choose(label[i] == 1, source[i], -source[i])
+        errors[i] = _choose((label[i] < 0) | (margin < zero), zero, margin)
+
+
+@_part
+def _positive(errors, label, found, its_label):
+    """Brings the errors above 0 and their labels to the front; returns how many there are."""
+    count = np.uint64(0)
+    for i in range(label.size):
+        found[count], its_label[count] = errors[i], label[i]
+        count += np.uint64(errors[i] > 0)
+    return np.int64(count)
 
 
 @_kernel
 def sigmoid_forward(
-    logits, place, labels, tile, gammas, squares, uniform,
+    logits, place, labels, scratch, tile, gammas, squares, uniform,
     by_label, by_channel, label_map, of_maps, packed, margins, cut, cut_off, shift, largest,
 ):  # fmt: skip
     """Sums of a block (n, C, L) by label, (n, C, 2, K), and by channel, (n, C, K), added; maps; and histograms."""
-    first, image, channel, pixel = place
+    first, image, channel = place
     first_of_maps, image_of_maps, channel_of_maps = of_maps
     images, classes, pixels = labels.shape
-    maps = np.empty((5, tile), label_map.dtype)
-    bins, values = np.empty(tile, np.uint32), np.empty(tile, np.int64)
+    z, own, probability, wrong, power = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    if packed is not None:
+        bins, values, its_label = np.empty(tile, np.uint32), np.empty(tile, np.int64), np.empty(tile, np.int32)
     for n in range(images):
         for c in range(classes):
             sums, of_channel = by_label[n, c], by_channel[n, c]
             for start in range(0, pixels, tile):
-                length = min(tile, pixels - start)
-                label = labels[n, c, start : start + length]
-                z, own, probability = maps[0, :length], maps[1, :length], maps[2, :length]
-                wrong, power = maps[3, :length], maps[4, :length]
-                _load(logits, first + n * image + c * channel + start * pixel, pixel, label, z)
-                _sigmoids(z, label, own, probability)
-                if label_map.size > 0:
+                label = labels[n, c, start : start + tile]
+                length = label.size
+                source = logits[first + n * image + c * channel + start :]
+                _ratios(source, label, z, wrong, power)
+                zeros, ones, l_zeros, l_ones, p_zeros, p_ones = _sigmoid_sums(label, z, wrong, power, own, probability)
+                sums[0, 0] += zeros
+                sums[1, 0] += ones
+                sums[0, 1] += l_zeros
+                sums[1, 1] += l_ones
+                sums[0, 2] += np.float64(zeros) - p_zeros
+                sums[1, 2] += p_ones
+                of_channel[0] += p_zeros
+                of_channel[0] += p_ones
+                if label_map is not None:
                     in_maps = first_of_maps + n * image_of_maps + c * channel_of_maps + start
                     for i in range(length):
                         label_map[in_maps + i] = own[i]
-                zeros, ones = _count(label, np.int32(0)), _count(label, np.int32(1))
-                sums[0, 0] += zeros
-                sums[1, 0] += ones
-                of_zeros, of_ones = _sums_by_sign(label, own)
-                sums[0, 1] += of_zeros
-                sums[1, 1] += of_ones
-                of_zeros, of_ones = _sums_by_sign(label, probability)
-                of_channel[0] += of_zeros
-                of_channel[0] += of_ones
-                sums[0, 2] += np.float64(zeros) - of_zeros
-                sums[1, 2] += of_ones
                 if squares:
-                    of_channel[1] += _dot(probability, probability)
-                if uniform:
+                    of_channel[1] += _dot(probability, probability, length)
+                if uniform is not None:
                     of_channel[of_channel.size - 1] += _uniform_sum(z, label, own)
-                if gammas.size > 0 or (packed.size > 0 and not margins):
+                if gammas is not None:
                     _errors(probability, label, np.int32(1), wrong)
-                for k in range(gammas.size):
-                    _power(wrong, gammas[k], power)
-                    for i in range(length):
-                        power[i] *= own[i]
-                    of_zeros, of_ones = _sums_by_sign(label, power)
-                    sums[0, 3 + k] += of_zeros
-                    sums[1, 3 + k] += of_ones
-                if packed.size > 0:
+                    for k in range(gammas.size):
+                        _focal(wrong, own, length, gammas[k], power)
+                        of_zeros, of_ones = _sums_by_sign(label, power)
+                        sums[0, 3 + k] += of_zeros
+                        sums[1, 3 + k] += of_ones
+                if packed is not None:
                     if margins:
-                        _margins(z, label, wrong)
+                        # Most are 0 once a network has learned something.
+                        _margins(source, label, power)
+                        label = its_label[: _positive(power, label, wrong, its_label)]
+                    else:
+                        _errors(probability, label, np.int32(1), wrong)
                     table = packed[n if packed.shape[0] > 1 else 0, c]
                     # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
                     _add_errors(wrong, label, np.int32(1), True, table, bins, values, cut, cut_off, shift, largest)
 
 
 @_part
-def _sigmoid_gradient(labels, own, wrong, a, of_channel, of_square, of_uniform, row):
-    """The gradient of logits; a is 0 at void pixels."""
-    zero, half = row.dtype.type(0), row.dtype.type(0.5)
-    twice = of_square + of_square
-    for i in range(row.size):
-        is_one = labels[i] == 1
-        p = _choose(is_one, own[i], wrong[i])
-        of_label = a[i] * _choose(is_one, wrong[i], -wrong[i])
-        h = of_channel + twice * p
-        value = (of_label + (h * own[i]) * wrong[i]) + of_uniform * (half - p)
-        row[i] = _choose(labels[i] >= 0, value, zero)
+def _sigmoid_gradients(label, z, ratio, part, a, of_zeros, of_ones, h_of_zeros, h_of_ones, of_square, of_uniform, row):
+    """The gradient of logits, 0 at void pixels, by those of ℓ and p of the labels 0 and 1, and by a, of each ℓ."""
+    zero, half, twice = row.dtype.type(0), row.dtype.type(0.5), of_square + of_square
+    for i in range(label.size):
+        is_one, is_positive = label[i] == 1, z[i] >= zero
+        other = ratio[i] * part[i]
+        p, not_p = _choose(is_positive, part[i], other), _choose(is_positive, other, part[i])
+        of_label = (a[i] + _choose(is_one, of_ones, of_zeros)) * _choose(is_one, not_p, -p)
+        h = _choose(is_one, h_of_ones, h_of_zeros) + twice * p
+        value = (of_label + h * (part[i] * other)) + of_uniform * (half - p)
+        row[i] = _choose(label[i] >= 0, value, zero)
+
+
+@_part
+def _errors_and_slopes(label, z, ratio, part, wrong, slope):
+    """1 - p_y, and p (1 - p)."""
+    zero = z.dtype.type(0)
+    for i in range(label.size):
+        other = ratio[i] * part[i]
+        wrong[i] = _choose(_choose(label[i] == 1, z[i], -z[i]) >= zero, other, part[i])
+        slope[i] = part[i] * other
+
+
+@_part
+def _add_error_gradients(label, found, slope, row):
+    zero = row.dtype.type(0)
+    for i in range(label.size):
+        row[i] += _choose(label[i] >= 0, found[i] * slope[i], zero)
 
 
 @_kernel
 def sigmoid_backward(
-    logits, place, labels, tile, gammas, squares, uniform,
-    by_label, by_channel, of_map, of_maps, of_errors, margins, cut, largest, result, of_result,
+    logits, place, labels, scratch, tile, gammas, squares, uniform,
+    by_label, by_channel, of_map, of_maps, of_errors, margins, reads_probabilities, cut, largest, result, of_result,
 ):  # fmt: skip
     """Writes the gradient of a block (n, C, L)."""
-    first, image, channel, pixel = place
+    first, image, channel = place
     first_of_maps, image_of_maps, channel_of_maps = of_maps
     first_of_result, image_of_result, channel_of_result = of_result
     images, classes, pixels = labels.shape
     zero, one = result.dtype.type(0), result.dtype.type(1)
-    maps = np.empty((7, tile), result.dtype)
+    z, ratio, part, a, wrong, slope = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5]
+    probability, power = scratch[6], scratch[7]
     for n in range(images):
         for c in range(classes):
-            of_channel = by_channel[n, c, 0] if by_channel.size > 0 else zero
-            of_square = by_channel[n, c, 1] if by_channel.size > 0 and squares else zero
-            of_uniform = by_channel[n, c, by_channel.shape[2] - 1] if by_channel.size > 0 and uniform else zero
+            of_labels, of_channel = by_label[n, c], by_channel[n, c]
+            # Of the label 0 it is of Σ (1 - p).
+            h_of_zeros, h_of_ones = of_channel[0] - of_labels[0, 2], of_channel[0] + of_labels[1, 2]
+            of_square = of_channel[1] if squares else zero
+            of_uniform = of_channel[of_channel.size - 1] if uniform is not None else zero
             for start in range(0, pixels, tile):
-                length = min(tile, pixels - start)
-                label = labels[n, c, start : start + length]
-                z, own, wrong = maps[0, :length], maps[1, :length], maps[2, :length]
-                a, log_probability = maps[3, :length], maps[4, :length]
-                power, scratch = maps[5, :length], maps[6, :length]
+                label = labels[n, c, start : start + tile]
+                length = label.size
+                source = logits[first + n * image + c * channel + start :]
                 in_result = first_of_result + n * image_of_result + c * channel_of_result + start
                 row = result[in_result : in_result + length]
-                _load(logits, first + n * image + c * channel + start * pixel, pixel, label, z)
-                _own_and_wrong(z, label, own, wrong)
-                _fill(a, zero)
-                if of_map.size > 0:
+                _fill(a, length, zero)
+                if of_map is not None:
                     in_maps = first_of_maps + n * image_of_maps + c * channel_of_maps + start
                     for i in range(length):
                         a[i] = of_map[in_maps + i] if label[i] >= 0 else zero
-                if by_label.size > 0:
-                    if gammas.size > 0:
-                        _sigmoids(z, label, log_probability, scratch)
-                    _label_gradients(label, by_label[n, c], gammas, log_probability, own, scratch, power, a)
-                _sigmoid_gradient(label, own, wrong, a, of_channel, of_square, of_uniform, row)
-                if of_errors.size > 0:
+                if reads_probabilities:
+                    _ratios(source, label, z, ratio, part)
+                    if gammas is not None:
+                        _sigmoid_sums(label, z, ratio, part, slope, wrong)
+                        _errors(wrong, label, np.int32(0), probability)  # p_y
+                        _add_focal_gradients(label, of_labels, gammas, slope, probability, wrong, power, a)
+                    _sigmoid_gradients(
+                        label, z, ratio, part, a, of_labels[0, 1], of_labels[1, 1], h_of_zeros, h_of_ones,
+                        of_square, of_uniform, row,
+                    )  # fmt: skip
+                else:
+                    _fill(row, length, zero)
+                if of_errors is not None:
                     table = of_errors[n if of_errors.shape[0] > 1 else 0, c]
-                    errors = wrong
                     if margins:
-                        errors = scratch
-                        _margins(z, label, errors)
-                    _error_gradients(errors, label, np.int32(1), table, cut, largest, power)
-                    for i in range(length):
-                        factor = (one if errors[i] > 0 else zero) if margins else own[i] * wrong[i]
-                        row[i] += power[i] * factor if label[i] >= 0 else zero
+                        _margins(source, label, wrong)
+                        for i in range(length):
+                            slope[i] = one if wrong[i] > 0 else zero
+                    else:
+                        _errors_and_slopes(label, z, ratio, part, wrong, slope)
+                    _error_gradients(wrong, label, np.int32(1), table, cut, largest, power)
+                    _add_error_gradients(label, power, slope, row)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 @_part
-def _copy(logits, start, stride, row):
-    if stride == 1:
-        source = logits[start : start + row.size]
-        for i in range(row.size):
-            row[i] = source[i]
-    else:
-        for i in range(row.size):
-            row[i] = logits[start + i * stride]
-
-
-@_part
-def _raise_index(row, channel, best, index, higher, its_index):
+def _raise_index(source, channel, best, index, higher, its_index):
     """The greater number and its channel; the first of equal ones, and the first NaN before all numbers."""
-    for i in range(best.size):
-        better = (row[i] > best[i]) | ((row[i] != row[i]) & (best[i] == best[i]))
-        higher[i] = _choose(better, row[i], best[i])
-        its_index[i] = _choose(better, channel, index[i])
+    for i in range(higher.size):
+        stays = (source[i] <= best[i]) | (best[i] != best[i])
+        higher[i] = _choose(stays, best[i], source[i])
+        its_index[i] = _choose(stays, index[i], channel)
 
 
 @_part
-def _largest(logits, begin, channel, pixel, classes, length, rows, indices):
+def _largest(logits, begin, channel, classes, length, rows, indices):
     """Which of the rows of `indices` holds the channels with the largest logits of some pixels, int32."""
-    _copy(logits, begin, pixel, rows[0, :length])
-    _fill(indices[0, :length], np.int32(0))
+    source = logits[begin : begin + length]
+    for i in range(length):
+        rows[0, i] = source[i]
+        indices[0, i] = 0
     last = 0
     for c in range(1, classes):
-        row, best, higher = rows[2, :length], rows[last, :length], rows[1 - last, :length]
-        _copy(logits, begin + c * channel, pixel, row)
-        _raise_index(row, np.int32(c), best, indices[last, :length], higher, indices[1 - last, :length])
+        source = logits[begin + c * channel :]
+        _raise_index(source, np.int32(c), rows[last], indices[last], rows[1 - last, :length], indices[1 - last])
         last = 1 - last
     return last
 
@@ -805,14 +789,13 @@ def _largest(logits, begin, channel, pixel, classes, length, rows, indices):
 @_kernel
 def largest_channels(logits, place, images, pixels, classes, tile, result, of_result):
     """Writes the channel with the largest logit of a block's pixels."""
-    first, image, channel, pixel = place
+    first, image, channel = place
     first_of_result, image_of_result, _ = of_result
-    rows, indices = np.empty((3, tile), logits.dtype), np.empty((2, tile), np.int32)
+    rows, indices = np.empty((2, tile), logits.dtype), np.empty((2, tile), np.int32)
     for n in range(images):
         for start in range(0, pixels, tile):
             length = min(tile, pixels - start)
-            begin = first + n * image + start * pixel
-            index = indices[_largest(logits, begin, channel, pixel, classes, length, rows, indices), :length]
+            index = indices[_largest(logits, first + n * image + start, channel, classes, length, rows, indices)]
             in_result = first_of_result + n * image_of_result + start
             for i in range(length):
                 result[in_result + i] = index[i]
@@ -821,15 +804,14 @@ def largest_channels(logits, place, images, pixels, classes, tile, result, of_re
 @_kernel
 def count_softmax(logits, place, labels, tile, counts):
     """Adds the pixels of a block to their number by label and by channel with the largest logit, int64 (C, C)."""
-    first, image, channel, pixel = place
+    first, image, channel = place
     images, _, pixels = labels.shape
     classes = counts.shape[0]
-    rows, indices = np.empty((3, tile), logits.dtype), np.empty((2, tile), np.int32)
+    rows, indices = np.empty((2, tile), logits.dtype), np.empty((2, tile), np.int32)
     for n in range(images):
         for start in range(0, pixels, tile):
             length = min(tile, pixels - start)
-            begin = first + n * image + start * pixel
-            index = indices[_largest(logits, begin, channel, pixel, classes, length, rows, indices), :length]
+            index = indices[_largest(logits, first + n * image + start, channel, classes, length, rows, indices)]
             label = labels[n, 0, start : start + length]
             for i in range(length):
                 if label[i] >= 0:
@@ -837,32 +819,30 @@ def count_softmax(logits, place, labels, tile, counts):
 
 
 @_of_sums
-def _count_signs(row, labels):
-    """How many pixels have the label 0 and a positive logit, label 1, and both."""
-    positive, ones, both = np.int32(0), np.int32(0), np.int32(0)
-    for i in range(row.size):
-        is_one, is_positive = np.int32(labels[i] == 1), np.int32(row[i] > 0)
-        positive += is_positive & np.int32(labels[i] == 0)
-        ones += is_one
-        both += is_one & is_positive
-    return positive, ones, both
+def _count_signs(source, label):
+    """How many pixels have the label 0, it and a positive logit, the label 1, and it and a positive logit."""
+    zeros, positive, ones, both = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    for i in range(label.size):
+        is_zero, is_one, is_positive = label[i] == 0, label[i] == 1, source[i] > 0
+        zeros += np.int32(is_zero)
+        positive += np.int32(is_zero & is_positive)
+        ones += np.int32(is_one)
+        both += np.int32(is_one & is_positive)
+    return zeros, positive, ones, both
 
 
 @_kernel
 def count_sigmoid(logits, place, labels, tile, counts):
     """Adds the pixels of a block to their number by channel, label and whether the logit is positive, (C, 2, 2)."""
-    first, image, channel, pixel = place
+    first, image, channel = place
     images, classes, pixels = labels.shape
-    row = np.empty(tile, logits.dtype)
     for n in range(images):
         for c in range(classes):
             for start in range(0, pixels, tile):
                 length = min(tile, pixels - start)
-                begin = first + n * image + c * channel + start * pixel
                 label = labels[n, c, start : start + length]
-                _copy(logits, begin, pixel, row[:length])
-                positive, ones, both = _count_signs(row[:length], label)
-                counts[c, 0, 0] += _count(label, np.int32(0)) - positive
+                zeros, positive, ones, both = _count_signs(logits[first + n * image + c * channel + start :], label)
+                counts[c, 0, 0] += zeros - positive
                 counts[c, 0, 1] += positive
                 counts[c, 1, 0] += ones - both
                 counts[c, 1, 1] += both

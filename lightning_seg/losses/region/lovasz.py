@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_seg.losses.engine.block_threads import map_blocks
 from lightning_seg.losses.engine.distributed import join_processes
 from lightning_seg.losses.engine.dtypes import sum_dtype
+from lightning_seg.losses.engine.histograms import used_bins
 from lightning_seg.losses.engine.interface import Errors, Requirements
 from lightning_seg.losses.engine.reduction import mean_over_classes, sum_if
 from lightning_seg.losses.engine.statistics import Statistics
@@ -203,17 +204,20 @@ def jaccard_gradients(foreground: Tensor, background: Tensor, total: Tensor) -> 
         total: the number of pixels of the class, (G, C).
 
     Returns:
-        Gradients of foreground, then of background; they have no gradient.
+        Gradients of foreground, then of background; they have no gradient. 0 of the bins above the last error.
     """
     gradients = _empty_gradients(foreground)
+    used = used_bins((foreground + background).flatten(0, 1))
+    gradients[..., used:] = 0
+    foreground, background = foreground[..., :used], background[..., :used]
 
     def write(group_and_class: tuple[int, slice]) -> None:
-        gradients[group_and_class] = _gradients(
+        gradients[group_and_class][..., :used] = _gradients(
             *(counts[group_and_class] for counts in (foreground, background, total))
         )
 
-    groups, classes, bins = foreground.shape
-    step = max(1, _BLOCK // bins) if foreground.device.type == "cpu" else classes
+    groups, classes, _ = foreground.shape
+    step = max(1, _BLOCK // max(used, 1)) if foreground.device.type == "cpu" else classes
     blocks = [(group, slice(first, first + step)) for group in range(groups) for first in range(0, classes, step)]
     map_blocks(write, blocks, foreground.device)
     return gradients

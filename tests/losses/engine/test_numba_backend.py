@@ -111,6 +111,12 @@ def test_labels_are_any_integers(softmax, dtype):
     assert_same(logits, target, softmax, EVERYTHING, void)
 
 
+@pytest.mark.parametrize("void", [-100, 2, 2**31, 2**40 + 1, -(2**31) - 1])
+def test_void_pixels_have_any_label(void):
+    logits, target = batch(True, (2, 5, 300))
+    assert_same(logits, target.masked_fill(target == VOID, void), True, Requirements(), void)
+
+
 @pytest.mark.parametrize("label", [-1, 5, 2**32 + 1])
 def test_a_label_out_of_range_is_named(label):
     logits, target = batch(True, (2, 5, 300))

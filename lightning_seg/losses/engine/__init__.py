@@ -22,6 +22,7 @@ logits are read once forward, and read and written once backward.
 | `pixels`, `labels` | what a loss is called with, checked and brought to one layout |
 | `statistics` | the sums and maps that losses are functions of |
 | `class_sums`, `interface` | the operators of softmax and sigmoid, and the types that they share with the back ends |
+| `soft_sums` | the same of soft targets |
 | `back_ends`, `self_check` | which back end computes a batch; whether it is right on the device |
 | `predictions` | what logits predict, and the counts that scores are functions of |
 | `torch_backend` | torch operations, for every device and dtype: the reference |

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_seg.losses.engine.block_threads import map_blocks
 from lightning_seg.losses.engine.labels import valid_labels
 from lightning_seg.losses.engine.lazy_property import lazy_property
-from lightning_seg.task import Task
+from lightning_seg.losses.engine.soft_sums import void_pixels
+from lightning_seg.losses.engine.torch_backend import blocks_of
+from lightning_seg.task import Task, may_look
 
 
 class Pixels:
@@ -183,16 +186,28 @@ def _check_shapes(logits: Tensor, target: Tensor, task: Task) -> None:
 
 
 def _check_probabilities(pixels: Pixels) -> None:
-    target = pixels.target_probabilities
-    assert target is not None
-    outside = ~((target >= 0) & (target <= 1))  # so that NaN is outside
-    if target.is_cuda or torch.compiler.is_compiling():
-        torch._assert_async(~outside.any(), "target holds a value out of range: expected probabilities from 0 to 1.")
-    elif outside.any():
-        raise ValueError(
-            f"probability {target[outside][0].item()} is out of range: expected probabilities from 0 to 1, "
-            f"with ignore_index={pixels.ignore_index}."
-        )
+    target, looks = pixels.raw_target, may_look(pixels.raw_target)
+
+    def check(block: tuple[slice, slice]) -> None:
+        part = target[block[0], :, block[1]]
+        outside = ~((part >= 0) & (part <= 1))  # so that NaN is outside
+        void = void_pixels(part, pixels.ignore_index, pixels.task == "multiclass")
+        if void is not None:
+            outside &= ~void
+        if not looks:
+            torch._assert_async(
+                ~outside.any(), "target holds a value out of range: expected probabilities from 0 to 1."
+            )
+        elif outside.any():
+            raise ValueError(
+                f"probability {part[outside][0].item()} is out of range: expected probabilities from 0 to 1, "
+                f"with ignore_index={pixels.ignore_index}."
+            )
+
+    if looks:
+        map_blocks(check, blocks_of(target), target.device)
+    else:
+        check((slice(None), slice(None)))
 
 
 def _text(shape: Sequence[int]) -> str:

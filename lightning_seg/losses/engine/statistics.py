@@ -1,7 +1,7 @@
 """What losses read: sums for each image and class, histograms of errors, and maps.
 
-Of hard targets, the sums come from one pass over the logits, in `class_sums`, which a compound makes once for all its
-terms. Maps, and all that is read of soft targets, are computed by torch operations on the whole batch.
+The sums come from one pass over the logits, in `class_sums` or, of soft targets, in `soft_sums`, which a compound makes
+once for all its terms. Maps are computed by torch operations on the whole batch.
 """
 
 import torch
@@ -13,6 +13,7 @@ from lightning_seg.losses.engine.dtypes import sum_dtype
 from lightning_seg.losses.engine.interface import ClassSums, Errors, Requirements
 from lightning_seg.losses.engine.lazy_property import lazy_property
 from lightning_seg.losses.engine.pixels import Pixels
+from lightning_seg.losses.engine.soft_sums import SoftSums, soft_sums
 from lightning_seg.task import Task
 
 
@@ -58,6 +59,18 @@ class Statistics:
         pixels = self.pixels
         sums = softmax_sums if self._multiclass else sigmoid_sums
         return sums(pixels.raw_logits, pixels.raw_target, ignore_index=pixels.ignore_index, requires=requires)
+
+    @lazy_property
+    def soft_sums(self) -> SoftSums:
+        """The sums of a soft target that `requires` names."""
+        pixels = self.pixels
+        return soft_sums(
+            pixels.raw_logits,
+            pixels.raw_target,
+            ignore_index=pixels.ignore_index,
+            softmax=self._multiclass,
+            requires=self.requires,
+        )
 
     @property
     def label_count(self) -> Tensor:
@@ -144,8 +157,7 @@ class Statistics:
     def valid_count(self) -> Tensor:
         """The number of valid pixels of each image and class."""
         if self.pixels.soft:
-            count = self.pixels.valid.sum(-1, dtype=self.sum_dtype)
-            return count.unsqueeze(1).expand(-1, self.pixels.num_classes) if self._multiclass else count
+            return self.soft_sums.valid
         if self._multiclass:
             return self.label_count.sum(1, keepdim=True).expand(-1, self.pixels.num_classes)
         return self.label_count.sum(-1)
@@ -153,38 +165,39 @@ class Statistics:
     @lazy_property
     def true_positive(self) -> Tensor:
         """TP: the sum of p where the label is the class; of soft targets t, the sum of p·t."""
-        soft = self.pixels.target_probabilities
-        if soft is not None:
-            return (self.probabilities * soft).sum(-1, dtype=self.sum_dtype)
+        if self.pixels.soft:
+            return self.soft_sums.overlap
         return self.sums.by_label[..., 2] if self._multiclass else self.sums.by_label[:, :, 1, 2]
 
     @lazy_property
     def probability_sum(self) -> Tensor:
         """P: the sum of p."""
-        if not self.pixels.soft:
-            return self.sums.by_channel[..., 0]
-        return self._mask_channels(self.probabilities).sum(-1, dtype=self.sum_dtype)
+        return self.soft_sums.probability if self.pixels.soft else self.sums.by_channel[..., 0]
 
     @lazy_property
     def probability_square_sum(self) -> Tensor:
         """The sum of p²."""
-        if not self.pixels.soft and self.requires.squares:
-            return self.sums.by_channel[..., 1]
+        if self.requires.squares:
+            return self.soft_sums.probability_square if self.pixels.soft else self.sums.by_channel[..., 1]
         return self._mask_channels(self.probabilities).square().sum(-1, dtype=self.sum_dtype)
 
     @lazy_property
     def target_sum(self) -> Tensor:
         """T: the number of pixels whose label is the class; of soft targets t, the sum of t."""
-        soft = self.pixels.target_probabilities
-        if soft is not None:
-            return soft.sum(-1, dtype=self.sum_dtype)
+        if self.pixels.soft:
+            return self.soft_sums.target
         return self.label_count if self._multiclass else self.label_count[..., 1]
 
     @lazy_property
     def target_square_sum(self) -> Tensor:
         """The sum of t², which of hard targets is T."""
+        if not self.pixels.soft:
+            return self.target_sum
+        if self.requires.squares:
+            return self.soft_sums.target_square
         soft = self.pixels.target_probabilities
-        return self.target_sum if soft is None else soft.square().sum(-1, dtype=self.sum_dtype)
+        assert soft is not None
+        return soft.square().sum(-1, dtype=self.sum_dtype)
 
     def mask(self, values: Tensor) -> Tensor:
         """A map with 0 at void pixels."""

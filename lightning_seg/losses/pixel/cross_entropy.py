@@ -46,8 +46,10 @@ class CrossEntropyLoss(Loss):
 
     def from_statistics(self, statistics: Statistics) -> Tensor:
         """The loss; called with autocast off."""
-        if statistics.pixels.soft or self.reduction == "none":
+        if self.reduction == "none":
             return self._from_maps(statistics)
+        if statistics.pixels.soft:
+            return self._from_soft_sums(statistics)
         log_probability = self.weighted(statistics.label_log_probability_sum, statistics)
         if self.label_smoothing > 0:
             uniform = statistics.uniform_log_probability_sum
@@ -68,6 +70,18 @@ class CrossEntropyLoss(Loss):
     def requires(self) -> Requirements:
         """Label smoothing reads the log-probabilities of all classes."""
         return Requirements(uniform=self.label_smoothing > 0)
+
+    def _from_soft_sums(self, statistics: Statistics) -> Tensor:
+        sums, multiclass = statistics.soft_sums, self.task == "multiclass"
+        log_probability = self.weighted(sums.log_probability, statistics)
+        if self.label_smoothing > 0:
+            uniform = self.weighted(sums.uniform, statistics) / (statistics.pixels.num_classes if multiclass else 1)
+            log_probability = (1 - self.label_smoothing) * log_probability + self.label_smoothing * uniform
+        if multiclass:  # each pixel counts once, or with the weights of its classes
+            weights = sums.valid[:, :1] if self.class_weights is None else self.weighted(sums.target, statistics)
+        else:
+            weights = self.weighted(sums.valid, statistics)
+        return self.reduce_sums(-log_probability, weights, statistics)
 
     def _from_maps(self, statistics: Statistics) -> Tensor:
         class_weights = self.weights_for(statistics)

@@ -55,7 +55,7 @@ def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> s
 
 def from_environment(config: DictConfig) -> dict[str, Any]:
     """What comes from environment variables, by whatever interpolations: by key with dots, and as it was written."""
-    if "oc.env" not in OmegaConf.to_yaml(config):
+    if "oc.env" not in str(OmegaConf.to_container(config)):
         return {}
     config = config.copy()
     if config.get("folder"):  # it follows, but was set

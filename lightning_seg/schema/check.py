@@ -67,7 +67,7 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
     if missing:
         advice = _data_advice(composed, missing)
         raise ValueError(f"{_listed(missing)} must be given: {' '.join(f'{key}=VALUE' for key in missing)}.{advice}")
-    read = OmegaConf.to_yaml(composed)
+    read = str(OmegaConf.to_container(composed))
     own = OmegaConf.load(Path(str(resources.files("lightning_seg.conf") / f"{schema.__name__.lower()}.yaml")))
     assert isinstance(own, DictConfig)
     for key in (str(key) for key in composed):

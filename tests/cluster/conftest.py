@@ -13,7 +13,7 @@ from tests.cluster.slurm import Slurm, slurm, why_not
 from tests.readmes import LINES
 
 SMALL = (
-    *("backbone.encoder_name=tu-mobilenetv3_small_050", "backbone.decoder_channels=[16,8,8,8,8]"),
+    *("~backbone", "+backbone={_target_:tests.runs.network.small_network}"),
     *("data.num_train=8", "data.num_val=2", "data.num_test=2", "data.image_size=32", "data.batch_size=2"),
     "trainer.max_epochs=2",
 )
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(folder: Path) -> Path:
     """A run on two processes that the command itself has started, as it is installed."""
     command = [str(Path(sys.executable).parent / "lightning-seg-train"), "trainer=ddp_sim", "run=alone", *SMALL]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run(command, cwd=folder, env=environment, check=True, timeout=300, capture_output=True)
     return folder / "runs" / "alone"
 

@@ -20,6 +20,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # What makes their trainings shorter, where nothing that a notebook asserts or draws depends on it.
 SHORTER = {
     "02_train_and_sweep": {
+        r"\"train\": 32, \"val\": 12, \"test\": 24": r"\"train\": 8, \"val\": 4, \"test\": 6",
         "trainer.max_epochs=8": "trainer.max_epochs=2",
         "max_epochs: 5": "max_epochs: 2",
         "trainer.max_epochs=3": "trainer.max_epochs=2",

@@ -2,11 +2,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from lightning_seg.commands import predict as command
 from lightning_seg.commands.predict import find_devices
 from lightning_seg.inference.shares import Share
 from tests.inference.test_predict_files import Brightest, predict, write_image
@@ -98,3 +100,26 @@ def test_the_devices_of_the_processes(
         assert str(raised.value) == expected
     else:
         assert [str(device) for device in find_devices(name, number)] == expected
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_the_process_of_a_rank_loads_to_its_device_and_makes_it_the_current_one(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current, loaded, shares = [], [], []
+    module = SimpleNamespace(palette=None, num_classes=3, scale=1.0)
+
+    def load(*_: Any, map_location: torch.device, **__: Any) -> SimpleNamespace:
+        loaded.append(map_location)
+        return module
+
+    monkeypatch.setattr(command, "join", lambda processes: Share(rank, processes))
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(command, "load_modules", load)
+    monkeypatch.setattr(command, "set_prediction_options", lambda *_: None)
+    monkeypatch.setattr(command, "predict_files", lambda *_, share, **__: shares.append(share))
+    devices = [torch.device("cuda", index) for index in range(3)]
+    config = dict.fromkeys((*command._PASSED, "trusted", "checkpoint", "one_in_memory", "input", "output"))
+    command._predict({**config, "devices": devices})
+    assert current == loaded == [devices[rank]]
+    assert shares == [Share(rank, 3)]

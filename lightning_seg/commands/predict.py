@@ -14,6 +14,7 @@ from lightning_seg.commands.train import resolved
 from lightning_seg.data.palette import default_palette
 from lightning_seg.ensemble import load_modules
 from lightning_seg.inference import PredictedFiles, predict_files
+from lightning_seg.inference.made_by import digests
 from lightning_seg.inference.shares import join
 from lightning_seg.launch.cluster import is_launched
 from lightning_seg.launch.processes import run_on_processes
@@ -68,6 +69,12 @@ def _predict(config: dict[str, Any]) -> PredictedFiles:
         one_in_memory=config["one_in_memory"],
     )
     set_prediction_options(module, config)
+    made_by = {
+        "checkpoint": digests(config["checkpoint"]),
+        **{name: getattr(module, name) for name in ("tile", "margin", "tiling", "test_time_augmentation", "scale")},
+        "threshold": module.decision_threshold,
+        **{name: config[name] for name in ("precision", "simplify")},
+    }
     return predict_files(
         module,
         config["input"],
@@ -75,6 +82,7 @@ def _predict(config: dict[str, Any]) -> PredictedFiles:
         palette=[tuple(color) for color in module.palette or default_palette(max(module.num_classes, 2))],
         scale=module.scale,
         share=share,
+        made_by=made_by,
         **{name: config[name] for name in _PASSED},
     )
 

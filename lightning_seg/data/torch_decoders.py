@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_seg.data.image_files import ImageFileError
 from lightning_seg.reading import open_regular
 
 
@@ -17,13 +18,19 @@ def decoded(path: str | Path, name: str) -> Tensor | None:
     Args:
         path: the file.
         name: `decode_jpeg` or `decode_png`.
+
+    Raises:
+        ImageFileError: it cannot be decoded.
     """
     decode = _decoder(name)
     if decode is None:
         return None
     with open_regular(path) as file:
         content = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
-    return decode(content)
+    try:
+        return decode(content)
+    except RuntimeError as error:  # whose message begins with a place in torchvision's own source
+        raise ImageFileError(f"{path} cannot be read as an image: {str(error).rpartition(', ')[2].strip()}.") from None
 
 
 @cache

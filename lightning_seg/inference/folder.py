@@ -20,6 +20,7 @@ from lightning_seg.csv_files import write_csv
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.files import atomic_files
 from lightning_seg.inference.inputs import images_of, together
+from lightning_seg.inference.made_by import remember
 from lightning_seg.inference.masks import PNG, Labels, Palette, give_back, mask_picture, probabilities_array
 from lightning_seg.inference.outlines import areas as areas_of
 from lightning_seg.inference.outlines import geojson
@@ -106,6 +107,7 @@ def predict_files(
     max_pixels: int = MAX_PIXELS,
     progress: bool = True,
     share: Share | None = None,
+    made_by: Mapping[str, Any] | None = None,
 ) -> PredictedFiles:
     """Predicts an image, or all images of a folder, a pattern or a list; sub-folders are kept below `output`.
 
@@ -148,6 +150,8 @@ def predict_files(
         progress: show a progress bar, and unreadable files as they are met.
         share: of several processes that were called alike, and of which each predicts its share of the files; rank
             zero finds the files and what is wrong, shows its own progress, and writes areas. Default: one process.
+        made_by: what results depend on, checkpoints and options, which is kept in `output`, so that `resume` refuses
+            to keep results of others. Default: that is the caller's to know.
 
     Returns:
         How many images were written, and which could not be read, of all processes.
@@ -170,6 +174,12 @@ def predict_files(
     if precision not in _PRECISIONS:
         raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
     check_tiling(tile, margin, tiling)
+
+    def begin(kept: int) -> None:
+        _make_folder(output)
+        if made_by is not None:
+            remember(output, made_by, resume=resume, overwrite=overwrite, kept=kept)
+
     if getattr(module, "volumes", None) is not None:
         if overlay or contours or run_lengths:
             raise ValueError("overlay, contours and run_lengths are for 2-D images: leave them out for volumes.")
@@ -185,6 +195,7 @@ def predict_files(
             progress=progress,
             share=share,
             tiles={"tile": tile, "margin": margin, "tiling": tiling},
+            begin=begin,
         )
     _check_arguments(module, palette, scale, overlay, probabilities)
     if module.task == "multilabel" and (contours or run_lengths or areas):
@@ -197,7 +208,9 @@ def predict_files(
         _check_targets(jobs, overwrite or resume)
         if areas and table.exists() and not (overwrite or resume):
             raise FileExistsError(f"{table} exists already: name another output folder, or set overwrite=true.")
-        return jobs, [job for job in jobs if not (resume and all(path.exists() for path in job.targets()))]
+        left = [job for job in jobs if not (resume and all(path.exists() for path in job.targets()))]
+        begin(len(jobs) - len(left))
+        return jobs, left
 
     jobs, left = share.planned(plan)
     names = _mask_names(module, class_names, len(palette))
@@ -272,6 +285,7 @@ def _predict_volumes(
     progress: bool,
     share: Share,
     tiles: Mapping[str, Any],
+    begin: Callable[[int], None],
 ) -> PredictedFiles:
     """The same of volumes, see `lightning_seg.inference.volumes`."""
     table = output / "areas.csv"
@@ -289,6 +303,7 @@ def _predict_volumes(
         existing = [path for path in (*sorted(planned), *([table] if areas else [])) if path.exists()]
         if existing and not (overwrite or resume):
             raise FileExistsError(f"{existing[0]} exists already: name another output folder, or set overwrite=true.")
+        begin(len(existing) if resume else 0)
         return cases
 
     cases = share.planned(plan)
@@ -349,6 +364,16 @@ def _beside_each_other(
 
 def _raise(error: Exception) -> list[int]:
     raise error
+
+
+def _make_folder(output: Path) -> None:
+    """Makes the output folder, without which no image could be written."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"output={output} cannot be made: {(error.strerror or str(error)).lower()}.") from None
+    if not os.access(output, os.W_OK | os.X_OK):
+        raise PermissionError(f"output={output} cannot be written to: permission denied.")
 
 
 def _end_if_unwritable(error: Exception, output: Path, before: str) -> None:

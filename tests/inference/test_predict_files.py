@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from lightning_seg.data.images import load_image
 from lightning_seg.data.volume_reading import VolumeReading
 from lightning_seg.inference import folder, overlay, predict_files, volumes
+from lightning_seg.inference.made_by import digests
 from tests.file_limit import file_limit
 
 PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
@@ -380,3 +381,58 @@ def test_while_an_image_is_predicted_the_next_is_read_and_the_one_before_written
     monkeypatch.setattr(module, "predict_logits", predicts)
     assert predict(module, tmp_path / "in", tmp_path / "out", tile=64).written == 2
     assert in_time == [True, True]
+
+
+def test_what_another_checkpoint_or_other_options_made_is_not_kept_with_resume(module, tmp_path, caplog):
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in "ab":
+        write_image(source / f"{name}.png")
+    first, other = {"checkpoint": ["1"], "tile": 64}, {"checkpoint": ["2"], "tile": 64}
+    predict(module, source, out, made_by=first)
+    (out / "b.png").unlink()
+    for changed, message in (
+        (other, r"resume=true would keep results in .*out that were made with other checkpoints: name another output"),
+        ({**first, "tile": 32}, "that were made with tile=64, not 32: name another output folder, or set overwrite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predict(module, source, out, resume=True, made_by=changed)
+        assert files(out) == [".made_by.json", "a.png"]
+    done = predict(module, source, out, resume=True, made_by=first)
+    assert (done.written, done.kept) == (1, 1)
+
+    predict(module, source, out, overwrite=True, made_by=other)
+    assert predict(module, source, out, resume=True, made_by=other).kept == 2
+    predict(module, write_image(tmp_path / "c.png"), out, made_by=first)  # beside those of the other
+    with pytest.raises(ValueError, match="other checkpoints"):
+        predict(module, source, out, resume=True, made_by=other)
+    (out / ".made_by.json").unlink()
+    assert predict(module, source, out, resume=True, made_by=other).kept == 2
+    assert "does not say what made the results in it that are kept" in caplog.text
+
+
+def test_checkpoints_are_told_by_their_content_and_not_by_their_name(tmp_path):
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+        hub = tmp_path / f"{name}_hub"
+        hub.mkdir()
+        (hub / "config.json").write_bytes(content)
+        (hub / "model.safetensors").write_bytes(b"")
+    for end in ("", "_hub"):
+        (one,), (same,), (another,) = (digests(f"{tmp_path / name}{end}") for name in "abc")
+        assert one == same != another
+    assert digests(["hf://owner/name"]) == ["hf://owner/name"]
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line_for_all_images(module, tmp_path):
+    for name in "ab":
+        write_image(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"output=.*file/out cannot be made: not a directory\."):
+        predict(module, tmp_path / "in", tmp_path / "file" / "out")
+
+
+def test_a_jpeg_that_is_cut_short_is_skipped_without_a_place_in_the_source_of_torchvision(module, tmp_path):
+    path = write_image(tmp_path / "in" / "a.jpg", (200, 100))
+    path.write_bytes(path.read_bytes()[:3000])
+    ((_, reason),) = predict(module, tmp_path / "in", tmp_path / "out").failed
+    assert reason == f"{path} cannot be read as an image: Image is incomplete or truncated."

@@ -107,7 +107,8 @@ def test_the_process_of_a_rank_loads_to_its_device_and_makes_it_the_current_one(
     rank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current, loaded, shares = [], [], []
-    module = SimpleNamespace(palette=None, num_classes=3, scale=1.0)
+    options = {"tile": None, "margin": None, "tiling": "crop", "test_time_augmentation": False}
+    module = SimpleNamespace(palette=None, num_classes=3, scale=1.0, decision_threshold=0.5, **options)
 
     def load(*_: Any, map_location: torch.device, **__: Any) -> SimpleNamespace:
         loaded.append(map_location)
@@ -120,6 +121,6 @@ def test_the_process_of_a_rank_loads_to_its_device_and_makes_it_the_current_one(
     monkeypatch.setattr(command, "predict_files", lambda *_, share, **__: shares.append(share))
     devices = [torch.device("cuda", index) for index in range(3)]
     config = dict.fromkeys((*command._PASSED, "trusted", "checkpoint", "one_in_memory", "input", "output"))
-    command._predict({**config, "devices": devices})
+    command._predict({**config, "checkpoint": "a.ckpt", "devices": devices})
     assert current == loaded == [devices[rank]]
     assert shares == [Share(rank, 3)]

@@ -20,7 +20,8 @@ pytest_plugins = ["tests.console"]
 FIRST = [
     *("tests/export/test_families", "tests/cluster", "tests/notebooks", "tests/runs/test_resume", "tests/sweeps"),
     *("tests/losses/test_all_losses", "tests/losses/engine", "tests/commands", "tests/export", "tests/launch"),
-    *("tests/callbacks/test_last_checkpoint", "tests/report"),
+    *("tests/callbacks/test_last_checkpoint", "tests/report", "tests/test_wheel", "tests/benchmarks"),
+    *("tests/test_documentation", "tests/test_imports"),
 ]
 
 

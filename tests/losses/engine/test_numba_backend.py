@@ -78,12 +78,14 @@ def test_sums_and_gradient_are_those_of_torch_operations(softmax, dtype, shape):
     assert_same(*batch(softmax, shape, dtype), softmax, EVERYTHING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("requires", EACH)
 @pytest.mark.parametrize("softmax", [True, False])
 def test_each_thing_read_alone_is_right(softmax, requires):
     assert_same(*batch(softmax, (2, 4, 1500)), softmax, requires)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_image", [False, True])
 @pytest.mark.parametrize(("softmax", "errors"), [(True, "probability"), (False, "probability"), (False, "margin")])
 def test_histograms_and_their_gradient_are_right(softmax, errors, per_image):

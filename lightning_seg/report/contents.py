@@ -11,7 +11,7 @@ import numpy as np
 from lightning_seg.report.pictures import errors_uri, image_uri, labels_uri, target_uri
 from lightning_seg.report.runs import Job, Run, Sample
 from lightning_seg.report.statistics import CONFIDENCE, Difference, Summary, paired_difference, summary
-from lightning_seg.report.sweep import Parameter, group_runs, swept_parameters
+from lightning_seg.report.sweep import Parameter, group_runs, repeat_of, swept_parameters
 from lightning_seg.runs.scores import overall_names
 
 # Shares, shown in percent; other scores of a module's own are shown as they are.
@@ -24,7 +24,7 @@ _CLASS_CURVES = 30  # classes beyond which curves of single classes are left out
 def report_contents(runs: Sequence[Run], jobs: Sequence[Job] = ()) -> dict[str, Any]:
     """What the page holds, ready to be written as JSON.
 
-    `parameters` that were swept; `groups` of runs that differ in their seed alone, best first, with their means;
+    `parameters` that were swept; `groups` of runs that differ in seed and fold alone, best first, with their means;
     `differences[a][b]`, how much group a is above group b (n, mean, low, high); `runs`; `jobs` that
     left no run; `classes`; `samples`.
     A seed that was run several times counts once, with the mean of its runs.
@@ -94,7 +94,7 @@ def _group(
     chosen = [(parameter.label, parameter.values[indices[0]]) for parameter in parameters]
     return {
         "label": ", ".join(f"{label}={value}" for label, value in chosen if value is not None) or "all runs",
-        "runs": sorted(indices, key=lambda index: _in_order(runs[index].config["seed"])),
+        "runs": sorted(indices, key=lambda index: _in_order(repeat_of(runs[index].config))),
         "finished": sum(runs[index].status == "finished" for index in indices),
         "scores": {score: _rounded_summary(_score(runs, indices, score)) for score in scores},
         "classes": [_rounded(_mean(_by_seed(runs, indices, f"test/iou/{name}").values())) for name in classes],
@@ -113,7 +113,7 @@ def _by_seed(runs: Sequence[Run], indices: Iterable[int], name: str) -> dict[int
     for index in indices:
         value = runs[index].scores.get(name, math.nan)
         if not math.isnan(value):
-            values.setdefault(runs[index].config["seed"], []).append(value)
+            values.setdefault(repeat_of(runs[index].config), []).append(value)
     return {seed: float(np.mean(repeats)) for seed, repeats in values.items()}
 
 
@@ -155,7 +155,7 @@ def _run(run: Run, name: str, group: int, scores: Sequence[str]) -> dict[str, An
     return {
         "name": name,
         "group": group,
-        "seed": run.config["seed"],
+        "seed": repeat_of(run.config),
         "status": run.status,
         "error": run.error,
         "epochs": len(epochs),

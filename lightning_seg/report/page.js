@@ -31,7 +31,7 @@ function filters() {
       input.dispatchEvent(new Event("change"));
     }
   } }, "Show all");
-  const content = DATA.parameters.length ? fields : [el("p", { class: "note" }, "These runs differ in nothing but their seed.")];
+  const content = DATA.parameters.length ? fields : [el("p", { class: "note" }, "These runs differ in nothing but their seed or fold.")];
   document.getElementById("filters").append(el("details", { open: innerWidth > 640 }, el("summary", {}, "Filter", output),
     el("div", { class: "choices" }, content),
     DATA.parameters.length ? el("div", { class: "controls" },
@@ -71,7 +71,7 @@ function leaderboard() {
   const confidence = `${100 * DATA.confidence} %`;
   const onlySeeds = DATA.groups.every((group) => (group.scores[MAIN.name]?.n ?? 0) < 2);
   section("leaderboard", "Leaderboard",
-    "Scores of the test split. Runs that differ in their seed alone are one row: the mean over seeds ± the sample standard deviation. "
+    "Scores of the test split. Runs that differ in their seed, or fold of the data, alone are one row: the mean over these ± the sample standard deviation. "
     + `Δ ${MAIN.label} is the mean of the differences to the reference over the n seeds that both have, in brackets its ${confidence} confidence interval by Student's t. `
     + "It takes the differences as normal and is not corrected for the number of rows, nor for the reference having been chosen as the best."
     + (onlySeeds ? " With one seed no interval exists." : ""),

@@ -1,4 +1,4 @@
-"""What was swept: the parameters that some runs differ in, and the runs that differ in their seed alone."""
+"""What was swept: the parameters that some runs differ in, and the runs that only repeat others, by seed or fold."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_seg.runs.identity import flattened, is_place
 
-_SEED = "seed"
+_SEED, _FOLD = "seed", "data.fold"
 _Values = tuple[str | None, ...]
 
 
@@ -31,17 +31,17 @@ class Parameter:
 
 
 def swept_parameters(configs: Sequence[Mapping[str, Any]]) -> list[Parameter]:
-    """The parameters in which configurations differ, without their seed and the places of files.
+    """The parameters in which configurations differ, without their seed, fold and the places of files.
 
     A part that differs in what it is (`loss`, `backbone`, ...) is one parameter, whose value names it; the parameters
     that this explains are left out, as are copies of a parameter elsewhere (`module.loss.smooth` of `loss.smooth`).
-    Any two runs that agree in all of them agree in their whole configurations but for seed and places.
+    Any two runs that agree in all of them agree in their whole configurations but for seed, fold and places.
     """
     flat = [_without_places(flattened(config)) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config)
     values = {key: tuple(_text(config[key]) if key in config else None for config in flat) for key in keys}
-    seeds = values.pop(_SEED, ())
-    differing = {key: texts for key, texts in values.items() if len(set(texts)) > 1 and texts != seeds}
+    repeats = values.pop(_SEED, ()), values.pop(_FOLD, ())
+    differing = {key: texts for key, texts in values.items() if len(set(texts)) > 1 and texts not in repeats}
     originals = _without_copies(differing)
 
     named: dict[str, _Values] = {}
@@ -56,6 +56,14 @@ def swept_parameters(configs: Sequence[Mapping[str, Any]]) -> list[Parameter]:
         if not _explains(list(zip(*named.values(), strict=True)), texts):
             named[key] = texts
     return _labeled(_joined(named))
+
+
+def repeat_of(config: Mapping[str, Any]) -> int | str:
+    """What a run repeats others with: its seed, and the fold of its data if it has one, `0, fold 2`."""
+    data = config.get("data")
+    fold = data.get("fold") if isinstance(data, Mapping) else None
+    seed: int | str = config[_SEED]
+    return seed if fold is None else f"{seed}, fold {fold}"
 
 
 def group_runs(parameters: Sequence[Parameter], count: int) -> list[list[int]]:

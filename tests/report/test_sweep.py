@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from lightning_seg.report.sweep import group_runs, swept_parameters
+from lightning_seg.report.sweep import group_runs, repeat_of, swept_parameters
 from lightning_seg.runs.identity import flattened
 from tests.report.conftest import composed
 
@@ -65,9 +65,10 @@ def test_names_that_two_parameters_share_are_written_out() -> None:
         "callbacks.pictures.count=1",
         "logger=tensorboard",
         "seed=1",
+        "+data.fold=1",
     ],
 )
-def test_places_and_seeds_make_no_other_configuration(override: str) -> None:
+def test_places_seeds_and_folds_make_no_other_configuration(override: str) -> None:
     assert swept_parameters([composed(), composed(override)]) == []
 
 
@@ -120,3 +121,16 @@ def test_flattening_keeps_lists_and_empty_mappings_as_values() -> None:
 )
 def test_what_changes_the_result_makes_another_configuration(override: str) -> None:
     assert swept_parameters([composed(), composed(override)])
+
+
+@pytest.mark.parametrize(
+    ("config", "repeat"),
+    [
+        ({"seed": 3, "data": {"fold": 2}}, "3, fold 2"),
+        ({"seed": 3, "data": {"fold": None}}, 3),
+        ({"seed": 3, "data": {}}, 3),
+        ({"seed": "from SEED"}, "from SEED"),
+    ],
+)
+def test_runs_repeat_others_with_another_seed_or_fold(config: dict[str, Any], repeat: int | str) -> None:
+    assert repeat_of(config) == repeat

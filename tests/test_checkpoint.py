@@ -56,6 +56,14 @@ def test_a_module_with_labels_of_its_own_may_have_more_channels_than_colors():
     assert checked_palette([[0, 0, 0], [9, 9, 9]], module, "a.ckpt") == [(0, 0, 0), (9, 9, 9)]
 
 
+def test_other_modules_need_a_color_for_each_label():
+    module = SegmentationModule(nn.Conv2d(3, 2, 1), CrossEntropyLoss(), num_classes=2)
+    assert checked_palette([[0, 0, 0], [9, 9, 9]], module, "a.ckpt") == [(0, 0, 0), (9, 9, 9)]
+    assert checked_palette(None, module, "a.ckpt") is None
+    with pytest.raises(ValueError, match=r"a\.ckpt has a palette of length 1 for 2 labels"):
+        checked_palette([[0, 0, 0]], module, "a.ckpt")
+
+
 def test_weights_that_follow_a_schedule_are_those_of_the_checkpoints_epoch(tmp_path):
     ramp = {"_target_": "lightning_seg.losses.LinearWeight", "start": 0, "end": 1, "first_epoch": 0, "last_epoch": 4}
     loss = {

@@ -487,8 +487,14 @@ def research(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         sys.modules.pop(name)
 
 
-@pytest.mark.parametrize("target", ["torch.nn.modules._own.Net", "torch.nn.modules.a b.Net", "torch.nn.modules..Net"])
-def test_a_private_or_malformed_name_within_a_listed_package_is_refused_before_anything_is_imported(
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("torch.nn.modules._own.Net", "torch.nn.modules.a b.Net", "torch.nn.modules..Net"),
+        *("torch.nn.functional.relu", "http.server.HTTPServer", "lightning_seg.backbonesx.Net"),
+    ],
+)
+def test_a_name_that_is_not_listed_is_refused_before_anything_is_imported(
     target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trust, "_import", lambda target: pytest.fail(f"imported {target}"))

@@ -1,5 +1,6 @@
 """The networks of segmentation-models-pytorch, for images of any size."""
 
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -35,9 +36,12 @@ def segmentation_model(
     if architecture not in architectures:
         raise ValueError(f"architecture={architecture!r} does not exist; there are {', '.join(architectures)}.")
     if not encoder_name.startswith("tu-") and encoder_name not in smp.encoders.encoders:
+        encoders = sorted(smp.encoders.encoders)
+        near = get_close_matches(encoder_name, encoders, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ";"
         raise ValueError(
-            f"encoder_name={encoder_name!r} does not exist; there are {', '.join(sorted(smp.encoders.encoders))}, "
-            "and tu-<name> for every timm model."
+            f"encoder_name={encoder_name!r} does not exist{meant} there are {', '.join(encoders)}, and tu-<name> for "
+            "every timm model."
         )
     build = partial(
         smp.create_model,

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.resolvers import oc
 
 from lightning_seg.schema import did_you_mean
+from lightning_seg.schema.nearest import nearest
 
 CONFIG = "lightning_seg.conf"
 
@@ -34,7 +34,7 @@ def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> s
     found = re.search(r"Could not override '(.+?)'\.|Could not delete from config\. '(.+?)' does not exist", message)
     if found:
         key = found[1] or found[2]
-        return f"there is no {key}{did_you_mean(key, _composed(config_name, arguments))}"
+        return f"there is no {key}{_of_another_choice(key) or did_you_mean(key, _composed(config_name, arguments))}"
     found = re.search(r"An item is already at '(.+?)'|Multiple values for (\S+?)\. ", message)
     if found:
         key = found[1] or found[2]
@@ -93,6 +93,21 @@ def choices(group: str) -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
+def _of_another_choice(key: str) -> str:
+    """How the message about a key ends that other choices of its group have: with up to three of them."""
+    group, _, name = key.partition(".")
+    if not name or not _is_group(group):
+        return ""
+    found = []
+    for choice in choices(group):
+        node: Any = OmegaConf.load(str(resources.files(CONFIG) / group / f"{choice}.yaml"))
+        for part in name.split("."):
+            node = node._get_node(part) if isinstance(node, DictConfig) and part in list(node) else None
+        if node is not None:
+            found.append(f"{group}=[default,{choice}]" if group == "callbacks" else f"{group}={choice}")
+    return f": it is a key of {' or '.join(found[:3])}." if found else ""
+
+
 def _unreadable(override: str, message: str) -> str:
     key, equals, value = override.partition("=")
     if not equals or "missing EQUAL" in message:
@@ -111,7 +126,7 @@ def _unknown_choice(error: MissingConfigException) -> str | None:
         there = [str(one) for one in error.options or choices(group)]
     except (OSError, NotADirectoryError):
         return None
-    near = get_close_matches(choice, there, n=1)
+    near = nearest(choice, there)
     meant = f": did you mean {near[0]}?" if near else "."
     return f"{group}={choice} is not one of {', '.join(there)}{meant}"
 

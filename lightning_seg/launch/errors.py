@@ -84,6 +84,11 @@ _OF_LIBRARIES: tuple[tuple[str, str], ...] = (
     ),
     (r"(?:bad_alloc|Cannot allocate memory)", f"memory ran out: {_LESS_MEMORY}"),
     (r"No space left on device|disk is full", f"the disk is full: {_FREE_SPACE}"),
+    (
+        r"No supported gpu backend found",
+        "trainer.accelerator=gpu, and torch finds no GPU here: take trainer.accelerator=auto or cpu, or install a "
+        "torch that supports this one",
+    ),
     (r"File too large \(os error", "the file is larger than the limit allows: raise it (ulimit -f unlimited)"),
     (
         r"PytorchStreamWriter|inline_container\.cc.*unexpected pos|iostream error|file write failed",

@@ -125,6 +125,11 @@ def check_classes_known(composed: DictConfig) -> None:
         known = known or OmegaConf.is_missing(composed.data, "num_classes")  # which is said elsewhere, too
     except OmegaConfBaseException:  # it follows a value that must be given, which is said elsewhere
         known = True
+    if not known and OmegaConf.select(composed, "data.num_classes", default=0) is None:
+        raise ValueError(
+            "data.num_classes must be given, how many classes the masks hold: data.num_classes=N, and "
+            "data.ignore_index=VALUE if they have void pixels."
+        )
     if not known:
         raise ValueError(
             "module.num_classes is not known, since this data configuration has no num_classes: give "
@@ -318,6 +323,8 @@ def _check_together(config: Mapping[str, Any]) -> None:
         is_count and str(devices) == "0"
     ):
         raise ValueError(f"trainer.devices={text(devices)} must be a number of 1 or more, auto, or indices, [0,2].")
+    if len(set(map(str, indices))) < len(indices):
+        raise ValueError(f"trainer.devices={text(devices)} names a device twice: each has one process.")
     data, backbone = config.get("data") or {}, config.get("backbone") or {}
     _check_dimensions(data, backbone, config.get("augment") or {})
     if (

@@ -1,6 +1,6 @@
 """The key that was probably meant."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
 from omegaconf import DictConfig, Node
@@ -42,12 +42,12 @@ _SYNONYMS = {
 
 
 def did_you_mean(key: str, composed: DictConfig) -> str:
-    """How a message about an unknown key ends: with the nearest one, if there is any."""
+    """How a message about an unknown key ends: with the nearest one, or with what there is beside it."""
     name = key.split(".")[-1]
     hidden = ("hydra.", "module.backbone.", "module.loss.")
     keys = [one for one, _ in nodes(composed) if one != key and not one.startswith((*hidden, f"{key}."))]
     siblings = [one for one in keys if one.rpartition(".")[0] == key.rpartition(".")[0]]
-    near = get_close_matches(name, [one.split(".")[-1] for one in siblings], n=1)
+    near = nearest(name, [one.split(".")[-1] for one in siblings])
     if key in _SYNONYMS or (name in _SYNONYMS and not near):
         return f": did you mean {_SYNONYMS[name]}?"
     if near:
@@ -55,7 +55,20 @@ def did_you_mean(key: str, composed: DictConfig) -> str:
     same = [one for one in keys if one.split(".")[-1] == name]
     near = get_close_matches(name, [one.split(".")[-1] for one in keys], n=1, cutoff=0.7)
     found = same or [one for one in keys if near and one.split(".")[-1] == near[0]]
-    return f": did you mean {found[0]}?" if found else "."
+    if found:
+        return f": did you mean {found[0]}?"
+    part, beside = key.rpartition(".")[0], [one.split(".")[-1] for one in siblings]
+    if not part or not beside:
+        return "."
+    added = f"; +{key}=VALUE adds what its class takes beyond them." if "_target_" in beside else "."
+    return f": {part} has {', '.join(one for one in beside if not one.startswith('_')) or 'no keys'}{added}"
+
+
+def nearest(word: str, names: Sequence[str]) -> list[str]:
+    """The name that was probably meant, by its letters or as the beginning of it; none where nothing is near."""
+    word = word.lower()
+    begun = [name for name in names if len(word) > 2 and name.startswith(word)]
+    return (get_close_matches(word, names, n=1) or begun)[:1]
 
 
 def nodes(config: DictConfig, key: str = "") -> Iterator[tuple[str, Node]]:

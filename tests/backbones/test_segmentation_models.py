@@ -52,5 +52,7 @@ def test_an_unknown_architecture_lists_those_that_exist():
 
 
 def test_an_unknown_encoder_lists_those_that_exist():
-    with pytest.raises(ValueError, match=r"encoder_name='resnet35' does not exist; there are .*resnet34.*tu-<name>"):
+    with pytest.raises(
+        ValueError, match=r"'resnet35' does not exist; did you mean resnet.*\? there are .*resnet18.*tu-<name>"
+    ):
         build(encoder_name="resnet35")

@@ -43,6 +43,7 @@ VALUES = [
     ("trainer.limit_val_batches=-1", "trainer.limit_val_batches=-1, but it must be 0 or more."),
     ("trainer.devices=0", "trainer.devices=0 must be a number of 1 or more, auto, or indices, [0,2]."),
     ("trainer.devices=two", "trainer.devices=two must be a number of 1 or more, auto, or indices, [0,2]."),
+    ("trainer.devices=[0,0]", "trainer.devices=[0,0] names a device twice: each has one process."),
     ("trainer.num_nodes=0", "trainer.num_nodes=0, but it must be 1 or more."),
     ("+trainer.gpus=1", "Trainer takes no gpus"),
     ("optimizer.lr='1e-3'", "optimizer.lr=1e-3 is text, but it must be a number: leave the quotes out."),
@@ -101,6 +102,20 @@ LINES = [
         "sync_dist=true is not used, as the",
     ),
     (["data.palette=[[1,2]]"], "palette=[[1, 2]] must be red, green and blue of each class."),
+    (
+        ["scheduler=poly"],
+        "constant, cosine, custom, one_cycle, plateau, polynomial: did you mean polynomial?",
+    ),
+    (
+        ["optimizer.betas=[0.9,0.99]"],
+        "there is no optimizer.betas: optimizer has lr, weight_decay; +optimizer.betas=VALUE adds what its class takes",
+    ),
+    (["data.root=here"], "there is no data.root: it is a key of data=folder or data=volumes."),
+    (["loss.gamma=2"], "there is no loss.gamma: it is a key of loss=focal or loss=focal_tversky."),
+    (
+        ["callbacks.early_stopping.patience=3"],
+        "there is no callbacks.early_stopping.patience: it is a key of callbacks=[default,early_stopping].",
+    ),
     (["lr=0.1"], "there is no lr: did you mean optimizer.lr?"),
     (["data.batchsize=3"], "there is no data.batchsize: did you mean data.batch_size?"),
     (["+data.batch_size=3"], "+data.batch_size would add what is there already: write data.batch_size=VALUE, "),
@@ -217,6 +232,10 @@ def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None
         (
             RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),  # safetensors
             "the disk is full: free some space or choose another disk; ",
+        ),
+        (
+            RuntimeError("No supported gpu backend found!"),
+            "trainer.accelerator=gpu, and torch finds no GPU here: take ",
         ),
         (
             RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),

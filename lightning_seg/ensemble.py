@@ -104,6 +104,8 @@ def load_modules(
         ValueError: they differ in classes, task or scale, or one cannot be loaded.
     """
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not paths or "" in paths:
+        raise ValueError("checkpoint is empty: name a file, or several, checkpoint=[a.ckpt,b.ckpt].")
     load = partial(load_module, trusted=trusted, map_location=map_location)
     if len(paths) == 1:
         return load(paths[0])

@@ -1,6 +1,7 @@
 """ONNX files of `lightning-seg-export` as modules: predicted by ONNX Runtime, without the network's library."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,16 @@ class OnnxNetwork(nn.Module):
         return 2.0 * F.one_hot(result, self.classes).movedim(-1, 1) - 1
 
 
+class NoLoss(nn.Module):
+    """That of a file, which holds none: NaN."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """A scalar."""
+        return logits.new_full((), math.nan)
+
+
 class OnnxModule(SegmentationModule):
-    """A `SegmentationModule` of an ONNX file, for prediction and evaluation; it is not trained."""
+    """A `SegmentationModule` of an ONNX file, for prediction and evaluation, whose loss is NaN; it is not trained."""
 
     @property
     def tile_stride(self) -> int:
@@ -111,7 +120,7 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
             stride = max(1, round(stride / scale))
         module = OnnxModule(
             OnnxNetwork(path, device, len(names), found["gives"] == "labels", stride),
-            nn.Identity(),
+            NoLoss(),
             num_classes=len(names),
             task=found["task"],
             ignore_index=found["ignore_index"],
@@ -124,7 +133,7 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
         module.palette = checked_palette(found["palette"], module, path)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         reason = f"its metadata lack {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} was not written by lightning-seg-export: {reason}.") from error
+        raise ValueError(f"{path} was not written by lightning-seg-export: {str(reason).rstrip('.')}.") from error
     return module.to(device).eval()
 
 

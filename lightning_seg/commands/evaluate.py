@@ -12,7 +12,7 @@ from torch import nn
 
 from lightning_seg.callbacks.evaluation_details import EvaluationDetails
 from lightning_seg.callbacks.stored_config import SCORED_WITH
-from lightning_seg.checkpoint import check_not_downloaded, read_checkpoint
+from lightning_seg.checkpoint import check_not_downloaded, load_module, read_checkpoint
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options
@@ -35,6 +35,7 @@ from lightning_seg.trust import build_trusted, check_trusted
 
 main = console.evaluate
 
+_CLASSES = ("num_classes", "class_names", "ignore_index", "task")  # keys of data and module that say what they are
 _PRECISIONS = (
     *("64-true", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64", "32", "16", "bf16", 64, 32, 16),
 )
@@ -47,7 +48,7 @@ def evaluate_composed(composed: DictConfig) -> float:
     stored: dict[str, Any] = {}
     if not OmegaConf.is_missing(composed, "checkpoint") and composed.checkpoint:
         first = composed.checkpoint if isinstance(composed.checkpoint, str) else str(composed.checkpoint[0])
-        stored = {} if first.endswith(".onnx") else read_checkpoint(first)["config"]
+        stored = {"module": _classes_of(first)} if first.endswith(".onnx") else read_checkpoint(first)["config"]
         take_classes(composed.data, stored.get("module") or {}, given)
         take_volume_reading(composed.data, stored.get("data") or {}, given)
     check_config(composed, Evaluate)
@@ -86,10 +87,16 @@ def take_classes(data: DictConfig, module: Mapping[str, Any], given: Collection[
         module: the stored configuration of the module.
         given: keys of the command line.
     """
-    for name in ("num_classes", "class_names", "ignore_index", "task"):
+    for name in _CLASSES:
         is_open = OmegaConf.is_missing(data, name) or (name in data and data[name] is None)
         if is_open and f"data.{name}" not in given and module.get(name) is not None:
             data[name] = module[name]
+
+
+def _classes_of(path: str) -> dict[str, Any]:
+    """The same of an ONNX file."""
+    module = load_module(path)
+    return {name: getattr(module, name) for name in _CLASSES}
 
 
 def take_volume_reading(data: DictConfig, stored: Mapping[str, Any], given: Collection[str]) -> None:

@@ -11,11 +11,14 @@ from torch import nn
 
 from lightning_seg import load_module
 from lightning_seg.backbones import PadToStride
+from lightning_seg.csv_files import read_csv
+from lightning_seg.data import FolderDataModule
 from lightning_seg.export import write_onnx, write_program
 from lightning_seg.export.network import ExportedNetwork, scaled_length
 from lightning_seg.inference import predict_files
 from lightning_seg.losses import CrossEntropyLoss
 from lightning_seg.module import SegmentationModule
+from tests.small_module import trainer
 
 PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
 
@@ -253,3 +256,14 @@ def test_pooling_to_several_windows_is_exported_for_any_size(tmp_path):
     agreement = write_onnx(module, tmp_path / "model.onnx")
     assert agreement.difference < 1e-5
     assert len(agreement.sizes) == 4
+
+
+def test_a_file_is_scored_as_its_module_on_data_whose_classes_it_says(exported, run, folder):
+    command = ("lightning-seg-evaluate", f"checkpoint={exported[0]}", "data=folder", "data.root=my_images")
+    options = ("split=val", "data.ignore_index=255", "data.num_workers=0", "trainer.accelerator=cpu")
+    assert "loss –," in run(*command, *options, "output=scores.csv")
+    module = made(class_names=["sky", "road", "tree"], tile=16, margin=4, ignore_index=255)
+    data = FolderDataModule(folder / "my_images", 3, ignore_index=255, num_workers=0)
+    expected = trainer().validate(module, data, verbose=False)[0]
+    mean = next(row for row in read_csv(folder / "scores.csv")[1] if row["class"] == "mean")
+    assert float(mean["iou"]) == pytest.approx(expected["val/iou"], rel=1e-4)

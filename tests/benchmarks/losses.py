@@ -5,8 +5,8 @@
     python -m tests.benchmarks.losses --device cuda --dtype float32 bfloat16 --clock device wall
     python -m tests.benchmarks.losses --summarize runs/benchmarks/losses.csv
 
-Each loss is measured at each shape in a process of its own, in rounds in which cross-entropy, the floor of three passes
-over the logits, ours and the peers take turns in random order. Rows are written to the CSV file as soon as a case is
+Each loss is measured in a process of its own, in rounds in which cross-entropy, the floor of three passes over the
+logits, ours and the peers take turns in random order. Rows are written to the CSV file as soon as a case is
 measured, below a line about the machine; --resume continues where a run stopped. At the end stands which floor is not
 met.
 """
@@ -79,10 +79,11 @@ def _shape(text: str) -> Shape:
     return tuple(int(size) for size in text.split("x"))
 
 
-def jobs(selected: Iterable[Case]) -> Iterator[tuple[str, Shape, list[Case]]]:
-    """The cases of one process: those of a loss at a shape."""
-    for (loss, shape), group in groupby(selected, lambda case: (case.loss, case.shape)):
-        yield loss, shape, list(group)
+def jobs(selected: Iterable[Case]) -> Iterator[tuple[str, list[Case]]]:
+    """The cases of one process, whose imports take longer than many a case: those of a loss."""
+    order = list(LOSSES)
+    for loss, group in groupby(sorted(selected, key=lambda case: order.index(case.loss)), lambda case: case.loss):
+        yield loss, list(group)
 
 
 def place(setting: Setting, case: Case) -> tuple[str, str, str, str, str, str, bool, int]:
@@ -143,14 +144,13 @@ def main() -> None:
         for job in jobs(case for case in chosen if any(place(setting, case) not in known for setting in clocks))
     ]
     start = time.monotonic()
-    for number, (clocks, loss, shape, group) in enumerate(all_jobs, 1):
+    for number, (clocks, loss, group) in enumerate(all_jobs, 1):
         environment = {"OMP_NUM_THREADS": str(max(threads))} | (REUSED_BUFFERS if clocks[0].buffers == "reused" else {})
         begun = time.monotonic()
         job = {
             "settings": [asdict(setting) for setting in clocks],
             "loss": loss,
-            "shape": shape,
-            "places": [{"void": case.void, "threads": case.threads} for case in group],
+            "places": [{"shape": case.shape, "void": case.void, "threads": case.threads} for case in group],
             "rounds": options.rounds,
             "seconds": options.seconds,
         }
@@ -161,7 +161,7 @@ def main() -> None:
                 console.print(f"skipped {said['skipped']}", style="yellow", markup=False)
         now = time.monotonic()
         console.print(
-            f"{number}/{len(all_jobs)}  {loss} {'x'.join(map(str, shape))}: {now - begun:.1f} s, "
+            f"{number}/{len(all_jobs)}  {loss}, {clocks[0].buffers} buffers: {now - begun:.1f} s, "
             f"{(now - start) / 60:.1f} min in all",
             style="dim",
             highlight=False,

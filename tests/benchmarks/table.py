@@ -7,6 +7,7 @@ import platform
 import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -79,12 +80,12 @@ class Row:
 
 
 def machine() -> str:
-    """What was measured on: processor, cores, and how many other processes wanted them."""
+    """What was measured on and when: processor, cores, and how many other processes wanted them."""
     names = [line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name")]
     processor = torch.cuda.get_device_name() if torch.cuda.is_available() else next(iter(names), platform.machine())
     return (
         f"{processor}, {len(os.sched_getaffinity(0))} cores, {torch.backends.cpu.get_cpu_capability()}, "
-        f"torch {torch.__version__}; load of the machine at the start {os.getloadavg()[0]:.1f}"
+        f"torch {torch.__version__}, {date.today()}; load of the machine at the start {os.getloadavg()[0]:.1f}"
     )
 
 

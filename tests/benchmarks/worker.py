@@ -1,4 +1,4 @@
-"""Measures one loss at one shape, in a process of its own; the rows of a case go to standard output, a line of JSON."""
+"""Measures one loss, in a process of its own; the rows of a case go to standard output, a line of JSON."""
 
 import argparse
 import json
@@ -199,18 +199,20 @@ def main() -> None:
     job = json.loads(parser.parse_args().job)
     warnings.simplefilter("ignore")
     import_losses_alone()
-    values: dict[tuple[bool, str], str] = {}
+    values: dict[tuple[Shape, bool, str], str] = {}
     for place, setting in product(job["places"], [Setting(**setting) for setting in job["settings"]]):
         benchmark_measure.clock = time.process_time if setting.clock == "cpu" else time.perf_counter
-        case = Case(job["loss"], tuple(job["shape"]), place["void"], place["threads"])
-        first = not any(void == case.void for void, _ in values)
+        case = Case(job["loss"], tuple(place["shape"]), place["void"], place["threads"])
+        first = not any((shape, void) == (case.shape, case.void) for shape, void, _ in values)
         try:
             rows = list(measure(case, setting, job["rounds"], job["seconds"], checked=first))
         except (NotLandedError, TypeError, ValueError) as reason:
             print(json.dumps({"skipped": f"{case.loss}: {reason}"}), flush=True)
             continue
         # The values depend neither on the number of threads nor on the clock, and looking takes time.
-        valued = [asdict(row) | {"value": values.setdefault((case.void, row.entry), row.value)} for row in rows]
+        valued = [
+            asdict(row) | {"value": values.setdefault((case.shape, case.void, row.entry), row.value)} for row in rows
+        ]
         print(json.dumps({"rows": valued}), flush=True)
 
 

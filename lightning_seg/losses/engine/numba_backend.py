@@ -26,7 +26,7 @@ from lightning_seg.losses.engine.labels import valid_labels
 _TILE = 2**15
 _MOST_PIXELS = 1024
 # Logits of a block: few enough that all threads have some to do, enough that starting one costs little.
-_BLOCKS = 32
+_BLOCKS = 16
 _LEAST, _MOST = 2**14, 2**18
 _HISTOGRAMS = 4
 # Rows that kernels keep of a tile beside those of its channels, and what is added to each.

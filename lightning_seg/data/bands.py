@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_seg.data.arrays import is_array_file, load_array
-from lightning_seg.data.image_files import ImageFileError
+from lightning_seg.data.image_files import ImageFileError, check_page
 from lightning_seg.memory import check_memory
 from lightning_seg.reading import open_regular
 
@@ -44,6 +44,7 @@ def is_banded(path: str | Path) -> bool:
 def banded_size(path: str | Path, *, max_pixels: int, page: int | None) -> tuple[int, int]:
     """Height and width of an array or a TIFF."""
     if is_array_file(path):
+        check_page(path, 1, page)
         height, width = load_array(path, max_pixels=max_pixels).shape[:2]
         return height, width
     with open_regular(path) as file:
@@ -54,6 +55,7 @@ def banded_size(path: str | Path, *, max_pixels: int, page: int | None) -> tuple
 def load_bands(path: str | Path, *, max_pixels: int, page: int | None) -> npt.NDArray[Any]:
     """The bands of an array or a TIFF, `(H, W, bands)`, in their own type."""
     if is_array_file(path):
+        check_page(path, 1, page)
         array = load_array(path, max_pixels=max_pixels)
         check_memory(array.nbytes, path)
         return np.array(array if array.ndim == 3 else array[..., None])
@@ -138,10 +140,8 @@ def _page(path: str | Path, file: Any, max_pixels: int, page: int | None) -> Any
         raise ImageFileError(f"{path} cannot be read as a TIFF: {' '.join(str(error).split())}.") from None
     if len(pages) > 1 and page is None:
         raise ImageFileError(f"{path} has several pages: say which with data.page, counted from 0.")
-    number = 0 if len(pages) == 1 or page is None else page
-    if number >= len(pages):
-        raise ImageFileError(f"{path} has {len(pages)} pages, and page {number}, counted from 0, was asked for.")
-    found = pages[number]
+    check_page(path, len(pages), page)
+    found = pages[page or 0]
     if found.imagelength * found.imagewidth > max_pixels:
         raise ImageFileError(f"{path} is {found.imagelength}×{found.imagewidth}, and max_pixels={max_pixels:,}.")
     return found

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_seg.data.advice import layout_advice, values_advice
+from lightning_seg.data.annotations import ANNOTATION_SUFFIXES
 from lightning_seg.data.bands import Channels, check_channels_asked
 from lightning_seg.data.cache import PLACES
 from lightning_seg.data.datamodule import Augment, SegmentationDataModule, ready
@@ -19,6 +20,7 @@ from lightning_seg.data.images import IMAGE_SUFFIXES, scaled_size
 from lightning_seg.data.inspection import Inspection, describe_counts, value_names, void_share
 from lightning_seg.data.layout import Layout
 from lightning_seg.data.masks import MASK_SUFFIXES, Color, Colors, check_color_table, colors_of
+from lightning_seg.data.mat_files import MAT_SUFFIX
 from lightning_seg.data.pairs import Pair, choose, contents, find_images, find_pairs, fold_of, split_off, stem_of
 from lightning_seg.data.splits import SPLITS, Division, Splits
 from lightning_seg.data.unused import unused_folders
@@ -235,10 +237,29 @@ class FolderDataModule(SegmentationDataModule):
                     f"data.threshold={self.threshold} makes two values of a mask, and there are {self.num_values} "
                     "classes: it is for task=binary, two classes, or a file for each class, masks/{class}/{id}.png."
                 )
+        self._check_applies()
         for name in ("page", "mask_page"):
             page = getattr(self, name)
             if page is not None and page < 0:
                 raise ValueError(f"data.{name}={page}, but pages are counted from 0.")
+
+    def _check_applies(self) -> None:
+        """Refuses ways to read a mask that its kind has not."""
+        masks = self.layout.masks
+        unread: tuple[str, ...]
+        if isinstance(masks, Mapping) or (masks is not None and "{class}" in masks):
+            unread, what = ("color_table", "values"), "each mask shows one class"
+        elif masks is not None and masks.lower().endswith(ANNOTATION_SUFFIXES):
+            unread, what = ("color_table", "threshold", "mask_page"), "masks are drawn from annotations"
+        elif masks is not None and masks.lower().endswith(MAT_SUFFIX):
+            unread, what = ("color_table", "mask_page"), "masks are matrices"
+        else:
+            return
+        for name in unread:
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"data.{name} is for masks of labels, and with data.masks={masks} {what}: leave it out."
+                )
 
     def _splits(self) -> dict[str, list[Pair]]:
         if not self.root.is_dir():

@@ -216,6 +216,17 @@ def _kind(path: str | Path, file: BinaryIO, kinds: Sequence[str]) -> str:
     raise ImageFileError(f"{path} cannot be read as an image: {reason}.")
 
 
+def check_page(path: str | Path, pages: int, page: int | None) -> None:
+    """Refuses a page that a file does not have.
+
+    Raises:
+        ImageFileError: it has fewer.
+    """
+    if page is not None and page >= pages:
+        has = "1 page" if pages == 1 else f"{pages} pages"
+        raise ImageFileError(f"{path} has {has}, and page {page}, counted from 0, was asked for.")
+
+
 def _choose_page(path: str | Path, kind: str, image: Any, page: int | None) -> None:
     """Turns to the page that is meant, and refuses several, none of which is known to be.
 
@@ -242,10 +253,11 @@ def _choose_page(path: str | Path, kind: str, image: Any, page: int | None) -> N
                 f"{path} has several pages: say which with data.page or data.mask_page, counted from 0, or save the "
                 "one that is meant."
             )
-        if len(pages) > 1 and page is not None and page >= len(pages):
-            raise ImageFileError(f"{path} has {len(pages)} pages, and page {page}, counted from 0, was asked for.")
-        image.seek(pages[page or 0] if len(pages) > 1 else 0)
-    elif kind in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False):
+        check_page(path, len(pages), page)
+        image.seek(pages[page or 0])
+        return
+    check_page(path, 1, page)
+    if kind in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False):
         raise ImageFileError(f"{path} has {image.n_frames} frames: save the one that is meant.")
 
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2.functional import resize
 
 from lightning_seg.data.arrays import is_array_file
 from lightning_seg.data.bands import Channels, banded_size, chosen, in_range, is_banded, load_bands
-from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, open_image
+from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, check_page, open_image
 from lightning_seg.data.torch_decoders import decoded
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
@@ -71,6 +71,7 @@ def read_image(
         if is_banded(path):
             bands = load_bands(path, max_pixels=max_pixels, page=page)
         else:
+            check_page(path, 1, page)
             bands = all_bands(path, max_pixels, keep_alpha=channels != "rgb")
         bands = in_range(chosen(bands, channels, path), value_range, path)
         taken = torch.from_numpy(np.array(np.moveaxis(bands, -1, 0), order="C"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_seg.data.arrays import is_array_file, load_array
-from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, open_image
+from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, check_page, open_image
 from lightning_seg.data.values import Values
 from lightning_seg.task import out_of_range
 
@@ -112,6 +112,7 @@ def raw_pixels(
 ) -> npt.NDArray[Any]:
     """What a file holds: values `(H, W)`, or colors `(H, W, 3)`."""
     if is_array_file(path):
+        check_page(path, 1, page)
         array = load_array(path, max_pixels=max_pixels)
         if array.ndim == 3 and array.shape[-1] == 1:
             array = array[..., 0]

@@ -99,7 +99,7 @@ def _classes(split: str, summary: SplitSummary, colors: Sequence[Sequence[int]])
         bar = f'<span class="bar" style="width:{120 * value.share / largest:.1f}px"></span>'
         name = f'<span class="swatch" style="background:{color}"></span>{_text(value.name)}'
         rows.append([name, f"{100 * value.share:.3f} {bar}", *_numbers(value)])
-    heads = ["class", "share of pixels, %", "pixels", "images", "objects", "area", "thickness"]
+    heads = ["class", "share of pixels, %", "pixels", "images", "objects", "area, pixels", "thickness, pixels"]
     caption = (
         f"{split}: {summary.images} images, {100 * summary.void_share:.2f} % of the pixels are void. Objects are "
         "connected components; area and thickness are those of the object that the median pixel lies in."
@@ -115,7 +115,7 @@ def _images(summaries: Mapping[str, SplitSummary]) -> str:
     rows = []
     for split, one in summaries.items():
         ratios = [width / height for height, width in one.sizes]
-        between = f"{shown_number(min(ratios))} to {shown_number(max(ratios))}" if ratios else "–"
+        between = " to ".join(dict.fromkeys(map(shown_number, (min(ratios), max(ratios))))) if ratios else "–"
         rows.append(
             [
                 _text(split),

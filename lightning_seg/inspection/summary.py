@@ -90,13 +90,17 @@ def problems(
     within = [pair for pair in duplicates if not pair.across]
     if within:
         exact = sum(pair.exact for pair in within)
-        found.append(
-            f"within a split, {exact} pairs of images are equal and {len(within) - exact} look the same, as frames of "
-            "a video do: they count several times."
-        )
+        equal = [f"{exact} {_pairs(exact)} equal"] if exact else []
+        alike = len(within) - exact
+        same = [f"{alike} {_pairs(alike)} alike, as frames of a video are"] if alike else []
+        found.append(f"within a split, {' and '.join(equal + same)}: they count several times.")
     for split, summary in summaries.items():
         found += _of_split(split, summary)
     return found
+
+
+def _pairs(count: int) -> str:
+    return "pair of images is" if count == 1 else "pairs of images are"
 
 
 def _of_split(split: str, summary: SplitSummary) -> list[str]:

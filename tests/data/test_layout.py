@@ -322,6 +322,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"masks": {"car": "gt/{id}.png"}},
         r"data\.masks\.car is not one of data\.class_names, 0, 1, 2",
     ),
+    "colors of annotations": (
+        {"images": "{id}.jpg", "masks": "{id}.json", "color_table": [[0, 0, 0], [1, 1, 1], [2, 2, 2]]},
+        r"data\.color_table is for masks of labels, and with data\.masks=\{id\}\.json masks are drawn",
+    ),
+    "a page of annotations": (
+        {"images": "{id}.jpg", "masks": "{id}.txt", "mask_page": 1},
+        r"data\.mask_page is for masks of labels, .* masks are drawn from annotations: leave it out",
+    ),
+    "values of files of a class": (
+        {"images": "im/{id}.jpg", "masks": "{class}/{id}.png", "values": {0: 0, 1: 1, 2: 2}},
+        r"data\.values is for masks of labels, .* each mask shows one class: leave it out",
+    ),
     "half a fold": ({"fold": 1}, r"data\.fold=1 and data\.folds=None must be given together"),
     "a fold too many": ({"fold": 3, "folds": 3}, r"data\.fold=3 of data\.folds=3"),
     "more folds than images": (

@@ -101,7 +101,13 @@ def test_a_page_is_read_if_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has 3 pages, and page 3, counted from 0"):
         load_mask(tmp_path / "a.tif", page=3)
     write_tiff(tmp_path / "b.tif", LABELS)
-    assert load_mask(tmp_path / "b.tif", page=2).tolist() == LABELS.tolist()  # there is one
+    assert load_mask(tmp_path / "b.tif", page=0).tolist() == LABELS.tolist()
+    Image.fromarray(LABELS).save(tmp_path / "b.png")
+    np.save(tmp_path / "b.npy", LABELS)
+    for read in (load_mask, load_image):
+        for name in ("b.tif", "b.png", "b.npy"):
+            with pytest.raises(ValueError, match=rf"{name} has 1 page, and page 2, counted from 0, was asked for"):
+                read(tmp_path / name, page=2)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("suffix", ["png", "gif"])

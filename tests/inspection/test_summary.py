@@ -80,7 +80,7 @@ ALL = [facts(str(seed), seed, WIRE) for seed in range(6)]
             {},
             "1 pairs of equal images have different masks, such as train/3 and train/x",
         ),
-        ({"train": [*ALL, facts("x", 3, WIRE)]}, {}, "within a split, 1 pairs of images are equal and 0 look the same"),
+        ({"train": [*ALL, facts("x", 3, WIRE)]}, {}, "within a split, 1 pair of images is equal: they count"),
         (
             {"train": [*ALL, facts("x", 9, torch.full((64, 64), 255))]},
             {},

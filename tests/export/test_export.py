@@ -262,8 +262,11 @@ def test_a_file_is_scored_as_its_module_on_data_whose_classes_it_says(exported, 
     command = ("lightning-seg-evaluate", f"checkpoint={exported[0]}", "data=folder", "data.root=my_images")
     options = ("split=val", "data.ignore_index=255", "data.num_workers=0", "trainer.accelerator=cpu")
     assert "loss –," in run(*command, *options, "output=scores.csv")
-    module = made(class_names=["sky", "road", "tree"], tile=16, margin=4, ignore_index=255)
-    data = FolderDataModule(folder / "my_images", 3, ignore_index=255, num_workers=0)
+    module = made(class_names=["sky", "road", "tree"], tile=16, margin=4)
+    module.ignore_index, module.loss = 255, CrossEntropyLoss(ignore_index=255)
+    module.val_metrics = module.build_metrics().clone("val/")
+    splits = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": 0, "batch_size": 1}
+    data = FolderDataModule(folder / "my_images", 3, ignore_index=255, **splits)
     expected = trainer().validate(module, data, verbose=False)[0]
     mean = next(row for row in read_csv(folder / "scores.csv")[1] if row["class"] == "mean")
     assert float(mean["iou"]) == pytest.approx(expected["val/iou"], rel=1e-4)

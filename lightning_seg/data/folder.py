@@ -15,7 +15,7 @@ from lightning_seg.data.datamodule import Augment, SegmentationDataModule, ready
 from lightning_seg.data.digest import digest
 from lightning_seg.data.few_labels import check_enough, check_limit
 from lightning_seg.data.folder_dataset import FolderDataset, ImageFiles
-from lightning_seg.data.image_files import MAX_PIXELS
+from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.images import IMAGE_SUFFIXES, scaled_size
 from lightning_seg.data.inspection import Inspection, describe_counts, value_names, void_share
 from lightning_seg.data.layout import Layout
@@ -421,7 +421,7 @@ class FolderDataModule(SegmentationDataModule):
             try:
                 found = dataset.inspect()
             except ValueError as error:
-                raise type(error)(f"{error}{self._how_masks_are_read(pairs[split])}") from None
+                raise ImageFileError(f"{error}{self._how_masks_are_read(pairs[split])}") from None
             counts = found.counts.sum(dim=0)
             log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts, self.mask_names))
             if split == "train":

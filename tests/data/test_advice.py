@@ -10,7 +10,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
-from lightning_seg.data import FolderDataModule
+from lightning_seg.data import FolderDataModule, VolumesDataModule
 from lightning_seg.data.advice import classes_advice
 from lightning_seg.data.layout_guess import guess_layout
 from lightning_seg.data.value_guess import guess_values
@@ -73,6 +73,25 @@ def test_a_layout_is_found_that_finds_the_pairs(tmp_path: Path, files: str, imag
     assert (found.options["images"], found.options["masks"]) == (images, masks)
     assert len(found.pairs) % 3 == 0
     assert found.is_complete
+
+
+@pytest.mark.parametrize(
+    ("files", "images", "masks"),
+    [
+        ("imagesTr/a_{}_0000.nii.gz labelsTr/a_{}.nii.gz", "imagesTr/{id}_0000.nii.gz", "labelsTr/{id}.nii.gz"),
+        ("p{}/p{}_flair.nii.gz p{}/p{}_seg.nii.gz", "{folder}/p{id}_flair.nii.gz", "{folder}/p{id}_seg.nii.gz"),
+    ],
+)
+def test_layouts_of_volumes_are_found(tmp_path: Path, files: str, images: str, masks: str) -> None:
+    for pattern in files.split():
+        for index in range(3):
+            path = tmp_path / pattern.format(index, index)
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    given = {"val_fraction": 0.3, "test_fraction": 0, "seed": 0, "batch_size": 1}
+    with pytest.raises(ValueError, match="neither train/") as refused:
+        VolumesDataModule(tmp_path, 2, **given).setup("fit")
+    assert str(refused.value).endswith(f"3 pairs here are found by 'data.images={images}' 'data.masks={masks}'")
 
 
 def test_lists_of_splits_are_found(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def image(*size):
     return torch.rand(3, *size, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 def test_onnx_runtime_agrees_at_other_batches_and_at_sizes_that_the_export_has_not_seen(module, exported):
     path, agreement = exported
     assert agreement.difference < 1e-4
@@ -108,6 +109,7 @@ class Sized(nn.Conv2d):
         return super().forward(image) if image.shape[2] < 90 else super().forward(2 * image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "message"),
     [(Different(3, 3, 1), "failed its check and was removed: .*logits differ by"), (Sized(3, 3, 1), "")],
@@ -119,6 +121,7 @@ def test_an_export_that_gives_something_else_fails_and_leaves_nothing(tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
@@ -236,6 +239,7 @@ def test_the_name_says_what_a_file_is(module, tmp_path, write, name):
         write(module, tmp_path / name)
 
 
+@pytest.mark.slow
 def test_pooling_to_several_windows_is_exported_for_any_size(tmp_path):
     class Pooled(nn.Module):
         def __init__(self):

@@ -163,6 +163,7 @@ def test_the_command_writes_each_format_and_says_what_it_compared(
     assert "must have the suffix .onnx" in fails("lightning-seg-export", checkpoint, "output=model")
 
 
+@pytest.mark.slow
 def test_prediction_takes_a_file_and_a_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 

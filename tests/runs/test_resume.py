@@ -227,7 +227,9 @@ def test_a_run_whose_last_checkpoint_is_damaged_or_gone_ends_with_a_clear_line(t
     torch.save({"state_dict": {}}, best)
     with pytest.raises(ValueError, match=r"has checkpoints/best\.ckpt and no checkpoints/last\.ckpt"):
         checkpoint_to_resume(tmp_path)
-    torch.save({"state_dict": {"weight": torch.zeros(100)}}, last)
+    training = {"epoch": 0, "global_step": 1, "pytorch-lightning_version": "2.6.0", "loops": {}, "callbacks": {}}
+    state = {"state_dict": {"weight": torch.zeros(1000)}, "optimizer_states": [], "lr_schedulers": []}
+    torch.save({**training, **state}, last)
     assert checkpoint_to_resume(tmp_path) == last
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 255

@@ -76,7 +76,7 @@ def run_on_processes(
         # The error that ends a process is raised here with its traceback; torch would print it before as well.
         for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):  # which says whom it ended then
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        with _as_before(), _threads_shared_by(processes), _interrupts_passed_on(processes):
+        with _as_before(), _environment(processes), _interrupts_passed_on(processes):
             try:
                 return elastic_launch(launch, _call_as_rank)(function, config, os.getpid(), str(Path(folder, "ranks")))[
                     0
@@ -207,17 +207,23 @@ def _interrupts_passed_on(processes: int) -> Iterator[None]:
 
 
 @contextmanager
-def _threads_shared_by(processes: int) -> Iterator[None]:
-    """Gives each process its share of the threads that this one may use."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // processes))
+def _environment(processes: int) -> Iterator[None]:
+    """Gives each process its share of the threads that this one may use, and keeps the launcher from listening."""
+    values = {
+        "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // processes)),
+        # Else it makes a store for the processes on all interfaces, where these have a file.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _first_error(folder: Path, error: ChildFailedError, processes: int) -> ProcessError:

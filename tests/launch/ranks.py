@@ -19,8 +19,9 @@ def count(config: dict[str, Any]) -> tuple[int, int, str, set[str]]:
 
 
 def listened_to() -> set[str]:
-    """The addresses that this process listens on, in hexadecimal."""
-    opened = {os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
+    """The addresses that this process and the launcher listen on, in hexadecimal."""
+    folders = [Path(f"/proc/{process}/fd") for process in ("self", os.getppid())]
+    opened = {os.readlink(path) for folder in folders for path in folder.iterdir() if path.is_symlink()}
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:

@@ -21,6 +21,12 @@ def inner_band(mask, width):
     return band
 
 
+@pytest.mark.parametrize(("shape", "width"), [((23, 31), 1), ((150, 200), 5)])
+def test_by_default_the_band_is_two_percent_of_the_diagonal_and_at_least_a_pixel(shape, width):
+    one, other = random_masks(1, shape)
+    assert boundary_iou_counts(one, other).tolist() == boundary_iou_counts(one, other, width).tolist()
+
+
 @pytest.mark.parametrize("width", [1, 3])
 def test_boundary_iou_is_that_of_the_bands_within_the_masks(width):
     one, other = random_masks(0)

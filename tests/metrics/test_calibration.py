@@ -77,3 +77,11 @@ def test_intervals_are_those_of_the_mean_of_images_that_are_alike():
     error = 1.96 * (right / 100).std() / 20
     assert found.high - found.value == pytest.approx(error, rel=0.15)
     assert found.value - found.low == pytest.approx(error, rel=0.15)
+
+
+def test_a_confidence_of_one_is_in_the_last_bin_beside_those_just_below():
+    probabilities = torch.tensor([[[1.0, 0.999, 0.5]], [[0.0, 0.001, 0.5]]]).movedim(0, 1)
+    target = torch.zeros(1, 3, dtype=torch.long)
+    counts = confidence_counts(probabilities, target, torch.ones_like(target, dtype=torch.bool), "multiclass")
+    assert counts[-1, 0] == 2
+    assert counts[BINS // 2, 0] == 1

@@ -38,3 +38,10 @@ def test_a_class_that_one_lacks_is_infinitely_far_and_one_in_neither_has_no_scor
     plain = case_scores(target, target, valid, 1, spacing=(1, 1, 1), tolerance=1.0, distances=False)
     assert plain.dice.tolist() == [1]
     assert math.isnan(plain.hausdorff95[0])
+
+
+def test_the_class_of_the_binary_task_is_that_of_the_ones() -> None:
+    target, prediction = box(3, 9), box(3, 11)
+    given = {"spacing": (1.0, 1.0, 1.0), "tolerance": 1.0, "distances": False}
+    scores = case_scores(prediction, target, torch.ones_like(target, dtype=torch.bool), 1, **given)
+    assert scores.dice.tolist() == [pytest.approx(2 * 6 / (6 + 8))]

@@ -108,3 +108,11 @@ def test_the_functions_check_as_the_metrics_do():
         iou(TARGET, TARGET, num_classes=1)
     with pytest.raises(ValueError, match="holds no image"):
         iou_binary(TARGET[:0], TARGET[:0])
+
+
+def test_multilabel_scores_take_one_vector_for_each_image():
+    logits, target = torch.tensor([[1.0, -1.0, 1.0], [1.0, 1.0, -1.0]]), torch.tensor([[1, 0, 0], [1, 1, 1]])
+    metrics = [MeanIoU(task="multilabel", num_classes=3, average="none") for _ in range(2)]
+    metrics[0].update(logits, target)
+    metrics[1].update(logits[..., None], target[..., None])
+    assert metrics[0].compute().tolist() == metrics[1].compute().tolist() == [1.0, 1.0, 0.0]

@@ -268,7 +268,7 @@ def test_an_unreadable_image_is_reported_skipped_and_told_by_the_exit_status(
         run("lightning-seg-predict", CHECKPOINT, "input=my_images/test/images", "output=masks")
     assert ended.value.code == 1
     assert "broken.jpg" in capfd.readouterr().err
-    assert sorted(path.name for path in (trained / "masks").iterdir()) == ["0.png", "1.png", "2.png"]
+    assert sorted(path.name for path in (trained / "masks").iterdir()) == [".made_by.json", "0.png", "1.png", "2.png"]
 
 
 @pytest.mark.slow
@@ -296,7 +296,7 @@ def test_two_processes_write_and_say_what_one_does(
     assert [line.split(":")[0].split("/")[-1] for line in said[1][0]] == ["1a.jpg", "3.jpg"]
     written = {path.relative_to("one"): path.read_bytes() for path in Path("one").iterdir()}
     assert written == {path.relative_to("two"): path.read_bytes() for path in Path("two").iterdir()}
-    assert len(written) == 3 * 4 + 1
+    assert len(written) == 3 * 4 + 2
 
     assert "exists already (9 of 15 files do)" in fails("lightning-seg-predict", *asked, "output=two", "devices=2")
     for name in ("1a.jpg", "3.jpg"):

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml  # type: ignore[import-untyped]
 
 from lightning_seg.data.annotations import CocoImage, LabelmeFile, YoloFile
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.masks import raw_pixels
 from lightning_seg.data.pairs import Pair
-from lightning_seg.reading import read_json, read_text
+from lightning_seg.reading import read_json, read_text, read_yaml
 
 _MOST_MASKS, _MOST_FILES = 32, 500
 _MOST_VALUES = 64  # more are shades of antialiasing, or a photograph
@@ -29,7 +28,7 @@ def guess_values(pairs: Sequence[Pair], root: Path) -> dict[str, str]:
     """
     try:
         annotated = _of_annotations([pair.mask for pair in pairs], root)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     if annotated is not None:
         return annotated
@@ -90,7 +89,7 @@ def _of_annotations(sources: Sequence[object], root: Path) -> dict[str, str] | N
     yolo = [source for source in sources if isinstance(source, YoloFile)]
     if yolo:
         described = root / "data.yaml"
-        listed = yaml.safe_load(read_text(described, _MOST_BYTES))["names"] if described.is_file() else []
+        listed = read_yaml(described)["names"] if described.is_file() else []
         names |= dict.fromkeys(map(str, listed.values() if isinstance(listed, dict) else listed))
         if not names:
             lines = [line for one in yolo[:_MOST_FILES] for line in read_text(one.path, _MOST_BYTES).splitlines()]

@@ -76,7 +76,7 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
             raise ValueError(
                 f"{key} is not a key of {_command(schema)}, so nothing would read it{did_you_mean(key, composed)}"
             )
-        if key in _OF_LOSSES and composed[key] != own.get(key) and not is_read:
+        if key in _OF_LOSSES and "loss" in composed and composed[key] != own.get(key) and not is_read:
             raise ValueError(
                 f"{key}={text(OmegaConf.select(composed, key))} is not used, as the loss has its own or takes none: "
                 f"give loss.{key}, or another loss."

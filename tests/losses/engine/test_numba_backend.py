@@ -72,7 +72,13 @@ def assert_same(
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3000), (3, 21, 70), (40, 3, 1), (1, 2, 5), (2, 150, 40)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32,  # the kernels of each are compiled
+        *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in (torch.float64, torch.bfloat16, torch.float16)),
+    ],
+)
 @pytest.mark.parametrize("softmax", [True, False])
 def test_sums_and_gradient_are_those_of_torch_operations(softmax, dtype, shape):
     assert_same(*batch(softmax, shape, dtype), softmax, EVERYTHING)

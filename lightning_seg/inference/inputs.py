@@ -2,12 +2,17 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
 from glob import glob
 from pathlib import Path
 
 from lightning_seg.data.images import IMAGE_SUFFIXES
+from lightning_seg.inference.made_by import NAME as MADE_BY
 from lightning_seg.inference.video import VIDEO_SUFFIXES
 from lightning_seg.reading import in_words, read_text
+from lightning_seg.text import text_logger
+
+log = text_logger(__name__)
 
 KINDS = (*IMAGE_SUFFIXES, ".npy", *VIDEO_SUFFIXES)  # that are predicted where they are named; of folders, images alone
 
@@ -17,7 +22,7 @@ def images_of(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
 
     Args:
         input: an image (`.npy`, too), a folder, a pattern, or a `.txt` file with a path in each line.
-        output: a folder whose files are not taken.
+        output: a folder whose files are not taken; nor are those of an earlier prediction below the input.
 
     Raises:
         FileNotFoundError: the input does not exist, or holds no image.
@@ -54,10 +59,14 @@ def _matching(pattern: Path, output: Path) -> Sequence[tuple[Path, Path]]:
     plain = [part for part in pattern.parts if not any(letter in part for letter in "*?[")]
     start = Path(*pattern.parts[: next(i for i, part in enumerate(pattern.parts) if part not in plain)])
     avoid = os.path.realpath(output)
+    holds_results = cache(_holds_results)
     found = [
         (path, path.parent.relative_to(start))
         for path in map(Path, glob(str(pattern), recursive=True))
-        if path.is_file() and path.suffix.lower() in KINDS and not os.path.realpath(path).startswith(f"{avoid}{os.sep}")
+        if path.is_file()
+        and path.suffix.lower() in KINDS
+        and not os.path.realpath(path).startswith(f"{avoid}{os.sep}")
+        and not any(holds_results(folder) for folder in path.parents if start in folder.parents)
     ]
     if not found:
         raise FileNotFoundError(f"input={pattern} matches no image.")
@@ -94,8 +103,16 @@ def _files(folder: Path, avoid: str) -> Iterator[Path]:
         new = []
         for name in sorted(name for name in folders if not name.startswith(".")):
             real = os.path.realpath(Path(parent, name))
-            if real not in seen:
+            if real not in seen and not _holds_results(Path(parent, name)):
                 seen.add(real)
                 new.append(name)
         folders[:] = new
         yield from (Path(parent, name) for name in names if not name.startswith("."))
+
+
+def _holds_results(folder: Path) -> bool:
+    """Whether an earlier prediction has written a folder, whose masks would be mistaken for images; it is said."""
+    if not (folder / MADE_BY).is_file():
+        return False
+    log.warning("%s holds what a prediction has written, and is left out.", folder)
+    return True

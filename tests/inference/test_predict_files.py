@@ -195,6 +195,16 @@ def test_results_inside_the_input_folder_are_not_predicted_again(module, tmp_pat
     assert files(tmp_path) == ["a.jpg", "masks/a.png", "masks/a_overlay.png"]
 
 
+@pytest.mark.parametrize("pattern", ["", "**/*.*"])
+def test_results_of_an_earlier_prediction_are_not_taken_for_images(module, tmp_path, pattern, caplog):
+    write_image(tmp_path / "in" / "a.jpg")
+    predict(module, tmp_path / "in", tmp_path / "in" / "deep" / "masks", made_by={"checkpoint": "one"})
+    assert predict(module, tmp_path / "in" / pattern, tmp_path / "out").written == 1
+    assert "deep/masks holds what a prediction has written, and is left out" in caplog.text
+    # Named by itself it is what was meant.
+    assert predict(module, tmp_path / "in" / "deep" / "masks", tmp_path / "again").written == 1
+
+
 def test_the_input_folder_cannot_be_the_output_folder(module, tmp_path):
     write_image(tmp_path / "a.jpg")
     with pytest.raises(ValueError, match="is the input folder"):

@@ -187,7 +187,7 @@ RANGES = {
     "trainer.num_nodes": _FROM_1,
     "trainer.gradient_clip_val": _FROM_0,
     "trainer.accumulate_grad_batches": _FROM_1,
-    "trainer.limit_train_batches": _FROM_0,
+    "trainer.limit_train_batches": _ABOVE_0,
     "trainer.limit_val_batches": _FROM_0,
     "trainer.limit_test_batches": _FROM_0,
     "trainer.overfit_batches": _FROM_0,

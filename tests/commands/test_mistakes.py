@@ -37,6 +37,7 @@ VALUES = [
     ("trainer.max_epochs=2.5", f"trainer.max_epochs=2.5 must be {WHOLE} or null."),
     ("trainer.max_epochs=many", f"trainer.max_epochs=many must be {WHOLE} or null."),
     ("trainer.max_epochs=0", "trainer.max_epochs=0, but it must be 1 or more, or -1."),
+    ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0, but it must be above 0."),
     ("trainer.max_steps=0", "trainer.max_steps=0, but it must be 1 or more, or -1."),
     ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1, but it must be 0 or more."),
     ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0, but it must be 1 or more."),

@@ -21,8 +21,6 @@ from lightning_seg.text import is_number
 _FROM_DATA = ("num_classes", "ignore_index", "class_names", "palette", "mean", "std")
 # Groups with a choice `custom`, for a part of one's own.
 _WITH_CUSTOM = ("augment", "backbone", "data", "logger", "loss", "optimizer", "scheduler")
-# What stands at the top for losses to take from there.
-_OF_LOSSES = ("class_weights", "sync_dist")
 _HYDRAS = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
@@ -76,10 +74,11 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
             raise ValueError(
                 f"{key} is not a key of {_command(schema)}, so nothing would read it{did_you_mean(key, composed)}"
             )
-        if key in _OF_LOSSES and "loss" in composed and composed[key] != own.get(key) and not is_read:
+        # Not sync_dist, which trainer=ddp gives to losses of one's own too, and these take none.
+        if key == "class_weights" and "loss" in composed and composed[key] is not None and not is_read:
             raise ValueError(
-                f"{key}={text(OmegaConf.select(composed, key))} is not used, as the loss has its own or takes none: "
-                f"give loss.{key}, or another loss."
+                f"class_weights={text(OmegaConf.select(composed, key))} is not used, as the loss has its own or takes "
+                "none: give loss.class_weights, or another loss."
             )
     config: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     for key, hint in allowed.items():

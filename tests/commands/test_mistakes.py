@@ -98,10 +98,6 @@ VALUES = [
 ]
 LINES = [
     (["loss=weighted_ce", "class_weights=[1,2,3]"], "class_weights=[1,2,3] is not used, as the loss has its own or "),
-    (
-        ["loss=custom", "loss._target_=torch.nn.CrossEntropyLoss", "sync_dist=true"],
-        "sync_dist=true is not used, as the",
-    ),
     (["data.palette=[[1,2]]"], "palette=[[1, 2]] must be red, green and blue of each class."),
     (
         ["scheduler=poly"],

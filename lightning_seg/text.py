@@ -23,6 +23,11 @@ def printable(text: object) -> str:
     )
 
 
+def number_of(number: int, noun: str) -> str:
+    """`1 image`, `1,200 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def is_number(text: str) -> bool:
     """Whether a text is one number."""
     try:

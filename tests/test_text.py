@@ -10,7 +10,7 @@ from lightning_seg.inference.pictures import prediction_picture
 from lightning_seg.runs.scores import print_scores
 from lightning_seg.sweeps.jobs import Job
 from lightning_seg.sweeps.table import show_jobs
-from lightning_seg.text import printable, say, say_lines, text_logger
+from lightning_seg.text import number_of, printable, say, say_lines, text_logger
 
 NAMES = {
     "road [asphalt]": "road [asphalt]",
@@ -92,3 +92,8 @@ def test_nothing_is_printed_or_logged_by_other_means() -> None:
                 name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
                 receiver = isinstance(node.func, ast.Attribute) and "console" in ast.unparse(node.func)
                 assert name not in others or receiver, f"{path}:{node.lineno} calls {name}"
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (1200, "1,200 images")])
+def test_a_number_of_things_is_said_with_its_plural(number: int, said: str) -> None:
+    assert number_of(number, "image") == said

@@ -19,7 +19,7 @@ from lightning_seg.inference.shares import join
 from lightning_seg.launch.cluster import is_launched
 from lightning_seg.launch.processes import run_on_processes
 from lightning_seg.schema import Predict, check_config
-from lightning_seg.text import say
+from lightning_seg.text import number_of, say
 from lightning_seg.trust import build_trusted
 
 main = console.predict
@@ -50,7 +50,7 @@ def predict(composed: DictConfig) -> PredictedFiles:
     for path, reason in result.failed:
         say(f"skipped {path}: {reason}", error=True)
     kept = f", {result.kept} kept" if result.kept else ""
-    say(f"{result.written} images predicted into {config['output']}{kept}, {len(result.failed)} skipped")
+    say(f"{number_of(result.written, 'image')} predicted into {config['output']}{kept}, {len(result.failed)} skipped")
     return result
 
 

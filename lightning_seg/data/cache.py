@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_seg.data.image_files import ImageFileError
 from lightning_seg.memory import check_memory
-from lightning_seg.text import text_logger
+from lightning_seg.text import number_of, text_logger
 
 log = text_logger(__name__)
 
@@ -34,7 +34,7 @@ class SampleCache:
         image_dtype: of all images.
         mask_dtype: of all masks.
         what: for messages, `train`.
-        kind: likewise, `images` or `volumes`.
+        kind: likewise, `image` or `volume`.
 
     Raises:
         MemoryError: it does not fit into memory.
@@ -50,7 +50,7 @@ class SampleCache:
         image_dtype: torch.dtype,
         mask_dtype: torch.dtype,
         what: str,
-        kind: str = "images",
+        kind: str = "image",
     ) -> None:
         self._shapes = list(zip(image_shapes, mask_shapes, strict=True))
         self._dtypes = image_dtype, mask_dtype
@@ -75,7 +75,7 @@ class SampleCache:
                 file.truncate(end)
                 self._buffer = mmap.mmap(file.fileno(), end)
         self._bytes = torch.frombuffer(self._buffer, dtype=torch.uint8)
-        log.info("data.cache=%s keeps %d %s of %s, %.2f GiB", place, len(self._shapes), kind, what, end / 2**30)
+        log.info("data.cache=%s keeps %s of %s, %.2f GiB", place, number_of(len(self._shapes), kind), what, end / 2**30)
 
     def get(self, index: int) -> tuple[Tensor, Tensor] | None:
         """Image and mask, which are not to be changed; None before they are put."""

@@ -15,6 +15,7 @@ from lightning_seg.data.mask_sources import MaskReader, Size
 from lightning_seg.data.pairs import Pair
 from lightning_seg.data.splits import SPLITS, USUAL_SPLITS, Division, Splits
 from lightning_seg.reading import StoredFile, read_bytes
+from lightning_seg.text import number_of
 
 _MOST = 2**31  # bytes of an image's file
 _SAVED = ("dataset_dict.json", "state.json")  # by Dataset.save_to_disk
@@ -157,7 +158,7 @@ class HuggingFaceDataModule(FolderDataModule):
 
     def _division(self) -> Division:
         tables = self._loaded()
-        there = ", ".join(f"{name} ({len(table)} images)" for name, table in tables.items())
+        there = ", ".join(f"{name} ({number_of(len(table), 'image')})" for name, table in tables.items())
         if not self.split_names and len(tables) == 1:
             (name,) = tables
             return Division({None: self._pairs(name)}, [])

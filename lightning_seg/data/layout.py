@@ -16,6 +16,7 @@ from lightning_seg.data.patterns import DEEP, Found, Pattern
 from lightning_seg.data.split_lists import listed_pairs, split_lists
 from lightning_seg.data.splits import SPLIT, SPLITS, USUAL_SPLITS, Division, Splits, torn_groups
 from lightning_seg.data.tables import called_columns, check_named, images_of_rows, read_rows, split_of_row
+from lightning_seg.text import number_of
 
 CLASS = "class"
 
@@ -239,7 +240,7 @@ class Layout:
         by_name: dict[str, list[Pair]] = defaultdict(list)
         for pair, one in zip(pairs, found, strict=True):
             by_name[one.parts[SPLIT]].append(pair)
-        there = ", ".join(f"{name} ({len(members)} images)" for name, members in by_name.items())
+        there = ", ".join(f"{name} ({number_of(len(members), 'image')})" for name, members in by_name.items())
         for name, split in chosen.items():
             if name not in by_name:
                 raise ValueError(f"data.splits.{split}={name}, but {{split}} of data.images={images.text} is {there}.")
@@ -248,7 +249,7 @@ class Layout:
         for name, members in by_name.items():
             of_split = chosen.get(name) if given else usual.get(name.lower())
             if of_split is None:
-                unused.append(f"{name} ({len(members)} images)")
+                unused.append(f"{name} ({number_of(len(members), 'image')})")
             else:
                 splits[of_split] += members
         if not splits:

@@ -122,7 +122,7 @@ class VolumesDataset(Dataset[Sample]):
             image_dtype=torch.float32,
             mask_dtype=self._mask_dtype,
             what=what,
-            kind="volumes",
+            kind="volume",
         )
 
     @property

@@ -33,7 +33,7 @@ from lightning_seg.inference.shares import Share
 from lightning_seg.inference.tiling import Sides, Tiling, check_tiling
 from lightning_seg.inference.video import VIDEO_SUFFIXES, predict_video
 from lightning_seg.inference.volumes import Case, find_cases, targets, write_case
-from lightning_seg.text import printable
+from lightning_seg.text import number_of, printable
 
 _PRECISIONS = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 # Of a disk, by which no further image could be written either.
@@ -232,7 +232,7 @@ def predict_files(
                 counted[job.name] = outcome()
                 result.written += 1
             except Exception as error:
-                _end_if_unwritable(error, output, f"{result.written} images were predicted before.")
+                _end_if_unwritable(error, output, f"Predicted before: {number_of(result.written, 'image')}.")
                 reason = _reason_to_skip(error)
                 if reason is None:
                     raise
@@ -322,7 +322,7 @@ def _predict_volumes(
                         module, case, output, probabilities=probabilities, overwrite=overwrite or resume
                     )
             except Exception as error:
-                _end_if_unwritable(error, output, f"{result.written} volumes were predicted before.")
+                _end_if_unwritable(error, output, f"Predicted before: {number_of(result.written, 'volume')}.")
                 reason = _reason_to_skip(error)
                 if reason is None:
                     raise

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from lightning_seg.csv_files import write_csv
 from lightning_seg.reading import read_json
-from lightning_seg.text import plain_console, printable
+from lightning_seg.text import number_of, plain_console, printable
 
 COUNTS = ("images", "pixels")  # what was scored
 # Shares, which are printed in percent; whatever else a module logs is printed as it is.
@@ -62,7 +62,7 @@ def print_scores(
     texts = [f"{_TITLES.get(name, printable(name))} {_text(name, scores[f'{stage}/{name}'])}" for name in others]
     if counts is not None:
         images, pixels = counts
-        texts.append(f"of {images:,} image{'' if images == 1 else 's'} and {pixels:,} pixels")
+        texts.append(f"of {number_of(images, 'image')} and {number_of(pixels, 'pixel')}")
     console.print(", ".join(texts) or f"no scores of {split or stage} were logged")
 
 

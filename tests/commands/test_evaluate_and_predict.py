@@ -303,7 +303,7 @@ def test_two_processes_write_and_say_what_one_does(
         (images / name).unlink()
     Path("two/1.png").unlink()
     line = run("lightning-seg-predict", *asked, "output=two", "devices=2", "resume=true").splitlines()[-1]
-    assert line == "1 images predicted into two, 2 kept, 0 skipped"
+    assert line == "1 image predicted into two, 2 kept, 0 skipped"
     assert {path.relative_to("two"): path.read_bytes() for path in Path("two").iterdir()} == written
 
 

@@ -269,7 +269,7 @@ def test_a_test_split_without_masks_is_said_and_not_used(tmp_path: Path, caplog:
     module = data(tmp_path, "{split}/im/{id}.png", "{split}/gt/{id}.png")
     assert set(module._splits()) == {"train", "val"}
     assert "the test images have no masks: the test is done on the validation images." in caplog.messages
-    assert "{split} of data.images is also extra (1 images), which is not used." in caplog.messages
+    assert "{split} of data.images is also extra (1 image), which is not used." in caplog.messages
 
 
 def test_groups_that_are_in_several_given_splits_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -132,7 +132,7 @@ def test_a_cache_of_volumes_says_its_size_before_it_is_filled_and_reads_no_file_
     data = volumes(tmp_path, cache=place, spacing=[2, 2, 2], val_fraction=0.5, test_fraction=0)
     with caplog.at_level("INFO", "lightning_seg.data.cache"):
         data.setup("fit")
-    assert f"data.cache={place} keeps 1 volumes of train, 0.00 GiB" in caplog.messages
+    assert f"data.cache={place} keeps 1 volume of train, 0.00 GiB" in caplog.messages
     for files in (data.train_set, data.val_set):
         plain = [files.read(index) for index in range(len(files))]
         kept = [files[index] for index in range(len(files))]

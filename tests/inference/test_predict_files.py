@@ -287,7 +287,9 @@ def full(*_, **options):
 def test_a_full_disk_ends_it_with_one_line_and_leaves_no_partial_file(module, tmp_path, monkeypatch, where):
     write_image(tmp_path / "in" / "a.png")
     monkeypatch.setattr(where, full)
-    with pytest.raises(OSError, match=r"out cannot be written to: no space left on device\. 0 images"):
+    with pytest.raises(
+        OSError, match=r"out cannot be written to: no space left on device\. Predicted before: 0 images"
+    ):
         predict(module, tmp_path / "in", tmp_path / "out", probabilities=True)
     assert not [name for name in files(tmp_path / "out") if "partial" in name]
 
@@ -324,7 +326,7 @@ def test_a_full_disk_ends_the_prediction_of_volumes_and_leaves_none_of_the_files
         write(path, *given) if len(written) < 4 else full()
 
     monkeypatch.setattr(volumes, "write_nifti", writes)
-    with pytest.raises(OSError, match=r"out cannot be written to: no space left on device\. 1 volumes were predicted"):
+    with pytest.raises(OSError, match=r"out .*: no space left on device\. Predicted before: 1 volume\."):
         predict(module, tmp_path / "in", tmp_path / "out", probabilities=True, tile=None, margin=None)
     assert files(tmp_path / "out") == ["a.nii.gz", "a_probabilities.nii.gz"]
 

@@ -71,6 +71,7 @@ def choices(group: str) -> list[str]:
     return sorted({path.stem for path in (CONF / group).glob("*.yaml")} - {"custom"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", choices("backbone"))
 def test_every_backbone_of_the_configuration_is_built_and_opens_nothing(backbone: str) -> None:
     importlib.import_module("torch.distributed.elastic.multiprocessing")  # which opens libc as MONAI imports it

@@ -159,6 +159,7 @@ def batch(side: int) -> tuple[Tensor, Tensor]:
     return image, mask
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
 def test_it_trains_with_a_gradient_in_every_parameter_and_is_loaded_from_a_checkpoint(

@@ -45,6 +45,7 @@ def test_a_network_that_looks_at_values_is_not_known():
     assert parameters_without_gradient(Looking(), 3, auxiliary=True) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight", "strategy"), [(0.4, "ddp"), (0, "ddp_find_unused_parameters_true")])
 def test_processes_look_for_untrained_parameters_where_an_auxiliary_head_of_torchvision_is_not_trained(
     weight: float, strategy: str

@@ -215,6 +215,7 @@ def diverge_on_rank_one(rank: int, world_size: int, folder: Path) -> str:
     return "went on"
 
 
+@pytest.mark.slow
 def test_all_processes_stop_at_the_step_of_one_and_name_its_images(tmp_path: Path) -> None:
     (tmp_path / "ranks").mkdir()
     lines = run_on_ranks(partial(diverge_on_rank_one, folder=tmp_path), 2, tmp_path / "ranks")

@@ -55,6 +55,7 @@ def test_a_frozen_encoder_stays_bit_for_bit_with_its_norms_and_is_trained_afterw
     assert not torch.equal(first["backbone.4.weight"], frozen["backbone.4.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place", [("on_train_batch_start", 0, 2), ("on_train_epoch_end", 0, None), ("on_train_batch_start", 1, 2)]
 )

@@ -148,6 +148,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "place"), CASES)
 def test_a_training_that_a_signal_interrupted_ends_as_if_it_had_not(
     tmp_path: Path, whole: Callable[[str], Path], options: str, place: str
@@ -160,6 +161,7 @@ def test_a_training_that_a_signal_interrupted_ends_as_if_it_had_not(
     check_same_training(whole(options), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["plain", "validation twice an epoch", "accumulated gradients"])
 def test_a_training_that_was_interrupted_twice_in_one_validation_ends_as_if_it_had_not(
     tmp_path: Path, whole: Callable[[str], Path], options: str

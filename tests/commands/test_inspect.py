@@ -63,6 +63,7 @@ def test_an_inspection_prints_what_is_wrong_and_leaves_a_page_and_a_plan(run: Ru
     assert re.search(r"crop_size:\n  - 32\n  - 32|crop_size: null", job)
 
 
+@pytest.mark.slow
 def test_masks_of_several_labels_a_pixel_are_inspected_and_trained_on_by_the_plan(run: Run, folder: Path) -> None:
     for image in (folder / "my_images").glob("*/images/*.jpg"):
         for name, rows in (("sky", slice(0, 20)), ("sea", slice(10, 40))):
@@ -97,6 +98,7 @@ def test_masks_of_several_labels_a_pixel_are_inspected_and_trained_on_by_the_pla
     assert (folder / "runs/planned").is_dir()
 
 
+@pytest.mark.slow
 def test_an_inspection_is_of_one_data_set_and_of_its_task(fails: Run, folder: Path) -> None:
     assert "leave -m out" in fails(*INSPECT, "-m", "seed=0,1")
     assert "samples=-1" in fails(*INSPECT, "samples=-1")

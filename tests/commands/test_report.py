@@ -17,6 +17,7 @@ def page_data(path: Path) -> dict[str, object]:
     return data
 
 
+@pytest.mark.slow
 def test_runs_that_were_trained_make_a_page(run: Run, folder: Path) -> None:
     run(*TRAIN, "run=a", "loss=dice")
     run(*TRAIN, "run=b", "loss=ce")

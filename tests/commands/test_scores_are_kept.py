@@ -16,6 +16,7 @@ EMA = "{_target_:lightning.pytorch.callbacks.EMAWeightAveraging,decay:0.5}"
 EVERY = "{_target_:lightning.pytorch.callbacks.ModelCheckpoint,dirpath:every,save_top_k:-1}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", ["val/loss", "val/dice"])
 def test_the_test_is_to_the_last_digit_what_the_kept_checkpoint_gives(run: Run, folder: Path, monitor: str) -> None:
     callbacks = ["callbacks.checkpoint.save_top_k=2", f"+callbacks.ema={EMA}", f"+callbacks.every={EVERY}"]
@@ -31,6 +32,7 @@ def test_the_test_is_to_the_last_digit_what_the_kept_checkpoint_gives(run: Run, 
         assert f"loss {result['best']:.4f}" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "line"),
     [
@@ -52,6 +54,7 @@ def test_a_training_without_a_validation_says_that_nothing_was_scored(
     assert (folder / "last.csv").read_text() == (folder / "runs/one/test.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_validation_of_nothing_but_void_is_not_a_score(run: Run, folder: Path) -> None:
     for path in (folder / "my_images/val/masks").iterdir():
         Image.fromarray(np.full((40, 48), 255, np.uint8)).save(path)
@@ -63,6 +66,7 @@ def test_a_validation_of_nothing_but_void_is_not_a_score(run: Run, folder: Path)
     assert "has finished" in run("lightning-seg-train", *SHORT, *data, "trainer.max_epochs=2", "run=one", "resume=auto")
 
 
+@pytest.mark.slow
 def test_a_test_that_is_left_out_may_be_made_up_for(run: Run, folder: Path) -> None:
     printed = run(*TRAIN, "test=false")
     assert "at best" in printed

@@ -55,6 +55,7 @@ def test_how_a_network_is_executed_leaves_its_checkpoint_as_it_is(
     assert module(torch.rand(1, 3, 32, 32)).shape == (1, 6, 32, 32)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_is_suggested_in_one_line_and_nothing_is_kept(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_callback_set_to_null_is_left_out(run: Run, folder: Path) -> None:
     assert not (folder / "runs/one/predictions.png").exists()
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_result(run: Run, folder: Path) -> None:
     run(*TRAIN, "run=one")
     run(*TRAIN, "run=two")
@@ -71,6 +72,7 @@ def test_one_seed_gives_one_result(run: Run, folder: Path) -> None:
     assert one != three
 
 
+@pytest.mark.slow
 def test_nothing_that_exists_is_written_over(run: Run, fails: Run, folder: Path) -> None:
     run(*TRAIN, "run=one")
     before = (folder / "runs/one/curves.csv").stat().st_mtime_ns
@@ -107,6 +109,7 @@ def test_resuming_starts_where_the_run_stopped(run: Run, folder: Path, monkeypat
     assert len(trained) == 7
 
 
+@pytest.mark.slow
 def test_the_value_returned_is_the_best_not_the_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logged = iter([0.1, 0.7, 0.3])  # the sanity check does not log
     log = SegmentationModule.log
@@ -122,6 +125,7 @@ def test_the_value_returned_is_the_best_not_the_last(folder: Path, monkeypatch: 
     assert train(resolved(config)) == pytest.approx(0.7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["class_weights", "loss.class_weights", "loss.terms.dice.class_weights"])
 def test_class_weights_are_estimated_once_and_kept_in_the_checkpoint(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, key: str
@@ -238,6 +242,7 @@ def test_a_wrong_choice_gets_one_clear_line_and_leaves_no_run(
     assert not list((folder / "runs").glob("[!.]*"))
 
 
+@pytest.mark.slow
 def test_wrong_data_gets_one_clear_line(fails: Run, folder: Path) -> None:
     assert "data.root" in fails("lightning-seg-train", "data=folder", "data.num_classes=3")
     assert "255" in fails(*FOLDER)

@@ -20,6 +20,7 @@ from tests.data.volume_files import write_cases  # noqa: E402
 SMALL = ["backbone.channels=[4,8]", "backbone.strides=[2]", "data.num_workers=0", *SHORT]
 
 
+@pytest.mark.slow
 def test_volumes_are_trained_on_evaluated_and_predicted_in_their_own_voxels(
     run: Run, fails: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def test_options_of_a_callback_are_changed_by_its_name() -> None:
     assert callbacks.pictures is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_holds_the_callback_of_its_name_and_builds_it(name: str) -> None:
     callbacks = composed(f"callbacks=[default,{name}]", "folder=runs/one", "data.palette=[[0,0,0]]").callbacks

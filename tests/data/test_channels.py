@@ -179,6 +179,7 @@ def test_colors_change_where_there_are_three_or_one() -> None:
         assert made.equal(image) is not changes
 
 
+@pytest.mark.slow
 def test_four_bands_go_through_training_evaluation_and_prediction(
     tmp_path: Path, run: Run, fails: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def test_onnx_runtime_agrees_at_other_batches_and_at_sizes_that_the_export_has_n
     np.testing.assert_allclose(given, module(image(13, 22)[None]).detach(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_file_says_classes_palette_scale_and_version(exported):
     said = onnxruntime.InferenceSession(exported[0]).get_modelmeta().custom_metadata_map
     said = {name.removeprefix("lightning_seg."): json.loads(value) for name, value in said.items()}

@@ -46,6 +46,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
 
 
+@pytest.mark.slow
 def test_the_value_is_that_of_rank_zero_the_threads_are_shared_and_no_other_machine_is_listened_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

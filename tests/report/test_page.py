@@ -165,6 +165,7 @@ def test_differences_are_to_the_reference_that_is_chosen(opened: Opened) -> None
     ]
 
 
+@pytest.mark.slow
 def test_scores_are_means_with_their_spread_in_percent(opened: Opened) -> None:
     assert opened.rows("leaderboard", 2) == ["85.00 ± 7.07", "60.00", "51.00 ± 1.41"]
     assert opened.rows("leaderboard", 4) == ["2 of 3", "1 of 1", "2 of 2"]

@@ -14,6 +14,7 @@ def begin(tmp_path: Path, *overrides: str) -> tuple[Path, bool]:
     return open_run(config, list(overrides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
@@ -80,6 +81,7 @@ def test_a_key_that_came_after_a_run_was_started_is_said_and_no_other_run(tmp_pa
         changes(folder, composed("module.tile=512"), ["module.tile=512"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("begun", "now", "longer"),
     [

@@ -85,6 +85,7 @@ def small_blocks(request, monkeypatch):
             monkeypatch.setattr(numba_backend, name, size)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_changes_no_bit_of_a_loss(threads, small_blocks):
     results = [loss_and_gradient()]
     torch.set_num_threads(1)

@@ -92,6 +92,7 @@ def test_the_gradient_is_that_of_plain_operations(softmax, part):
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("errors", ["probability", "margin"])
 def test_every_valid_error_is_counted_once_and_summed(softmax, errors):
@@ -138,6 +139,7 @@ def test_blocks_of_any_size_give_the_same(softmax, shape, back_end, monkeypatch)
     torch.testing.assert_close(logits.grad, reference.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softmax", [True, False])
 def test_torch_finds_the_operator_sound(softmax):
     logits, target = batch(softmax)
@@ -146,6 +148,7 @@ def test_torch_finds_the_operator_sound(softmax):
     torch.library.opcheck((operators.softmax_sums if softmax else operators.sigmoid_sums).default, arguments)
 
 
+@pytest.mark.slow
 def test_no_tensor_of_the_logits_size_is_made_but_the_gradient():
     logits, target = batch(True, torch.float32, (2, 16, 64 * 1024))
     logits.requires_grad_()
@@ -161,6 +164,7 @@ def test_no_tensor_of_the_logits_size_is_made_but_the_gradient():
     assert size <= peak <= 1.5 * size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softmax", [True, False])
 def test_torch_compile_takes_the_operator_and_its_gradient_whole(softmax):
     logits, target = batch(softmax)

@@ -133,6 +133,7 @@ def test_a_label_out_of_range_is_named(label):
         computed("numba", logits, target, True, Requirements())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("softmax", [True, False])
 def test_void_pixels_may_hold_anything(softmax, value):
@@ -145,6 +146,7 @@ def test_void_pixels_may_hold_anything(softmax, value):
     assert not clean["gradient"][void.expand_as(logits)].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [CrossEntropyDiceLoss(), DiceLoss(task="multilabel"), LovaszSoftmaxLoss(), LovaszHingeLoss(task="multilabel")],
@@ -157,6 +159,7 @@ def test_a_nan_among_the_logits_shows(loss, monkeypatch):
     assert loss(logits, target).isnan()
 
 
+@pytest.mark.slow
 def test_large_logits_lose_no_digits():
     logits, target = batch(True, (2, 6, 1200))
     assert_same(logits + 1000, target, True, Requirements(label_map=True))
@@ -174,6 +177,7 @@ def test_classes_of_minus_infinity_have_probability_zero():
         torch.testing.assert_close(ours[name][:, 3:], others[name], rtol=3e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_numba_is_imported_when_the_first_large_batch_comes_and_not_before():
     code = """
 import sys
@@ -224,6 +228,7 @@ def printed(process: subprocess.Popen[str]) -> list[str]:
     return out.split()
 
 
+@pytest.mark.slow
 def test_code_is_kept_and_a_damaged_cache_is_made_anew(kernel, tmp_path):
     cache = tmp_path / "cache"
     assert printed(start(kernel, cache)) == ["4", "5.0", "0"]

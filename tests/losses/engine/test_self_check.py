@@ -127,6 +127,7 @@ def decision(rank: int, world_size: int) -> list[str]:
     return [chosen, *(str(warning.message) for warning in caught)]
 
 
+@pytest.mark.slow
 def test_all_processes_use_the_same(tmp_path):
     one, other = run_on_ranks(decision, 2, tmp_path)
     assert one[0] == other[0] == "torch"

@@ -102,6 +102,7 @@ def test_classes_of_minus_infinity_that_the_target_lacks_change_nothing():
     torch.testing.assert_close(computed(logits, padded, True).log_probability[:, :2], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softmax", [True, False])
 def test_torch_finds_the_operator_sound_and_compiles_the_loss_whole(softmax):
     logits, target = batch(softmax)

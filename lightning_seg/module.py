@@ -178,7 +178,7 @@ class SegmentationModule(PredictingModule):
         self.loss_terms: dict[str, Tensor] = {}  # of the last training step, by name, without gradient
         self.auxiliary_logits: tuple[Tensor, ...] | None = None  # of a training step, until they are trained
         self.evaluation = Evaluation()
-        self._is_told_of_tiles = False
+        self._told_of_tiles: set[str] = set()
 
     # ---- what research code may want to change
 
@@ -472,6 +472,7 @@ class SegmentationModule(PredictingModule):
         is_tiled = not fits(image.shape[2:], self.tile)
         if is_tiled and not self._scores_add_up(stage):
             parts = iter([((slice(None),) * len(size), joined(parts, size))])
+            is_tiled = False
         for place, logits in parts:
             index: tuple[Any, ...] = (..., *place)
             part = mask[index][:new]
@@ -503,8 +504,8 @@ class SegmentationModule(PredictingModule):
         return not others
 
     def _say_of_tiles(self, what: str) -> None:
-        if not self._is_told_of_tiles:
-            self._is_told_of_tiles = True
+        if what not in self._told_of_tiles:
+            self._told_of_tiles.add(what)
             rank_zero_warn(f"images are cut into tiles of {self.tile} pixels, and {what}")
 
     def _add_part(self, stage: Literal["val", "test"], logits: Tensor, mask: Tensor, is_fitting: bool) -> None:

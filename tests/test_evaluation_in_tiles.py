@@ -149,3 +149,18 @@ def test_a_score_of_images_gets_them_whole_and_says_so():
     expected = scored(module_of("multiclass", cls=WithImageScore), rows, None)
     assert found == pytest.approx(expected, rel=1e-6)
     assert found["test/image_iou"] != pytest.approx(found["test/iou"], rel=1e-4)
+
+
+def test_the_loss_of_each_stage_is_said_to_be_one_over_tiles_unless_logits_are_whole(recwarn):
+    class WithImageScore(SegmentationModule):
+        def build_metrics(self):
+            return MetricCollection({"image_iou": ImageMeanIoU(num_classes=3, ignore_index=VOID)})
+
+    rows, foreign = images("multiclass", (37, 50)), nn.CrossEntropyLoss(ignore_index=VOID)
+    module = module_of("multiclass", foreign, **TILE)
+    for run in ("validate", "test"):
+        scored(module, rows, None, run=run)
+    scored(module_of("multiclass", foreign, WithImageScore, **TILE), rows, None)
+    said = [str(one.message) for one in recwarn if "images are cut into tiles" in str(one.message)]
+    starts = ["val/loss is the mean over", "test/loss is the mean over", "their logits are kept whole"]
+    assert [start in line for start, line in zip(starts, said, strict=True)] == [True] * 3

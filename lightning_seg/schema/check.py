@@ -4,7 +4,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -14,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lightning_seg.schema.keys import RANGED, RANGES, Range
 from lightning_seg.schema.nearest import did_you_mean, nodes
+from lightning_seg.schema.options import CONF
 from lightning_seg.schema.types import fits, text, words
 from lightning_seg.text import is_number
 
@@ -66,7 +66,7 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
         advice = _data_advice(composed, missing)
         raise ValueError(f"{_listed(missing)} must be given: {' '.join(f'{key}=VALUE' for key in missing)}.{advice}")
     read = str(OmegaConf.to_container(composed))
-    own = OmegaConf.load(Path(str(resources.files("lightning_seg.conf") / f"{schema.__name__.lower()}.yaml")))
+    own = OmegaConf.load(CONF / f"{schema.__name__.lower()}.yaml")
     assert isinstance(own, DictConfig)
     for key in (str(key) for key in composed):
         is_read = re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", read)  # by another key
@@ -233,7 +233,7 @@ def _instead(key: str, argument: str, target: str, arguments: Sequence[str], is_
 
 def _targets(group: str) -> set[str]:
     """What the files of a group build."""
-    files = (resources.files("lightning_seg.conf") / group).iterdir()
+    files = (CONF / group).iterdir()
     found = (re.search(r"^_target_: (\S+)", file.read_text("utf-8"), re.MULTILINE) for file in files)
     return {match[1] for match in found if match}
 

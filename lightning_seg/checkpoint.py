@@ -116,7 +116,7 @@ def read_checkpoint(path: str | Path, *, map_location: str | torch.device = "cpu
     config = stored.get("config") if isinstance(stored, dict) else None
     wrong = _wrong_config(config) or _wrong_weights(state, (path / WEIGHTS if path.is_dir() else path).stat().st_size)
     if not wrong and (type(epoch) is not int or not 0 <= epoch < 2**31):
-        wrong = f"epoch is {_shown(epoch)}, expected a whole number of 0 or more"
+        wrong = f"epoch is {_shown(epoch)}, expected a non-negative integer"
     threshold = content.get("threshold")
     if not wrong and threshold is not None and not (type(threshold) is float and 0 <= threshold < 1):
         wrong = f"threshold is {_shown(threshold)}, expected a number between 0 and 1"
@@ -301,9 +301,7 @@ def _wrong_config(config: Any) -> str:
             return f"config.{place} is {_shown(part)}, expected a mapping with _target_"
     classes = config["module"].get("num_classes", 1)
     if type(classes) is not int or not 1 <= classes <= _MOST["num_classes"]:
-        return (
-            f"config.module.num_classes is {_shown(classes)}, expected a whole number from 1 to {_MOST['num_classes']}"
-        )
+        return f"config.module.num_classes is {_shown(classes)}, expected an integer from 1 to {_MOST['num_classes']}"
     for name in ("backbone", "loss"):
         part = config["module"].get(name)
         if name in config["module"] and part is not None and not (isinstance(part, dict) and "_target_" in part):
@@ -324,7 +322,7 @@ def _wrong_use(module: Mapping[str, Any]) -> str:
     for name in ("tile", "margin"):
         value = module.get(name)
         if value is not None and not is_tile(value):
-            return f"config.module.{name} is {_shown(value)}, expected a whole number of 0 or more, or several"
+            return f"config.module.{name} is {_shown(value)}, expected a non-negative integer, or several"
     for name in ("mean", "std"):
         value = module.get(name)
         numbers: list[Any] = value if isinstance(value, list) else [value]
@@ -352,13 +350,13 @@ def _wrong_data(data: Mapping[str, Any]) -> str:
     if wrong := _wrong_scale("config.data", data) or _wrong_palette("config.data", data):
         return wrong
     if workers not in (None, LEFT_OUT) and (type(workers) is not int or workers < 0):
-        return f"config.data.num_workers is {_shown(workers)}, expected a whole number of 0 or more"
+        return f"config.data.num_workers is {_shown(workers)}, expected a non-negative integer"
     if wrong := _wrong_bands(data):
         return wrong
     for name, most in _MOST.items():
         value = None if name == "channels" else data.get(name)
         if value not in (None, LEFT_OUT) and (type(value) is not int or not 0 <= value <= most):
-            return f"config.data.{name} is {_shown(value)}, expected a whole number up to {most}"
+            return f"config.data.{name} is {_shown(value)}, expected an integer up to {most}"
     return ""
 
 

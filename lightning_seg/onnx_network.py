@@ -108,7 +108,7 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
             raise ValueError(f"gives={found['gives']!r:.40} is neither logits nor labels")
         for name in ("tile", "margin", "tile_stride"):
             if found[name] is not None and not is_tile(found[name]):
-                raise ValueError(f"{name}={found[name]!r:.40} is not a whole number of 0 or more, or several")
+                raise ValueError(f"{name}={found[name]!r:.40} is not a non-negative integer, or several")
         if not 1 / 64 <= scale <= 4:
             raise ValueError(f"scale={scale} is not from 1/64 to 4")
         tile, margin, stride = found["tile"], found["margin"], int(found["tile_stride"])
@@ -151,7 +151,7 @@ def onnx_session(path: str | Path, device: torch.device) -> Any:
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.type == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise ValueError("ONNX Runtime here has no CUDA: install onnxruntime-gpu, or take device=cpu.")
+            raise ValueError("ONNX Runtime here has no CUDA: install onnxruntime-gpu, or use device=cpu.")
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
     try:
         content = Path(path).read_bytes()
@@ -165,5 +165,5 @@ def onnx_session(path: str | Path, device: torch.device) -> Any:
 
 def _value(text: str) -> Any:
     if len(text) > _LONGEST:
-        raise ValueError(f"its metadata have {len(text)} characters")
+        raise ValueError(f"its metadata has {len(text)} characters")
     return json.loads(text)

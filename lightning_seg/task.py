@@ -69,7 +69,7 @@ def check_same_task(loss: object, task: str, ignore_index: int | None) -> None:
         theirs = getattr(loss, name, ours)
         if theirs != ours and not (name == "ignore_index" and ours is None and theirs == _TORCH_IGNORES):
             raise ValueError(
-                f"the loss was made with {name}={theirs}, the module with {name}={ours}: give both the same "
+                f"the loss was built with {name}={theirs}, the module with {name}={ours}: give both the same "
                 f"(loss.{name}={'null' if ours is None else ours} in a configuration)."
             )
 

@@ -170,7 +170,7 @@ _WEIGHTS = ("encoder_weights", "weights", "weights_backbone", "checkpoint_path",
 MOST_VALUES = 200_000
 _DEEPEST = 48
 _LONGEST = 4096
-_LARGEST = 2**16  # of a network's whole numbers: channels, sizes, layers
+_LARGEST = 2**16  # of a network's integers: channels, sizes, layers
 # Packages by which a file could run anything: naming one of them is never proposed.
 _NEVER_PROPOSED = sys.stdlib_module_names | frozenset(
     {
@@ -274,7 +274,7 @@ def check_values(config: Any, source: str, most: int = MOST_VALUES) -> None:
                 )
         elif type(node) is int:
             if abs(node) >= 2**63:
-                raise ValueError(f"{source} holds a whole number of more than 63 bits as {key}.")
+                raise ValueError(f"{source} holds an integer of more than 63 bits as {key}.")
         elif node is not None and type(node) not in (bool, float):
             raise ValueError(f"{source} holds a {type(node).__name__} as {key}, which is not plain data.")
 

@@ -188,7 +188,7 @@ MALFORMED = [
     ((*CONFIG, "module", 3), 3, "a key of type int"),
     ((*CONFIG, "data"), 3, "config.data is 3"),
     ((*CONFIG, "module", "class_names"), [1, 2, 3], r"config\.module\.class_names is a list, expected a list of names"),
-    ((*CONFIG, "module", "tile"), "a", r"config\.module\.tile is 'a', expected a whole number"),
+    ((*CONFIG, "module", "tile"), "a", r"config\.module\.tile is 'a', expected a non-negative integer"),
     ((*CONFIG, "module", "margin"), -1, r"config\.module\.margin is -1"),
     ((*CONFIG, "module", "mean"), [float("nan")] * 3, r"config\.module\.mean is a list, expected a list of numbers"),
     (

@@ -46,7 +46,7 @@ def test_a_loss_of_another_task_or_void_is_refused_and_one_that_has_neither_is_n
     check_same_task(Loss(), "binary", 255)
     check_same_task(object(), "multiclass", None)
     for arguments, name in ((("multilabel", 255), "task"), (("binary", None), "ignore_index")):
-        with pytest.raises(ValueError, match=f"the loss was made with {name}="):
+        with pytest.raises(ValueError, match=f"the loss was built with {name}="):
             check_same_task(Loss(), *arguments)
 
 

@@ -25,7 +25,7 @@ def torchvision_model(
     if architecture not in architectures:
         raise ValueError(f"architecture={architecture!r} does not exist; there are {', '.join(architectures)}.")
     if aux_loss and architecture.startswith("lraspp"):
-        raise ValueError(f"aux_loss=true, but {architecture} has no auxiliary head: take aux_loss=false.")
+        raise ValueError(f"aux_loss=true, but {architecture} has no auxiliary head: use aux_loss=false.")
     given = {} if architecture.startswith("lraspp") else {"aux_loss": aux_loss}
     network: nn.Module = get_model_builder(architecture)(
         weights=None, weights_backbone=weights_backbone, num_classes=classes, **given, **options

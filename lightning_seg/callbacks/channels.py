@@ -44,7 +44,7 @@ class ChannelsFit(Callback):
         channels = len(dataset[0]["image"])
         if type(self.channels) is int and self.channels != channels:
             raise ValueError(
-                f"images have {channels} channels, and {self.key}={self.channels}: take {self.key}={channels}, or name "
+                f"images have {channels} channels, and {self.key}={self.channels}: use {self.key}={channels}, or name "
                 "the channels that are meant with data.channels."
             )
         mean = getattr(pl_module, "mean", None)

@@ -258,7 +258,7 @@ class FiniteLoss(Callback):
             f"the loss is {value} in step {step.step} (epoch {step.epoch}, batch {step.batch_index}), by its "
             f"{'terms' if len(terms) > 1 else 'term'} {', '.join(terms)}, with the images "
             f"{', '.join(names) or 'of this batch, which have no names'} and the learning rate {rates}."
-            + (f" Not finite themselves are: {', '.join(unusual)}." if unusual else "")
+            + (f" Not finite themselves: {', '.join(unusual)}." if unusual else "")
         )
 
     def _ending(self, trainer: Trainer, step: _Step | None = None) -> str:

@@ -52,7 +52,7 @@ class FreezeEncoder(Callback):
         if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
             raise ValueError(
                 f"callbacks.freeze works on one device and with DDP, not with {type(trainer.strategy).__name__}, which "
-                "joins frozen parameters with others: take trainer=ddp, or module.encoder_learning_rate_factor=0."
+                "joins frozen parameters with others: use trainer=ddp, or module.encoder_learning_rate_factor=0."
             )
         self._find(pl_module)
 

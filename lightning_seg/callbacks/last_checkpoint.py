@@ -88,7 +88,7 @@ class LastCheckpoint(Checkpoint):
             self._state = checkpoint[KEY]
             trainer.should_stop = self._state["should_stop"]
             if trainer.should_stop and trainer.is_global_zero:
-                say(f"{trainer.ckpt_path}: this training was stopped early, and stays so.")
+                say(f"{trainer.ckpt_path}: this training was stopped early, so it is not continued.")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restores what Lightning has not."""
@@ -108,7 +108,7 @@ class LastCheckpoint(Checkpoint):
         else:
             rank_zero_warn(
                 f"{printable(trainer.ckpt_path)} was written by {len(self._state['processes'])} processes and is "
-                f"resumed by {trainer.world_size}: random numbers start anew, and so do the scores of the epoch in "
+                f"resumed by {trainer.world_size}: the random state starts anew, and so do the scores of the epoch in "
                 "progress."
             )
             self._state = None

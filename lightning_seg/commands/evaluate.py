@@ -279,6 +279,6 @@ def chosen_split(config: Mapping[str, Any], datamodule: Any) -> str:
     if split == "all":
         if not as_whole:
             kind = type(datamodule).__name__
-            raise ValueError(f"split=all is for folders of images, not for {kind}: take split=test or split=val.")
+            raise ValueError(f"split=all is for folders of images, not for {kind}: use split=test or split=val.")
         datamodule.test_on_all()
     return split or "test"

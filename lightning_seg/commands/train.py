@@ -250,7 +250,7 @@ def without_defaults(trainer: lightning.Trainer, config: dict[str, Any]) -> str:
         return ""
     names = ",".join(chosen)
     return (
-        f"callbacks={names} takes the place of the default ones: the best epoch is not kept, the last one is tested, "
+        f"callbacks={names} replaces the default ones: the best epoch is not kept, the last one is tested, "
         f"without curves and pictures; callbacks=[default,{names}] has both."
     )
 

@@ -43,7 +43,7 @@ class LabelmeFile:
         height, width = size()
         shapes = content.get("shapes") if isinstance(content, dict) else None
         if not isinstance(shapes, list):
-            raise ImageFileError(f"{self.path} has no shapes, which a Labelme file has.")
+            raise ImageFileError(f"{self.path} is not a Labelme file: it has no shapes.")
         stated = content.get("imageHeight") or height, content.get("imageWidth") or width
         if stated != (height, width):
             raise ImageFileError(
@@ -169,7 +169,7 @@ def read_coco(path: Path) -> dict[str, CocoImage]:
         content.get(name) if isinstance(content, dict) else None for name in ("images", "annotations", "categories")
     ]
     if not all(isinstance(part, list) for part in parts):
-        raise ImageFileError(f"{path} has no images, annotations and categories, which a COCO file has.")
+        raise ImageFileError(f"{path} is not a COCO file, which has images, annotations and categories.")
     images, annotations, categories = parts
     try:
         names = {int(one["id"]): str(one["name"]) for one in categories}  # type: ignore[union-attr]

@@ -75,7 +75,7 @@ def training_augmentation(
     probabilities = {"horizontal_flip": horizontal_flip, "vertical_flip": vertical_flip, "d4": d4}
     for name, probability in {**probabilities, "blur": blur}.items():
         if not 0 <= probability <= 1:
-            raise ValueError(f"augment.{name}={probability} is a probability: give 0 to 1.")
+            raise ValueError(f"augment.{name}={probability} must be a probability, from 0 to 1.")
     if ignore_index is None and (rotation or smallest < 1):
         raise ValueError(
             f"augment.rotation={rotation} and augment.scale=[{smallest}, {largest}] leave empty corners, which have no "

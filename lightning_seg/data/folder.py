@@ -304,7 +304,7 @@ class FolderDataModule(SegmentationDataModule):
         counts = ", ".join(f"{split} {len(splits[split])}" for split in SPLITS if split in splits)
         fold = "" if self.fold is None else f" (fold {self.fold} of {self.folds})"
         image, shown = (_below(one, self.root) for one in (first.image, first.mask))
-        log.info("%s: pairs of image and mask: %s%s; for example %s with %s", self.root, counts, fold, image, shown)
+        log.info("%s: image-mask pairs: %s%s; for example %s with %s", self.root, counts, fold, image, shown)
 
     def _in_folders(self) -> Splits:
         """Images and masks of equal stems."""

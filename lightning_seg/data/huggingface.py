@@ -77,8 +77,7 @@ class LabelCell:
         axes = 3 if reader.multilabel else 2
         if labels.ndim != axes or not np.issubdtype(labels.dtype, np.integer):
             raise ImageFileError(
-                f"mask {self} holds {labels.dtype} of shape {labels.shape}, and whole numbers of {axes} axes are "
-                "expected."
+                f"mask {self} holds {labels.dtype} of shape {labels.shape}, and integers of {axes} axes are expected."
             )
         return torch.from_numpy(labels.astype(np.int64) if reader.values is None else reader.values(labels, self))
 

@@ -210,7 +210,7 @@ def _kind(path: str | Path, file: BinaryIO, kinds: Sequence[str]) -> str:
     elif start.startswith(_LFS):
         reason = "it is a pointer of Git LFS: git lfs pull fetches the file itself"
     elif kind is None:
-        reason = "it is in no known format"
+        reason = "it is not in a known format"
     else:
         reason = f"it is a {kind} file, and {', '.join(kinds)} are read"
     raise ImageFileError(f"{path} cannot be read as an image: {reason}.")

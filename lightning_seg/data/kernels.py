@@ -1,6 +1,6 @@
 """What is done to each pixel of an augmented image, compiled by Numba: images `(H, W, 3)` and `(3, H, W)` of uint8.
 
-Places are whole numbers of 2⁻³² pixels, so that results are the same on every machine.
+Places are integers of 2⁻³² pixels, so that results are the same on every machine.
 """
 
 from typing import Any
@@ -86,7 +86,7 @@ def sample_labels(source: Any, places: Any, is_void_outside: bool, void: int, ma
     """The nearest.
 
     Args:
-        source: `(H, W)`, contiguous, of any whole numbers.
+        source: `(H, W)`, contiguous, of any integers.
         places: see `sample_colors`.
         is_void_outside: whether what lies outside is `void`. Otherwise the outermost are repeated.
         void: see there.

@@ -121,7 +121,7 @@ def raw_pixels(
             raise ImageFileError(f"mask {path} is an array of {array.shape}, and {expected} is expected.")
         if not (np.issubdtype(array.dtype, np.integer) or array.dtype == bool or threshold is not None):
             raise ImageFileError(
-                f"mask {path} is an array of {array.dtype}, and labels are whole numbers: save it as such, or give "
+                f"mask {path} is an array of {array.dtype}, and labels are integers: save it as such, or give "
                 "data.threshold for a soft mask."
             )
         return np.array(array)

@@ -51,8 +51,7 @@ class MatFile:
         is_whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool or bool((labels % 1 == 0).all())
         if labels.ndim != 2 or reader.multilabel or not is_whole:
             raise ImageFileError(
-                f"mask {self} holds {labels.dtype} of shape {labels.shape}, and one whole number for each pixel is "
-                "expected."
+                f"mask {self} holds {labels.dtype} of shape {labels.shape}, and one integer for each pixel is expected."
             )
         if labels.size > reader.max_pixels:
             raise ImageFileError(f"mask {self} has {labels.size:,} pixels, and max_pixels={reader.max_pixels:,}.")

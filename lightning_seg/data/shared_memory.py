@@ -36,7 +36,7 @@ def check_shared_memory(dataset: Any, batch_size: int, num_workers: int, trainin
         raise ValueError(
             f"data.num_workers={num_workers} needs {needed / 2**20:,.0f} MiB of shared memory for its batches, and "
             f"{_SHARED} has {free / 2**20:,.0f} MiB free: start the container with more (docker run --shm-size=8g, or "
-            "--ipc=host), or take data.num_workers=0 or a smaller data.batch_size."
+            "--ipc=host), or use data.num_workers=0 or a smaller data.batch_size."
         )
 
 

@@ -85,7 +85,7 @@ class Values:
     def _pairs(self, key: Any, value: Any) -> list[tuple[int, int]]:
         raw = self._numbers(key)
         if raw is None:
-            raise ValueError(f"data.values names {key}, which is neither a whole number, a range (1-150), nor else.")
+            raise ValueError(f"data.values names {key}, which is neither an integer, a range (1-150), nor else.")
         labels = self._numbers(value) if len(raw) > 1 and isinstance(value, str) else None
         if labels is None or len(labels) == 1:
             return [(one, self._class(key, value)) for one in raw]

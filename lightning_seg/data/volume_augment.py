@@ -53,7 +53,7 @@ def volume_augmentation(
     transforms = required("monai.transforms", "augment=volumes")
     for name, probability in {"foreground": foreground, "flip": flip, "affine": affine}.items():
         if not 0 <= probability <= 1:
-            raise ValueError(f"augment.{name}={probability} is a probability: give 0 to 1.")
+            raise ValueError(f"augment.{name}={probability} must be a probability, from 0 to 1.")
     smallest, largest = (float(factor) for factor in scale)
     if not 0 < smallest <= largest:
         raise ValueError(f"augment.scale=[{smallest}, {largest}] must be two factors above 0, the smaller one first.")
@@ -114,7 +114,7 @@ class VolumeAugmentation:
         image, mask = sample["image"], sample["mask"]
         if image.ndim != _SIDES + 1:
             raise ValueError(
-                f"augment=volumes is for volumes, and {sample['name']} is an image of {tuple(image.shape)}: take "
+                f"augment=volumes is for volumes, and {sample['name']} is an image of {tuple(image.shape)}: use "
                 "augment=light or another one for 2-D images."
             )
         void = 0 if self.ignore_index is None else self.ignore_index
@@ -124,7 +124,7 @@ class VolumeAugmentation:
             shown = shown & (labels != void)
         foreground = shown.any(0, keepdim=True).float()
         self.compose.set_random_state(seed=int(torch.randint(2**31, ())))
-        # Floats, as resampling makes them of all labels; whole numbers up to 2^24 stay exact.
+        # Floats, as resampling makes them of all labels; integers up to 2^24 stay exact.
         changed = self.compose({"image": image, "mask": (labels - void).float(), "foreground": foreground})
         changed = changed[0] if isinstance(changed, list) else changed
         made = _plain(changed["mask"]).round().long() + void

@@ -171,7 +171,7 @@ class VolumesDataset(Dataset[Sample]):
             whole = np.rint(raw)
             if not np.isfinite(raw).all() or (whole != raw).any():
                 raise ImageFileError(
-                    f"mask {path} holds {raw.dtype} that are not whole numbers, and labels are: save it as such, or "
+                    f"mask {path} holds {raw.dtype} that are not integers, and labels are: save it as such, or "
                     "give data.threshold for a soft mask."
                 )
             raw = whole

@@ -52,7 +52,7 @@ class ExportedNetwork(nn.Module):
         return self.module(seen, image.shape[2:])  # type: ignore[no-any-return]
 
     def example(self, batch: int, height: float, width: float) -> Tensor:
-        """Random images, whose sides are given in strides, and a little more where these are no whole numbers."""
+        """Random images, whose sides are given in strides, and a little more where these are not integers."""
         sides = [max(1, int(strides * self.stride) + (strides % 1 > 0)) for strides in (height, width)]
         generator = torch.Generator().manual_seed(0)
         return torch.rand(batch, self.channels, *sides, generator=generator)

@@ -37,7 +37,7 @@ _ON_PURPOSE = (
 )
 
 _LESS_MEMORY = (
-    "take a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it), a smaller augment.crop_size or "
+    "use a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it), a smaller augment.crop_size or "
     "data.scale, or trainer.precision=bf16-mixed"
 )
 _FREE_SPACE = "free some space or choose another disk; a training resumes with resume=auto"
@@ -57,7 +57,7 @@ _OF_FILES = {
     errno.EFBIG: "the file is larger than the limit allows: raise it (ulimit -f unlimited)",
     errno.EIO: "the disk could not be read or written: check it",
     errno.ESTALE: "the network file system lost the file: check it, and start again with resume=auto",
-    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or take a smaller data.num_workers",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or use a smaller data.num_workers",
     errno.ENOMEM: f"memory ran out: {_LESS_MEMORY}",
 }
 # What libraries say of memory, processes and weights, in the words of our options. The first that fits counts.
@@ -66,17 +66,17 @@ _OF_LIBRARIES: tuple[tuple[str, str], ...] = (
         r"DataLoader worker.*(?:Bus error|shared memory|shm)|unable to (?:write to|open|allocate) shared memory"
         r"|unable to (?:write to|open) file </torch_|unable to mmap \d+ bytes from file <",
         "the shared memory through which processes hand over images (/dev/shm) is too small: start the container "
-        "with more (docker run --shm-size=8g, or --ipc=host), or take data.num_workers=0",
+        "with more (docker run --shm-size=8g, or --ipc=host), or use data.num_workers=0",
     ),
     (
         r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\).*(?:exited unexpectedly|killed by signal: (\w[\w ]*))",
-        "a process that loads images (pid {0}) was killed, as the system does where memory runs out: take a smaller "
+        "a data loading worker (pid {0}) was killed, most likely because memory ran out: use a smaller "
         "data.num_workers or data.batch_size, or ask for more memory",
     ),
-    (r"DataLoader timed out", "loading a batch took too long: check the disk, or take another data.num_workers"),
+    (r"DataLoader timed out", "loading a batch took too long: check the disk, or use another data.num_workers"),
     (
         r"(?:CUDA|MPS|HIP) (?:backend )?out of memory(?:.*?Tried to allocate ([\d.]+ \w+))?",
-        f"the memory of the GPU ran out: {_LESS_MEMORY}",
+        f"the GPU ran out of memory: {_LESS_MEMORY}",
     ),
     (
         r"(?:can't|not enough memory: you tried to) allocate (?:memory)?.*?([\d.]+ ?\w*B\w*|\d+)",
@@ -86,7 +86,7 @@ _OF_LIBRARIES: tuple[tuple[str, str], ...] = (
     (r"No space left on device|disk is full", f"the disk is full: {_FREE_SPACE}"),
     (
         r"No supported gpu backend found",
-        "trainer.accelerator=gpu, and torch finds no GPU here: take trainer.accelerator=auto or cpu, or install a "
+        "trainer.accelerator=gpu, and torch finds no GPU here: use trainer.accelerator=auto or cpu, or install a "
         "torch that supports this one",
     ),
     (r"File too large \(os error", "the file is larger than the limit allows: raise it (ulimit -f unlimited)"),
@@ -101,12 +101,12 @@ _OF_LIBRARIES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"parameters that were not used in producing the loss|Expected to have finished reduction in the prior",
-        "a parameter got no gradient, for which processes that train together must look: take "
+        "a parameter got no gradient, which distributed training must be told to expect: use "
         "trainer.strategy=ddp_find_unused_parameters_true, or build the network without it",
     ),
     (
         r"Expected more than 1 value per channel when training, got input size (?:torch\.Size\()?(\[[\d, ]+\])",
-        "batch normalization cannot train on one value for each channel (it got {0}): take a larger data.batch_size, "
+        "batch normalization cannot train on one value per channel (it got {0}): use a larger data.batch_size, "
         "larger images or augment.crop_size, or a network without batch normalization at one pixel",
     ),
     (

@@ -41,7 +41,7 @@ _INTERRUPTED = tuple(128 + number for number in (signal.SIGTERM, signal.SIGHUP, 
 
 # What a process says when another one is gone.
 _LOST = re.compile(r"connection (closed|reset|refused)|broken pipe|remote process|peer|recvValue", re.IGNORECASE)
-_KILLED = "the system kills what takes too much memory."
+_KILLED = "the system kills processes that use too much memory."
 
 
 def run_on_processes(

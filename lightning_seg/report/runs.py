@@ -269,7 +269,7 @@ def _result(path: Path) -> dict[str, Any]:
     _expect(path, isinstance(content.get("monitor"), str | None), "a name as `monitor`")
     tested = content.get("tested")
     good = isinstance(tested, list) and len(tested) == 2 and all(type(one) is int for one in tested)
-    _expect(path, tested is None or good, "two whole numbers as `tested`")
+    _expect(path, tested is None or good, "two integers as `tested`")
     return content
 
 

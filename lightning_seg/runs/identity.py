@@ -86,11 +86,12 @@ def changed_machine(
                 name = key.removeprefix("environment.")
                 raise ValueError(
                     f"{resumed} was started with another value of {name}={has.get(name)}, which comes from the "
-                    "environment: it resumes as it was started; or choose another name, run=ANOTHER."
+                    "environment: a run is resumed with the values that it was started with; run=ANOTHER starts a new "
+                    "one."
                 )
             raise ValueError(
                 f"{resumed} was started with {key}={was.get(key)}, and now {key}={has.get(key)}: "
-                "it resumes as it was started; or choose another name, run=ANOTHER."
+                "a run is resumed with the values that it was started with; run=ANOTHER starts a new one."
             )
     return {key: (was.get(key), has.get(key)) for key in differing}
 

@@ -72,7 +72,7 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
         is_read = re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", read)  # by another key
         if key not in allowed and key not in own and not is_read:
             raise ValueError(
-                f"{key} is not a key of {_command(schema)}, so nothing would read it{did_you_mean(key, composed)}"
+                f"{key} is not a key of {_command(schema)}, so it would have no effect{did_you_mean(key, composed)}"
             )
         # Not sync_dist, which trainer=ddp gives to losses of one's own too, and these take none.
         if key == "class_weights" and "loss" in composed and composed[key] is not None and not is_read:
@@ -340,7 +340,7 @@ def _check_together(config: Mapping[str, Any]) -> None:
         if expected is not None and channels != expected and is_ours and "in_channels" in backbone:
             raise ValueError(
                 f"backbone.in_channels={channels}, but {data['_target_'].split('.')[-1]} loads images of {expected} "
-                f"channels {what}: take backbone.in_channels={expected}, name them in data.channels, or take a data "
+                f"channels {what}: use backbone.in_channels={expected}, name them in data.channels, or take a data "
                 "module of your own, data._target_=package.Name."
             )
         for name in ("mean", "std"):
@@ -368,7 +368,7 @@ def _check_dimensions(data: Mapping[str, Any], backbone: Mapping[str, Any], augm
         take.append("augment=volumes" if volumes else "augment=light")
     if wrong:
         kind = "volumes" if volumes else "pictures"
-        raise ValueError(f"data gives {kind}, and {' and '.join(wrong)}: take {' and '.join(take).rstrip(',')}.")
+        raise ValueError(f"data gives {kind}, and {' and '.join(wrong)}: use {' and '.join(take).rstrip(',')}.")
 
 
 def _numbers(value: Any) -> Iterator[float]:

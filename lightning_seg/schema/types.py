@@ -61,7 +61,7 @@ def words(hint: Any) -> str:
     if kind is bool:
         return "true or false"
     if kind is int:
-        return "a whole number"
+        return "an integer"
     if kind is float:
         return "a number"
     if inspect.isclass(kind) and issubclass(kind, str | Path):
@@ -83,7 +83,7 @@ def _alternatives(hint: Any) -> str:
         else:
             found |= dict.fromkeys(words(one).replace(" or ", ", ").split(", "))
     if "a number" in found:
-        found.pop("a whole number", None)
+        found.pop("an integer", None)
     if len(found) > 1:
         found.pop(_BUILT, None)
     *first, last = found
@@ -93,9 +93,9 @@ def _alternatives(hint: Any) -> str:
 def _plural(name: str) -> str:
     known = {
         "a number": "numbers",
-        "a whole number": "whole numbers",
+        "an integer": "integers",
         "text": "texts",
-        "a list of whole numbers": "lists of whole numbers",
+        "a list of integers": "lists of integers",
     }
     return known.get(name, name)
 

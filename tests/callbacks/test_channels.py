@@ -26,7 +26,7 @@ class Widened(SegmentationModule):
         (
             {"in_channels": 4},
             None,
-            r"images have 3 channels, and backbone\.in_channels=4: take backbone\.in_channels=3",
+            r"images have 3 channels, and backbone\.in_channels=4: use backbone\.in_channels=3",
         ),
         ({"config": {"num_channels": 1}}, None, r"and backbone\.config\.num_channels=1"),
         ({}, [0.5] * 5, r"data\.mean and data\.std have 5 numbers: give 3, or data\.mean=auto"),

@@ -81,7 +81,7 @@ def test_the_first_loss_that_is_not_finite_stops_the_training_with_all_that_help
     line = str(raised.value)
     assert "the loss is nan in step 1 (epoch 0, batch 1), by its term" in line
     assert "with the images photo_2, photo_3 and the learning rate 0.25." in line
-    assert "Not finite themselves are: photo_3." in line
+    assert "Not finite themselves: photo_3." in line
     assert "What usually helps: a lower optimizer.lr" in line
     assert "gradient_clip_val=1" in line
     assert "\n" not in line

@@ -124,9 +124,9 @@ def test_data_without_splits_are_scored_as_a_whole_with_the_classes_of_the_check
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("data.batch_size=two", "data.batch_size=two must be a whole number"),
+        ("data.batch_size=two", "data.batch_size=two must be an integer"),
         ("data.num_test=0", "data.num_test=0, but it must be 1 or more"),
-        ("data.num_workers=1.5", "data.num_workers=1.5 must be a whole number"),
+        ("data.num_workers=1.5", "data.num_workers=1.5 must be an integer"),
         ("data.image_sise=3", "data.image_sise is not an option"),
     ],
 )

@@ -15,7 +15,7 @@ from lightning_seg.launch.errors import one_line
 from lightning_seg.schema import Predict, Train, check_config
 from tests.console import SHORT, SMALL, Run
 
-WHOLE, SHARE, NOTHING = "a whole number", "it must be from 0 to 1.", "nothing would read it"
+WHOLE, SHARE, NOTHING = "an integer", "it must be from 0 to 1.", "it would have no effect"
 FINDER = "lightning.pytorch.callbacks.LearningRateFinder"
 VALUES = [
     ("data.batch_size=4.5", f"data.batch_size=4.5 must be {WHOLE}."),
@@ -72,11 +72,11 @@ VALUES = [
     ("sync_dist=1", "sync_dist=1 must be true or false."),
     ("resume=yes", "resume=yes must be never or auto."),
     ("on_nonfinite=go", "on_nonfinite=go must be stop or skip."),
-    ("loss.classes=presnt", "loss.classes=presnt must be all, present or a list of whole numbers."),
+    ("loss.classes=presnt", "loss.classes=presnt must be all, present or a list of integers."),
     ("loss.squared=2", "loss.squared=2 must be true or false."),
     ("loss.smooth=much", "loss.smooth=much must be a number."),
     ("+loss.smooooth=1", "CrossEntropyDiceLoss takes no smooooth: did you mean loss.smooth?"),
-    ("augment.crop_size=big", f"augment.crop_size=big must be {WHOLE}, a list of whole numbers or null."),
+    ("augment.crop_size=big", f"augment.crop_size=big must be {WHOLE}, a list of integers or null."),
     ("augment.scale=2", "augment.scale=2 must be a list of numbers."),
     ("backbone=null", "backbone=null must be a group of keys."),
     ("loss=null", "loss=null must be a group of keys."),
@@ -214,13 +214,13 @@ def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None
         (OSError(27, "File too large"), "The file is larger than the limit allows: raise it (ulimit -f unlimited)."),
         (
             OSError(24, "Too many open files"),
-            "Too many files are open: raise the limit (ulimit -n), or take a smaller ",
+            "Too many files are open: raise the limit (ulimit -n), or use a smaller ",
         ),
-        (MemoryError(), "memory ran out: take a smaller data.batch_size"),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"), "the memory of the GPU ran out: take "),
+        (MemoryError(), "memory ran out: use a smaller data.batch_size"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0"), "the GPU ran out of memory: use "),
         (
             RuntimeError("DataLoader worker (pid(s) 31) exited unexpectedly"),
-            "a process that loads images (pid 31) was killed, as the system does where memory runs out: ",
+            "a data loading worker (pid 31) was killed, most likely because memory ran out: ",
         ),
         (
             RuntimeError("DataLoader worker (pid 31) is killed by signal: Bus error. It is possible that dataloader's"),
@@ -232,7 +232,7 @@ def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None
         ),
         (
             RuntimeError("No supported gpu backend found!"),
-            "trainer.accelerator=gpu, and torch finds no GPU here: take ",
+            "trainer.accelerator=gpu, and torch finds no GPU here: use ",
         ),
         (
             RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),
@@ -248,13 +248,13 @@ def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None
         ),
         (
             ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 8, 1, 1])"),
-            "batch normalization cannot train on one value for each channel (it got [1, 8, 1, 1]): take a larger ",
+            "batch normalization cannot train on one value per channel (it got [1, 8, 1, 1]): use a larger ",
         ),
         (
             RuntimeError(
                 "It looks like your LightningModule has parameters that were not used in producing the loss re"
             ),
-            "a parameter got no gradient, for which processes that train together must look: take trainer.strat",
+            "a parameter got no gradient, which distributed training must be told to expect: use trainer.strat",
         ),
         (
             RuntimeError("expected input[1, 3, 8, 8] to have 4 channels, but got 3 channels instead"),
@@ -277,7 +277,7 @@ def test_a_file_that_a_loaders_process_cannot_read_is_said_in_one_line(tmp_path:
     with pytest.raises(ImageFileError) as raised:
         list(loader)
     assert "Original Traceback" in str(raised.value)
-    assert one_line(raised.value) == f"{tmp_path}/a.png cannot be read as an image: it is in no known format."
+    assert one_line(raised.value) == f"{tmp_path}/a.png cannot be read as an image: it is not in a known format."
 
 
 @pytest.mark.parametrize("error", [KeyError("config"), ValueError("by nobody"), IndexError("list index out of range")])
@@ -289,9 +289,9 @@ def test_a_defect_has_no_line(error: Exception) -> None:
     ("key", "value", "line"),
     [
         ("overlay", 1, "overlay=1 must be true or false."),
-        ("tile", "big", "tile=big must be a whole number, a list of whole numbers or null."),
+        ("tile", "big", "tile=big must be an integer, a list of integers or null."),
         ("devices", 0, "devices=0, but it must be 1 or more."),
-        ("devices", "two", "devices=two must be a whole number or auto."),
+        ("devices", "two", "devices=two must be an integer or auto."),
         ("margin", -1, "margin=-1, but it must be 0 or more."),
         ("overwrit", True, f"overwrit is not a key of lightning-seg-predict, so {NOTHING}: did you mean overwrite?"),
         ("input", "???", "input must be given: input=VALUE."),

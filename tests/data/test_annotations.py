@@ -155,7 +155,7 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
     "no COCO file": (
         lambda root: coco(root, categories=None),
         "annotations/instances_{split}.json",
-        "has no images, annotations and categories",
+        "is not a COCO file, which has images, annotations and categories",
     ),
     "unknown label": (
         lambda root: labelme(root, [shape("tree", box(1, 1, 2, 2))]),

@@ -81,7 +81,7 @@ def test_scale_averages_as_an_antialiased_resize_does(tmp_path: Path) -> None:
 def test_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
     for read in (load_image, image_size):
-        with pytest.raises(ValueError, match=r"a\.png cannot be read as an image: it is in no known format"):
+        with pytest.raises(ValueError, match=r"a\.png cannot be read as an image: it is not in a known format"):
             read(tmp_path / "a.png")
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "b.png")

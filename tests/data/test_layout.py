@@ -115,10 +115,8 @@ def test_the_first_lines_say_how_many_pairs_there_are_and_show_one(
     with caplog.at_level(logging.INFO, "lightning_seg.data.folder"):
         module.setup("fit")
         module.setup("test")
-    said = [line for line in caplog.messages if "pairs of" in line]
-    assert said == [
-        f"{tmp_path}: pairs of image and mask: train 3, val 2; for example im/train/0.png with gt/train/0_m.png"
-    ]
+    said = [line for line in caplog.messages if "image-mask pairs" in line]
+    assert said == [f"{tmp_path}: image-mask pairs: train 3, val 2; for example im/train/0.png with gt/train/0_m.png"]
     assert caplog.messages[0] == said[0]
 
 

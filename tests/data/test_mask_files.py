@@ -61,7 +61,7 @@ def test_a_pgm_image_is_a_share_of_its_largest_value(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[Any, str]] = {
     "a.pbm": (lambda path: portable(path, "P4\n8 1\n", b"\x55"), "a PBM, of which 1 is black"),
     "a.webp": (lambda path: Image.fromarray(LABELS).convert("RGB").save(path), "lossy WebP, whose compression changes"),
-    "a.npy": (lambda path: np.save(path, LABELS / 2), "array of float64, and labels are whole numbers"),
+    "a.npy": (lambda path: np.save(path, LABELS / 2), "array of float64, and labels are integers"),
     "b.npy": (lambda path: np.save(path, np.array([{}])), "cannot be read as an array"),
     "c.npy": (lambda path: np.save(path, LABELS[None, None]), r"is an array of \(1, 1, 2, 4\)"),
     "beyond.npy": (

@@ -34,7 +34,7 @@ def test_the_only_matrix_is_the_mask(tmp_path: Path, dtype: Any, compressed: boo
     [
         ({"a": LABELS, "b": LABELS}, r"holds a \(2, 3\) of int64, b \(2, 3\) of int64, of which one matrix of labels"),
         ({"a": "text"}, "of which one matrix of labels is not known"),
-        ({"a": LABELS / 2}, "holds float64 of shape .* and one whole number for each pixel is expected"),
+        ({"a": LABELS / 2}, "holds float64 of shape .* and one integer for each pixel is expected"),
         ({"GTcls": LABELS}, "cannot be read as a MATLAB file"),
     ],
 )

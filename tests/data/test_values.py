@@ -52,7 +52,7 @@ def test_a_value_that_is_not_named_is_refused_with_file_and_pixels() -> None:
     [
         ({1: 3}, r"data\.values has 1: 3, but classes are 0 to 2, their names, or void"),
         ({1: "tree"}, r"data\.values has 1: tree"),
-        ({"x": 1}, r"names x, which is neither a whole number, a range \(1-150\), nor else"),
+        ({"x": 1}, r"names x, which is neither an integer, a range \(1-150\), nor else"),
         ({"1-3": 0, 2: 1}, "names 2 twice"),
         ({"1-3": "0-1"}, "ranges of 3 and 2 numbers"),
         ({"3-1": 0}, "names 3-1"),

@@ -165,7 +165,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "another spacing": ({"place": affine((1, 1, 3))}, "differ in spacing, by 12 mm at a corner"),
     "another orientation": ({"place": affine(axes="LPS")}, "differ in orientation or origin"),
     "a label that is no class": ({"mask": scene((5, 6, 7))[1] * 3}, r"mask .*a\.nii holds"),
-    "labels that are not whole": ({"mask": scene((5, 6, 7))[1] * np.float32(0.5)}, "that are not whole numbers"),
+    "labels that are not whole": ({"mask": scene((5, 6, 7))[1] * np.float32(0.5)}, "that are not integers"),
     "not finite": ({"image": np.full((5, 6, 7), np.nan, np.float32)}, "holds voxels that are not finite"),
     "complex": ({"image": np.zeros((5, 6, 7), np.complex64)}, "holds complex64, and real numbers are expected"),
     "two axes": ({"image": np.zeros((5, 6), np.float32)}, r"has the shape \(5, 6\), expected \(X, Y, Z\)"),

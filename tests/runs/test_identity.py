@@ -39,7 +39,7 @@ def begin(tmp_path: Path, *overrides: str) -> tuple[Path, bool]:
 def test_a_run_does_not_resume_with_what_changes_its_result(tmp_path: Path, override: str) -> None:
     begin(tmp_path)
     before = (tmp_path / "one/config.yaml").read_text(encoding="utf-8")
-    with pytest.raises(ValueError, match=r"was started with .*choose another name"):
+    with pytest.raises(ValueError, match=r"was started with .*run=ANOTHER starts a new one"):
         begin(tmp_path, "resume=auto", override)
     assert (tmp_path / "one/config.yaml").read_text(encoding="utf-8") == before
 

@@ -98,7 +98,7 @@ def target_at_size(target: Tensor, size: Sequence[int]) -> Tensor:
     for dim, length in enumerate(size, start=target.ndim - len(size)):
         before = target.shape[dim]
         if before != length:
-            # The pixel that holds the center, (i + 1/2)·before/length, in whole numbers.
+            # The pixel that holds the center, (i + 1/2)·before/length, in integers.
             nearest = (2 * torch.arange(length, device=target.device) + 1) * before // (2 * length)
             target = target.index_select(dim, nearest)
     return target

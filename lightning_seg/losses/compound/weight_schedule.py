@@ -30,7 +30,7 @@ class LinearWeight:
             not 0 <= first_epoch <= last_epoch
         ):
             raise ValueError(
-                f"first_epoch={first_epoch!r} and last_epoch={last_epoch!r} must be whole numbers, 0 or more, the "
+                f"first_epoch={first_epoch!r} and last_epoch={last_epoch!r} must be integers, 0 or more, the "
                 "smaller one first."
             )
         self.first_epoch = first_epoch

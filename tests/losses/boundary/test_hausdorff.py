@@ -85,7 +85,7 @@ def test_it_is_that_of_monai_where_the_predicted_class_is_that_above_one_half(sp
     theirs = monai.losses.HausdorffDTLoss(sigmoid=True, include_background=True)
     expected, expected_gradient = value_and_gradient(theirs, logits, target.double())
     value, gradient = value_and_gradient(HausdorffDistanceLoss(task="multilabel"), logits, target)
-    torch.testing.assert_close(value, expected)  # theirs has distances in float32, here whole numbers when squared
+    torch.testing.assert_close(value, expected)  # theirs has distances in float32, here integers when squared
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-6, atol=1e-9)
     # Of two classes one is above 1/2; of more, theirs predicts none where no class is, and ours the greatest.
     logits, target = logits[:, :2], target[:, 0]

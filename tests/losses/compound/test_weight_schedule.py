@@ -39,10 +39,10 @@ def test_a_linear_weight_of_one_epoch_jumps_there():
     [
         ({"start": -0.1}, "start=-0.1 is not a finite number of 0 or more"),
         ({"end": float("nan")}, "end=nan is not a finite number"),
-        ({"first_epoch": 7}, "first_epoch=7 and last_epoch=6 must be whole numbers, 0 or more, the smaller one first"),
+        ({"first_epoch": 7}, "first_epoch=7 and last_epoch=6 must be integers, 0 or more, the smaller one first"),
         ({"first_epoch": -1}, "first_epoch=-1 and"),
-        ({"last_epoch": 6.0}, "last_epoch=6.0 must be whole"),
-        ({"last_epoch": None}, "last_epoch=None must be whole"),
+        ({"last_epoch": 6.0}, "last_epoch=6.0 must be integers"),
+        ({"last_epoch": None}, "last_epoch=None must be integers"),
     ],
 )
 def test_a_linear_weight_out_of_range_is_refused(arguments, message):

@@ -1,11 +1,14 @@
 """A trained module as one network from images to logits or labels, which holds all that lies between."""
 
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from lightning_seg.backbones import PadToStride, network_output
 from lightning_seg.module import SegmentationModule
@@ -31,7 +34,6 @@ class ExportedNetwork(nn.Module):
         if any(isinstance(part, nn.Conv1d | nn.Conv3d) for part in module.backbone.modules()):
             raise ValueError("only networks for images (N, channels, H, W) can be exported.")
         self.channels, self.stride = _channels(module), _stride(module.backbone)
-        _pool_at_any_size(module.backbone)
         if half:
             module.backbone = _Half(module.backbone)
         self.module = module
@@ -40,7 +42,8 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `(N, num_classes, H, W)`, or labels."""
-        logits = self.logits(image)
+        with _PoolingOfAnySize():
+            logits = self.logits(image)
         return self.module.predict_labels(logits) if self.argmax else logits
 
     def logits(self, image: Tensor) -> Tensor:
@@ -58,34 +61,33 @@ class ExportedNetwork(nn.Module):
         return torch.rand(batch, self.channels, *sides, generator=generator)
 
 
-class _AveragePooling(nn.Module):
-    """`nn.AdaptiveAvgPool2d`, of which an export keeps the windows of the size that it has seen.
+class _PoolingOfAnySize(TorchFunctionMode):
+    """Computes average pooling to several windows for any size: an export keeps those of the size that it has seen."""
 
-    Args:
-        size: height and width of the result.
-    """
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, image: Tensor) -> Tensor:
-        """`(N, C, *size)`."""
-        for axis, parts in zip((-2, -1), self.size, strict=True):
-            length = image.shape[axis]
-            part, place = torch.arange(parts)[:, None], torch.arange(length)
-            inside = (part * length // parts <= place) & (place * parts < (part + 1) * length)
-            weights = inside.to(image.dtype) / inside.sum(1, keepdim=True)
-            image = (image.movedim(axis, -1) @ weights.T.to(image.dtype)).movedim(-1, axis)
-        return image
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        """The result of a function of torch."""
+        options = options or {}
+        if function is F.adaptive_avg_pool2d:
+            return _pooled(function, *arguments, **options)
+        if function is F.interpolate and options.get("mode") == "area":  # the same by another name
+            return _pooled(F.adaptive_avg_pool2d, arguments[0], options.get("size") or arguments[1])
+        return function(*arguments, **options)
 
 
-def _pool_at_any_size(backbone: nn.Module) -> None:
-    for name, part in list(backbone.named_modules()):
-        size = part.output_size if isinstance(part, nn.AdaptiveAvgPool2d) else 1
-        size = size if isinstance(size, tuple) else (size, size)
-        if None not in size and size != (1, 1):
-            backbone.set_submodule(name, _AveragePooling(size))  # type: ignore[arg-type]
+def _pooled(pool: Callable[[Tensor, Any], Tensor], image: Tensor, output_size: Any) -> Tensor:
+    """`F.adaptive_avg_pool2d`, which is computed by products of matrices where there are several windows."""
+    sizes = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
+    if not all(size is None or type(size) is int for size in sizes) or tuple(sizes) == (1, 1):
+        return pool(image, output_size)
+    for axis, parts in ((axis, parts) for axis, parts in zip((-2, -1), sizes, strict=True) if parts is not None):
+        length = image.shape[axis]
+        part, place = torch.arange(parts)[:, None], torch.arange(length)
+        inside = (part * length // parts <= place) & (place * parts < (part + 1) * length)
+        weights = inside.to(image.dtype) / inside.sum(1, keepdim=True)
+        image = (image.movedim(axis, -1) @ weights.T.to(image.dtype)).movedim(-1, axis)
+    return image
 
 
 class _Half(nn.Module):

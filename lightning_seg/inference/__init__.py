@@ -7,8 +7,9 @@ import warnings
 from typing import Any
 
 from lightning_seg.files import atomic_write
-from lightning_seg.inference.folder import PredictedFiles, predict_files
+from lightning_seg.inference.folder import predict_files
 from lightning_seg.inference.image import Prediction, predict_image
+from lightning_seg.inference.jobs import PredictedFiles
 from lightning_seg.inference.masks import overlay, probabilities_file, write_mask
 from lightning_seg.inference.pictures import prediction_picture
 from lightning_seg.inference.predictor import Predictor

@@ -1,44 +1,54 @@
-"""Which images an input means: one, a folder, a pattern, or a list."""
+"""Which files an input means: one, a folder, a pattern, or a list."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from glob import glob
 from pathlib import Path
+from typing import NamedTuple
 
-from lightning_seg.data.images import IMAGE_SUFFIXES
 from lightning_seg.inference.made_by import NAME as MADE_BY
-from lightning_seg.inference.video import VIDEO_SUFFIXES
 from lightning_seg.reading import in_words, read_text
 from lightning_seg.text import text_logger
 
 log = text_logger(__name__)
 
-KINDS = (*IMAGE_SUFFIXES, ".npy", *VIDEO_SUFFIXES)  # that are predicted where they are named; of folders, images alone
+
+class FileKind(NamedTuple):
+    """What is predicted."""
+
+    noun: str
+    """What one is called, with its article."""
+    known: str
+    """The suffixes of what is looked for in folders."""
+    is_found: Callable[[Path], bool]
+    """Whether a file of a folder is one."""
+    is_named: Callable[[Path], bool]
+    """Whether a file that is named, or matches a pattern, is one."""
 
 
-def images_of(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
-    """Images, each with its folder relative to the input.
+def files_of(input: Path, output: Path, kind: FileKind) -> Sequence[tuple[Path, Path]]:
+    """Files, each with its folder relative to the input.
 
     Args:
-        input: an image (`.npy`, too), a folder, a pattern, or a `.txt` file with a path in each line.
+        input: a file, a folder, a pattern, or a `.txt` file with a path in each line.
         output: a folder whose files are not taken; nor are those of an earlier prediction below the input.
+        kind: which are taken.
 
     Raises:
-        FileNotFoundError: the input does not exist, or holds no image.
+        FileNotFoundError: the input does not exist, or holds none.
         OSError: a folder cannot be read.
-        ValueError: it is not an image, or the output folder itself.
+        ValueError: it is not one, or the output folder itself.
     """
-    known = " ".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
     if not input.exists():
         if any(letter in str(input) for letter in "*?["):
-            return _matching(input, output)
+            return _matching(input, output, kind)
         raise FileNotFoundError(f"input={input} does not exist.")
     if input.is_file():
         if input.suffix.lower() == ".txt":
-            return _listed(input)
-        if input.suffix.lower() not in KINDS:
-            raise ValueError(f"input={input} is not an image file; expected a suffix of {known}.")
+            return _listed(input, kind)
+        if not kind.is_named(input):
+            raise ValueError(f"input={input} is not {kind.noun} file; expected a suffix of {kind.known}.")
         return [(input, Path())]
     if os.path.realpath(input) == os.path.realpath(output):
         raise ValueError(
@@ -47,15 +57,16 @@ def images_of(input: Path, output: Path) -> Sequence[tuple[Path, Path]]:
     found = [
         (path, path.parent.relative_to(input))
         for path in _files(input, avoid=os.path.realpath(output))
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        if kind.is_found(path)
     ]
     if not found:
-        raise FileNotFoundError(f"input={input} holds no image; looked for {known} in it and its sub-folders.")
+        what = kind.noun.split()[-1]
+        raise FileNotFoundError(f"input={input} holds no {what}; looked for {kind.known} in it and its sub-folders.")
     return sorted(found)
 
 
-def _matching(pattern: Path, output: Path) -> Sequence[tuple[Path, Path]]:
-    """Images of a pattern, each with its folder relative to the part of it without `*`, `?` and `[`."""
+def _matching(pattern: Path, output: Path, kind: FileKind) -> Sequence[tuple[Path, Path]]:
+    """Files of a pattern, each with its folder relative to the part of it without `*`, `?` and `[`."""
     plain = [part for part in pattern.parts if not any(letter in part for letter in "*?[")]
     start = Path(*pattern.parts[: next(i for i, part in enumerate(pattern.parts) if part not in plain)])
     avoid = os.path.realpath(output)
@@ -64,29 +75,29 @@ def _matching(pattern: Path, output: Path) -> Sequence[tuple[Path, Path]]:
         (path, path.parent.relative_to(start))
         for path in map(Path, glob(str(pattern), recursive=True))
         if path.is_file()
-        and path.suffix.lower() in KINDS
+        and kind.is_named(path)
         and not os.path.realpath(path).startswith(f"{avoid}{os.sep}")
         and not any(holds_results(folder) for folder in path.parents if start in folder.parents)
     ]
     if not found:
-        raise FileNotFoundError(f"input={pattern} matches no image.")
+        raise FileNotFoundError(f"input={pattern} matches no {kind.noun.split()[-1]}.")
     return sorted(found)
 
 
-def _listed(path: Path) -> Sequence[tuple[Path, Path]]:
-    """Images of a list, as `_together` has them."""
+def _listed(path: Path, kind: FileKind) -> Sequence[tuple[Path, Path]]:
+    """Files of a list, as `together` has them."""
     lines = [line.strip() for line in read_text(path).splitlines()]
     sources = [path.parent / Path(line).expanduser() for line in lines if line and not line.startswith("#")]
     if not sources:
-        raise FileNotFoundError(f"input={path} lists no image.")
+        raise FileNotFoundError(f"input={path} lists no {kind.noun.split()[-1]}.")
     for source in sources:
-        if source.suffix.lower() not in KINDS:
-            raise ValueError(f"input={path} lists {source}, which is not an image file.")
+        if not kind.is_named(source):
+            raise ValueError(f"input={path} lists {source}, which is not {kind.noun} file.")
     return together(sources)
 
 
 def together(sources: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Images, each with its folder relative to the one that holds all of them."""
+    """Files, each with its folder relative to the one that holds all of them."""
     whole = [Path(os.path.abspath(source)) for source in sources]
     common = Path(os.path.commonpath([one.parent for one in whole]))
     return [(source, one.parent.relative_to(common)) for source, one in zip(sources, whole, strict=True)]

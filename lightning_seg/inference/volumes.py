@@ -1,7 +1,5 @@
-"""Prediction of volumes: NIfTI masks in the voxels of the input."""
+"""Prediction of one volume in Python."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,23 +9,13 @@ import torch
 from torch import Tensor
 
 from lightning_seg.data.image_files import ImageFileError
-from lightning_seg.data.pairs import stem_of
 from lightning_seg.data.patterns import Pattern
-from lightning_seg.data.volume_files import Array, Volume, is_volume_file, write_nifti
+from lightning_seg.data.volume_files import Array, Volume
 from lightning_seg.data.volume_reading import VolumeReading
-from lightning_seg.files import atomic_files
 from lightning_seg.inference.image import Prediction
 from lightning_seg.inference.predictor import Predictor
 
 _MODALITY = "{modality}"
-
-
-@dataclass(frozen=True)
-class Case:
-    """The files of one volume, and where its predictions go, relative to the output without a suffix."""
-
-    files: tuple[Path, ...]
-    target: Path
 
 
 def predict_volume(module: Predictor, volume: Any, *, probabilities: bool = False) -> Prediction:
@@ -51,7 +39,7 @@ def predict_volume(module: Predictor, volume: Any, *, probabilities: bool = Fals
     reading: VolumeReading = module.volumes  # type: ignore[attr-defined]
     paths = [volume] if isinstance(volume, str | PathLike) else volume
     if isinstance(paths, list | tuple) and all(isinstance(path, str | PathLike) for path in paths):
-        seen = reading(_of_each_modality(reading, [Path(path).expanduser() for path in paths]))
+        seen = reading(files_of_case(reading, [Path(path).expanduser() for path in paths]))
         image, size, file = seen.image, seen.size, seen.file
     elif isinstance(volume, np.ndarray | Tensor):
         image = torch.as_tensor(volume)
@@ -77,73 +65,7 @@ def predict_volume(module: Predictor, volume: Any, *, probabilities: bool = Fals
     return Prediction(_back(labels, reading, file), _back(shares, reading, file) if probabilities else shares)
 
 
-def find_cases(input: Path | Sequence[Path], reading: VolumeReading) -> list[Case]:
-    """The volumes of a file, a folder with its sub-folders, or a list of files.
-
-    Of several modalities the files of a case are found by the name that the training's data had.
-
-    Raises:
-        FileNotFoundError: there are none.
-        ValueError: a file is no volume, or a case lacks a modality.
-    """
-    if not isinstance(input, Path):
-        return [_case(path, Path(), reading) for path in input]
-    if input.is_file():
-        return [_case(input, Path(), reading)]
-    if not input.is_dir():
-        raise FileNotFoundError(f"input={input} does not exist.")
-    files = sorted(
-        path
-        for path in input.rglob("*")
-        if is_volume_file(path) and not any(part.startswith(".") for part in path.relative_to(input).parts)
-    )
-    first = _first_modality(reading)
-    if first is not None:
-        files = [path for path in files if first.match(path.name) is not None]
-    if not files:
-        raise FileNotFoundError(f"input={input} holds no volume (.nii, .nii.gz, .nrrd, .npy) that could be predicted.")
-    return [_case(path, path.parent.relative_to(input), reading) for path in files]
-
-
-def write_case(module: Predictor, case: Case, output: Path, *, probabilities: bool, overwrite: bool) -> list[int]:
-    """Writes `NAME.nii.gz`, and `NAME_probabilities.nii.gz` if asked for; the voxels of each label."""
-    files = list(case.files)
-    found = predict_volume(module, files, probabilities=probabilities)
-    reading: VolumeReading = module.volumes  # type: ignore[attr-defined]
-    affine = reading.place(files[0])
-    labels = found.labels.numpy().astype(np.uint8 if module.num_classes <= 256 else np.uint16)
-    arrays: list[Array] = [labels]
-    if probabilities:
-        arrays.append(found.probabilities.movedim(0, -1).numpy())
-    paths = targets(case, output, probabilities=probabilities)
-    with atomic_files(paths, overwrite=overwrite) as temporaries:
-        for temporary, array in zip(temporaries, arrays, strict=True):
-            written = temporary.with_name(f"{temporary.name[: -len('.gz')]}.nii.gz")
-            try:
-                write_nifti(written, array, affine, files[0])
-                written.replace(temporary)
-            finally:
-                written.unlink(missing_ok=True)
-    return [int(count) for count in np.bincount(labels.reshape(-1), minlength=max(2, module.num_classes))]
-
-
-def targets(case: Case, output: Path, *, probabilities: bool) -> list[Path]:
-    """The files that a case is written to."""
-    names = [".nii.gz", *(["_probabilities.nii.gz"] if probabilities else [])]
-    return [output / case.target.parent / f"{case.target.name}{name}" for name in names]
-
-
-def _case(path: Path, folder: Path, reading: VolumeReading) -> Case:
-    if not is_volume_file(path):
-        raise ValueError(f"input={path} is not a volume: expected .nii, .nii.gz, .nrrd or .npy.")
-    first, name = _first_modality(reading), stem_of(path)
-    parts = None if first is None else first.match(path.name)
-    if parts and "id" in parts:
-        name = parts["id"]
-    return Case(tuple(_of_each_modality(reading, [path])), folder / name)
-
-
-def _first_modality(reading: VolumeReading) -> Pattern | None:
+def first_modality(reading: VolumeReading) -> Pattern | None:
     """The name of the files of the first of several modalities."""
     if not reading.modalities or not reading.pattern or _MODALITY not in reading.pattern:
         return None
@@ -154,12 +76,16 @@ def _named(reading: VolumeReading, modality: str) -> Pattern:
     return Pattern(str(reading.pattern).replace(_MODALITY, modality), "data.images", (".nii", ".nii.gz", ".nrrd"))
 
 
-def _of_each_modality(reading: VolumeReading, paths: list[Path]) -> list[Path]:
-    """The files of a case, which a single one names where there are several modalities."""
+def files_of_case(reading: VolumeReading, paths: list[Path]) -> list[Path]:
+    """The files of a case, which a single one names where there are several modalities.
+
+    Raises:
+        ImageFileError: there are fewer.
+    """
     modalities = reading.modalities or [""]
     if len(paths) == len(modalities):
         return paths
-    first = _first_modality(reading)
+    first = first_modality(reading)
     parts = None if first is None or len(paths) != 1 else first.match(paths[0].name)
     if parts is None:
         raise ImageFileError(

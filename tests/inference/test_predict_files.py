@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lightning_seg.data.images import load_image
 from lightning_seg.data.volume_reading import VolumeReading
-from lightning_seg.inference import folder, overlay, predict_files, volumes
+from lightning_seg.inference import image_jobs, overlay, predict_files, volume_jobs
 from lightning_seg.inference.made_by import digests
 from tests.file_limit import file_limit
 
@@ -295,7 +295,7 @@ def test_a_full_disk_ends_it_with_one_line_and_leaves_no_partial_file(module, tm
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("where", ["PIL.Image.Image.save", "lightning_seg.inference.folder.geojson", "os.fsync"])
+@pytest.mark.parametrize("where", ["PIL.Image.Image.save", "lightning_seg.inference.image_jobs.geojson", "os.fsync"])
 def test_of_an_image_that_lacks_one_of_its_files_none_is_kept_nor_replaced(
     module, tmp_path, monkeypatch, where, overwrite
 ):
@@ -311,24 +311,72 @@ def test_of_an_image_that_lacks_one_of_its_files_none_is_kept_nor_replaced(
     assert {name: (tmp_path / "out" / name).read_bytes() for name in files(tmp_path / "out")} == before
 
 
-def test_a_full_disk_ends_the_prediction_of_volumes_and_leaves_none_of_the_files_of_the_last(
-    module, tmp_path, monkeypatch
-):
-    (tmp_path / "in").mkdir()
-    for name in "ab":
-        np.save(tmp_path / "in" / f"{name}.npy", np.random.default_rng(0).integers(0, 256, (6, 7, 8), dtype=np.uint8))
+@pytest.fixture
+def of_volumes(module, tmp_path, monkeypatch):
+    """A module of volumes, and a folder of two."""
+    for place in ("a", "deep/b"):
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        voxels = np.random.default_rng(0).integers(0, 256, (6, 7, 8), dtype=np.uint8)
+        np.save(tmp_path / "in" / f"{place}.npy", voxels)
     module.volumes = VolumeReading(value_range=[0, 255])
-    monkeypatch.setattr(module, "predict_logits", lambda image, size: image.expand(-1, 3, -1, -1, -1))
-    write, written = volumes.write_nifti, []
+    monkeypatch.setattr(module, "predict_logits", lambda image, size: torch.cat([image, 0.7 - image, 0 * image], 1))
+    return module, tmp_path / "in"
+
+
+def predict_volumes(module, source, target, **options):
+    return predict(module, source, target, tile=None, margin=None, **options)
+
+
+def test_a_full_disk_ends_the_prediction_of_volumes_and_leaves_none_of_the_files_of_the_last(
+    of_volumes, tmp_path, monkeypatch
+):
+    module, source = of_volumes
+    write, written = volume_jobs.write_nifti, []
 
     def writes(path, *given):
         written.append(path)
         write(path, *given) if len(written) < 4 else full()
 
-    monkeypatch.setattr(volumes, "write_nifti", writes)
+    monkeypatch.setattr(volume_jobs, "write_nifti", writes)
     with pytest.raises(OSError, match=r"out .*: no space left on device\. Predicted before: 1 volume\."):
-        predict(module, tmp_path / "in", tmp_path / "out", probabilities=True, tile=None, margin=None)
+        predict_volumes(module, source, tmp_path / "out", probabilities=True)
     assert files(tmp_path / "out") == ["a.nii.gz", "a_probabilities.nii.gz"]
+
+
+def test_volumes_that_are_kept_are_counted_from_their_masks_and_not_predicted_again(of_volumes, tmp_path, monkeypatch):
+    module, source = of_volumes
+    out, seen, forward = tmp_path / "out", [], module.predict_logits
+    predict_volumes(module, source, out, areas=True)
+    table = (out / "areas.csv").read_text()
+    assert [sum(map(int, row.split(",")[1:])) for row in table.splitlines()[1:]] == [6 * 7 * 8] * 2
+    (out / "deep" / "b.nii.gz").unlink()
+    monkeypatch.setattr(module, "predict_logits", lambda *given: seen.append(given) or forward(*given))
+    done = predict_volumes(module, source, out, areas=True, resume=True)
+    assert (done.written, done.kept, len(seen)) == (1, 1, 1)
+    assert (out / "areas.csv").read_text() == table
+    (out / "a.nii.gz").write_bytes(b"damaged")
+    ((path, reason),) = predict_volumes(module, source, out, areas=True, resume=True).failed
+    assert path == out / "a.nii.gz"
+    assert "cannot be read" in reason
+    assert [row.split(",")[0] for row in (out / "areas.csv").read_text().splitlines()] == ["volume", "deep/b"]
+
+
+@pytest.mark.parametrize("given", ["in/**/*.npy", "in/list.txt", "in"])
+def test_volumes_are_a_pattern_a_list_or_a_folder_that_may_hold_the_output(of_volumes, tmp_path, given):
+    module, source = of_volumes
+    (source / "list.txt").write_text("# two\na.npy\ndeep/b.npy\n")
+    for resume in (False, True):
+        predict_volumes(module, tmp_path / given, source / "out", resume=resume)
+        assert files(source / "out") == ["a.nii.gz", "deep/b.nii.gz"]
+
+
+def test_volumes_of_several_labels_a_voxel_give_probabilities_alone(of_volumes, tmp_path, monkeypatch):
+    module, source = of_volumes
+    monkeypatch.setattr(module, "task", "multilabel", raising=False)
+    with pytest.raises(ValueError, match="ask for probabilities=true"):
+        predict_volumes(module, source, tmp_path / "out")
+    predict_volumes(module, source, tmp_path / "out", probabilities=True)
+    assert files(tmp_path / "out") == ["a_probabilities.nii.gz", "deep/b_probabilities.nii.gz"]
 
 
 def test_probabilities_larger_than_a_file_may_be_are_one_line_and_leave_nothing(module, tmp_path):
@@ -367,7 +415,7 @@ def test_while_an_image_is_predicted_the_next_is_read_and_the_one_before_written
     for name in "ab":
         write_image(tmp_path / "in" / f"{name}.png")
     read_b, predicted_b, in_time = Event(), Event(), []
-    open_one, forward, write_one = folder.open_raster, module.predict_logits, folder.mask_picture
+    open_one, forward, write_one = image_jobs.open_raster, module.predict_logits, image_jobs.mask_picture
 
     def reads(path, **options):
         if path.stem == "b":
@@ -388,8 +436,8 @@ def test_while_an_image_is_predicted_the_next_is_read_and_the_one_before_written
         return write_one(*given)
 
     calls = []
-    monkeypatch.setattr(folder, "open_raster", reads)
-    monkeypatch.setattr(folder, "mask_picture", writes)
+    monkeypatch.setattr(image_jobs, "open_raster", reads)
+    monkeypatch.setattr(image_jobs, "mask_picture", writes)
     monkeypatch.setattr(module, "predict_logits", predicts)
     assert predict(module, tmp_path / "in", tmp_path / "out", tile=64).written == 2
     assert in_time == [True, True]

@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 
 from lightning_seg.csv_files import read_csv
 from lightning_seg.data.images import load_image, scaled_image
-from lightning_seg.inference import folder, masks, rasters
+from lightning_seg.inference import image_jobs, masks, rasters
 from lightning_seg.inference.outlines import areas, geojson, run_lengths
 from lightning_seg.inference.raster_files import write_geo_mask
 from lightning_seg.inference.rasters import Raster, open_raster
@@ -152,7 +152,9 @@ def test_of_a_large_image_little_is_held(module, tmp_path):
     read, back = Raster._read, masks.give_back
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Raster, "_read", lambda self, *ends: windows.append(ends) or read(self, *ends))
-        patch.setattr(folder, "give_back", lambda array: back(array) or held.append(isinstance(array.base, mmap.mmap)))
+        patch.setattr(
+            image_jobs, "give_back", lambda array: back(array) or held.append(isinstance(array.base, mmap.mmap))
+        )
         tracemalloc.start()
         predict(module, tmp_path / "a.tif", tmp_path / "out", **options)
         _, peak = tracemalloc.get_traced_memory()

@@ -9,12 +9,14 @@ from lightning_seg.data.images import IMAGE_SUFFIXES
 from lightning_seg.data.layout_guess import GuessedLayout, guess_layout
 from lightning_seg.data.masks import MASK_SUFFIXES
 from lightning_seg.data.pairs import Pair, contents
-from lightning_seg.data.value_guess import guess_values
+from lightning_seg.data.value_guess import guess_values, without_last
 
 
 def as_typed(options: Mapping[str, str]) -> str:
     """Options of `data` as one types them in a shell."""
-    return " ".join(shlex.quote(f"data.{name}={value}") for name, value in options.items())
+    return " ".join(
+        shlex.quote(f"{'+' if name.startswith('masks.') else ''}data.{name}={value}") for name, value in options.items()
+    )
 
 
 def layout_advice(
@@ -32,7 +34,7 @@ def layout_advice(
         mask_suffixes: likewise.
     """
     found = guess_layout(root, image_suffixes=image_suffixes, mask_suffixes=mask_suffixes)
-    if found is None or all(given.get(name) == found.options[name] for name in ("images", "masks")):
+    if found is None or all(given.get(name) == found.options.get(name) for name in ("images", "masks")):
         return ""
     if given.get("images") is None and _is_usual(root, found) and not found.is_complete:
         return ""
@@ -50,7 +52,7 @@ def values_advice(pairs: Sequence[Pair], root: Path, given: Mapping[str, Any]) -
     options = guess_values(pairs, root)
     if not options or all(str(given.get(name)) == value for name, value in options.items()):
         return ""
-    return f" These masks are read by {as_typed(options)}"
+    return f" These masks are read by {as_typed(options)}{_or_void(options)}"
 
 
 def classes_advice(root: Path, given: Mapping[str, Any]) -> str:
@@ -67,13 +69,19 @@ def classes_advice(root: Path, given: Mapping[str, Any]) -> str:
         return f" {root} holds {contents(root)}, and no images with masks are found in it."
     values = guess_values(found.pairs, root)
     options = {**({} if _is_usual(root, found) else found.options), **values}
-    return f" The masks of {root} are read by {as_typed(options)}" if values else ""
+    return f" The masks of {root} are read by {as_typed(options)}{_or_void(values)}" if options else ""
+
+
+def _or_void(values: Mapping[str, str]) -> str:
+    """What to type instead if the last class is void, which values do not tell."""
+    others = without_last(values)
+    return f", or, if {others['ignore_index']} is void, with {as_typed(others)}" if others else ""
 
 
 def _is_usual(root: Path, found: GuessedLayout) -> bool:
     """Whether files lie where they are looked for if nothing is said."""
     for part in ("images", "masks"):
-        folder, _, suffix = found.options[part].rpartition("{id}")
+        folder, _, suffix = found.options.get(part, "").rpartition("{id}")
         if folder not in (f"{part}/", f"train/{part}/", f"{{split}}/{part}/") or not suffix.startswith("."):
             return False
     return any((root / folder).is_dir() for folder in ("images", "train"))

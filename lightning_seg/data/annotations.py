@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ class LabelmeFile:
         path: a JSON file of Labelme.
     """
 
+    shows: ClassVar[str] = "Labelme's labels are names, those of data.class_names"
+    unread: ClassVar[tuple[str, ...]] = ("color_table", "values", "threshold", "mask_page")
     path: Path
 
     def __str__(self) -> str:
@@ -74,6 +76,8 @@ class YoloFile:
         path: a text file of YOLO.
     """
 
+    shows: ClassVar[str] = "masks are drawn from annotations"
+    unread: ClassVar[tuple[str, ...]] = ("color_table", "threshold", "mask_page")
     path: Path
 
     def __str__(self) -> str:
@@ -126,6 +130,8 @@ class CocoImage:
         annotations: of the image.
     """
 
+    shows: ClassVar[str] = "masks are drawn from annotations"
+    unread: ClassVar[tuple[str, ...]] = ("color_table", "threshold", "mask_page")
     path: Path
     name: str
     categories: Mapping[int, str] = field(repr=False)

@@ -1,6 +1,6 @@
 """Data from a folder of images and a folder of masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_seg.data.advice import layout_advice, values_advice
-from lightning_seg.data.annotations import ANNOTATION_SUFFIXES
 from lightning_seg.data.bands import Channels, check_channels_asked
 from lightning_seg.data.cache import PLACES
 from lightning_seg.data.datamodule import Augment, SegmentationDataModule, ready
@@ -20,11 +19,11 @@ from lightning_seg.data.images import IMAGE_SUFFIXES, scaled_size
 from lightning_seg.data.inspection import Inspection, describe_counts, value_names, void_share
 from lightning_seg.data.layout import Layout
 from lightning_seg.data.masks import MASK_SUFFIXES, Color, Colors, check_color_table, colors_of
-from lightning_seg.data.mat_files import MAT_SUFFIX
 from lightning_seg.data.pairs import Pair, choose, contents, find_images, find_pairs, fold_of, split_off, stem_of
 from lightning_seg.data.splits import SPLITS, Division, Splits
 from lightning_seg.data.unused import unused_folders
 from lightning_seg.data.values import Values
+from lightning_seg.reading import StoredFile
 from lightning_seg.renamed import warn_renamed
 from lightning_seg.task import Task, check_task
 from lightning_seg.text import text_logger
@@ -237,44 +236,39 @@ class FolderDataModule(SegmentationDataModule):
                     f"data.threshold={self.threshold} makes two values of a mask, and there are {self.num_values} "
                     "classes: it is for task=binary, two classes, or a file for each class, masks/{class}/{id}.png."
                 )
-        self._check_applies()
         for name in ("page", "mask_page"):
             page = getattr(self, name)
             if page is not None and page < 0:
                 raise ValueError(f"data.{name}={page}, but pages are counted from 0.")
 
-    def _check_applies(self) -> None:
+    def _check_applies(self, pairs: Iterable[Pair]) -> None:
         """Refuses ways to read a mask that its kind has not."""
-        masks = self.layout.masks
-        unread: tuple[str, ...]
-        if isinstance(masks, Mapping) or (masks is not None and "{class}" in masks):
-            unread, what = ("color_table", "values"), "each mask shows one class"
-        elif masks is not None and masks.lower().endswith(ANNOTATION_SUFFIXES):
-            unread, what = ("color_table", "threshold", "mask_page"), "masks are drawn from annotations"
-        elif masks is not None and masks.lower().endswith(MAT_SUFFIX):
-            unread, what = ("color_table", "mask_page"), "masks are matrices"
-        else:
-            return
-        for name in unread:
-            if getattr(self, name) is not None:
-                raise ValueError(
-                    f"data.{name} is for masks of labels, and with data.masks={masks} {what}: leave it out."
-                )
+        for source in {type(pair.mask): pair.mask for pair in pairs}.values():
+            if isinstance(source, Path | StoredFile):
+                continue
+            for name in source.unread:
+                if getattr(self, name) is not None:
+                    raise ValueError(f"data.{name} is for masks of labels, and here {source.shows}: leave it out.")
 
     def _splits(self) -> dict[str, list[Pair]]:
-        if not self.root.is_dir():
-            raise ValueError(f"data.root={self.root} is not a directory.")
         if self._found is None:
-            try:
-                by_name = self.layout.is_default
-                self._found = Division(self._in_folders(), []) if by_name else self.layout.find(self.root)
-            except ValueError as error:
-                raise ValueError(f"{error}{self._where_files_are()}") from None
-            for note in self._found.notes:
+            found = self._division()
+            self._check_applies(pair for pairs in found.splits.values() for pair in pairs)
+            for note in found.notes:
                 self._warn(note)
+            self._found = found
         splits = self._divided(self._found.splits)
         self._say_pairs(splits)
         return splits
+
+    def _division(self) -> Division:
+        """The pairs, as the files or what else there is divide them."""
+        if not self.root.is_dir():
+            raise ValueError(f"data.root={self.root} is not a directory.")
+        try:
+            return Division(self._in_folders(), []) if self.layout.is_default else self.layout.find(self.root)
+        except ValueError as error:
+            raise ValueError(f"{error}{self._where_files_are()}") from None
 
     def _divided(self, found: Splits) -> dict[str, list[Pair]]:
         """The splits, with those split off that are not given."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from lightning_seg.reading import StoredFile, read_bytes
 from lightning_seg.text import number_of
 
 _MOST = 2**31  # bytes of an image's file
+# Options of `FolderDataModule` that say where files are.
+_OF_FILES = ("images", "masks", "table", "columns", "missing_masks")
 _SAVED = ("dataset_dict.json", "state.json")  # by Dataset.save_to_disk
 
 
@@ -63,6 +65,8 @@ class LabelCell:
         name: for messages.
     """
 
+    shows: ClassVar[str] = "masks are lists of labels"
+    unread: ClassVar[tuple[str, ...]] = ("color_table", "threshold", "mask_page")
     table: Any
     row: int
     name: str
@@ -120,6 +124,12 @@ class HuggingFaceDataModule(FolderDataModule):
         class_names: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
+        unread = [name for name in _OF_FILES if options.get(name) is not None]
+        if unread:
+            raise ValueError(
+                f"data.{unread[0]} says where files are, and data=huggingface reads a data set: leave it out, and say "
+                "what is read with data.path, data.image and data.mask."
+            )
         if path is None:
             raise ValueError("data.path is not given: it is a folder, or the name of a data set of the Hub.")
         self.path = str(Path(path).expanduser()) if Path(path).expanduser().exists() else str(path)
@@ -138,15 +148,6 @@ class HuggingFaceDataModule(FolderDataModule):
     def prepare_data(self) -> None:
         """Downloads a data set of the Hub, in one process."""
         self._loaded()
-
-    def _splits(self) -> dict[str, list[Pair]]:
-        if self._found is None:
-            self._found = self._division()
-            for note in self._found.notes:
-                self._warn(note)
-        splits = self._divided(self._found.splits)
-        self._say_pairs(splits)
-        return splits
 
     def _without(self, split: str) -> str:
         there = ", ".join(self._loaded())
@@ -246,11 +247,17 @@ def _load(path: str, config: str | None, revision: str | None) -> dict[str, Any]
             'data sets of Hugging Face are read by datasets: pip install "lightning-seg[huggingface]".'
         ) from None
     folder = Path(path)
+    is_saved = folder.is_dir() and any((folder / name).is_file() for name in _SAVED)
+    given = [
+        f"data.{name}={value}" for name, value in (("config", config), ("revision", revision)) if value is not None
+    ]
+    if is_saved and given:
+        raise ValueError(
+            f"{given[0]} chooses from what a data set of the Hub has, and {path} was written by save_to_disk: leave it "
+            "out."
+        )
     try:
-        if folder.is_dir() and any((folder / name).is_file() for name in _SAVED):
-            found = datasets.load_from_disk(path)
-        else:
-            found = datasets.load_dataset(path, config, revision=revision)
+        found = datasets.load_from_disk(path) if is_saved else datasets.load_dataset(path, config, revision=revision)
     except Exception as error:  # its readers, and those of the network, raise many kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         kind = "" if folder.is_dir() else " (there is no such folder)"

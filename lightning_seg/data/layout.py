@@ -1,7 +1,7 @@
 """Where images and masks are: patterns, lists of files, tables, groups and folds."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,9 @@ class Layout:
         if self.images is None and self.table is None and (self.given_splits or self.group):
             what = "splits" if self.given_splits else "group"
             raise ValueError(f"data.{what} needs data.images and data.masks, the patterns that say where files are.")
+        renamed = [f"data.columns.{name}={column}" for name, column in self.columns.items() if column != name]
+        if renamed and self.table is None:
+            raise ValueError(f"{renamed[0]} is a column of data.table, and there is none: give data.table=FILE.csv.")
         unknown = [name for name in self.splits if name not in SPLITS]
         if unknown:
             raise ValueError(f"data.splits.{unknown[0]} is not one of {', '.join(SPLITS)}.")
@@ -295,7 +298,7 @@ class Layout:
                     "if it shows no object."
                 )
             group = row.get(called["group"], "") if self.group is None else self._group(one.parts)
-            pair = Pair(one.path, NoObject(one.path) if mask is None else mask, names[one.path], group)
+            pair = Pair(one.path, NoObject(one.path) if mask is None else _source(mask), names[one.path], group)
             splits.setdefault(split_of_row(path, number, row, called["split"], self.given_splits), []).append(pair)
         if None in splits and len(splits) > 1:
             raise ValueError(f"{path} has a {called['split']} in some of its lines and not in others.")
@@ -325,16 +328,19 @@ class _MasksByParts:
         if len(paths) > 1:
             raise ValueError(
                 f"{found.path} has {len(paths)} masks, {_name(paths[0])} and {_name(paths[1])} among them: data.masks="
-                f"{self.pattern} must fit one for each image."
+                f"{self.pattern} must fit one for each image, or, if each shows one object, +data.masks.CLASS="
+                f"{self.pattern} joins them."
             )
-        path = paths[0]
-        if not isinstance(path, Path):
-            return path
-        if path.suffix.lower() == ".json":
-            return LabelmeFile(path)
-        if path.suffix.lower() == MAT_SUFFIX:
-            return MatFile(path)
-        return YoloFile(path) if path.suffix.lower() == ".txt" else path
+        return _source(paths[0])
+
+
+def _source(mask: Path | MaskSource) -> Path | MaskSource:
+    """What a file is read as."""
+    if not isinstance(mask, Path):
+        return mask
+    kinds: dict[str, Callable[[Path], MaskSource]] = {".json": LabelmeFile, ".txt": YoloFile, MAT_SUFFIX: MatFile}
+    kind = kinds.get(mask.suffix.lower())
+    return mask if kind is None else kind(mask)
 
 
 def _is_coco(pattern: Pattern) -> bool:

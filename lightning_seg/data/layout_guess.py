@@ -3,10 +3,10 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightning_seg.data.annotations import ANNOTATION_SUFFIXES, read_coco
 from lightning_seg.data.images import IMAGE_SUFFIXES
@@ -27,6 +27,8 @@ _MASK = re.compile(
 _IMAGE = re.compile("(images?|imgs?|jpeg|jpg|png|pictures?|photos?|pics?|inputs?|rgb|tr)")
 _WORD = re.compile(r"\d+(?:st|nd|rd|th|bit)(?![a-z])|[A-Z]+(?![a-z])|[^\W\d_][a-z]*|[^\W\d_A-Z]+|\d+")
 _UNLIKELY = ("object", "instance", "color", "vis", "overlay", "edge")  # in the names of further masks
+
+_OBJECT = "object"  # what is called so that is the only class
 
 Paths = Sequence[PurePosixPath]
 
@@ -81,7 +83,7 @@ def guess_layout(
             found = _tried(root, chosen, splits, tried)
             if found is not None:
                 return found
-    return _of_coco(root, paths, tried, image_suffixes)
+    return _of_objects(root, files, tried) or _of_coco(root, paths, tried, image_suffixes)
 
 
 def _files(root: Path) -> Iterator[PurePosixPath]:
@@ -178,7 +180,7 @@ def _patterns(images: Paths, masks: Paths) -> tuple[str, str] | None:
     ids = _ids(*stems)
     if ids is None:
         return None
-    texts = []
+    texts: list[str] = []
     for folders, paths, affixes in ((of_images, images, ids[0]), (of_masks, masks, ids[1])):
         components = _folders(folders, parts)
         if components is None:
@@ -260,7 +262,7 @@ def _lists(paths: Paths) -> dict[str, str]:
 
 
 def _tried(
-    root: Path, chosen: Mapping[str, str], splits: Mapping[str, str], options: Mapping[str, Sequence[str]]
+    root: Path, chosen: Mapping[str, Any], splits: Mapping[str, str], options: Mapping[str, Sequence[str]]
 ) -> GuessedLayout | None:
     """A layout, if it finds pairs to train on."""
     try:
@@ -274,6 +276,53 @@ def _tried(
     pairs = [pair for pair in found if not isinstance(pair.mask, NoObject)]
     lists = {f"splits.{split}": file for split, file in splits.items()}
     return GuessedLayout({**chosen, **lists}, pairs, len(pairs) == len(found))
+
+
+def _of_objects(root: Path, files: Sequence[_File], options: Mapping[str, Sequence[str]]) -> GuessedLayout | None:
+    """A layout of a folder of masks for each image, a file for each object: `{id}/images/*.png {id}/masks/*.png`."""
+    images = [one.path for one in files if not one.is_mask and one.path.name.endswith(tuple(options["image_suffixes"]))]
+    masks = [one.path for one in files if one.is_mask and one.path.name.endswith(tuple(options["mask_suffixes"]))]
+    folders = {path.with_name(f"*{path.suffix}") for path in masks}
+    names = ("background", _OBJECT)
+    ways: list[tuple[Callable[[PurePosixPath], object], Callable[[PurePosixPath], object]]] = [
+        (lambda image: image.parent.parent, lambda folder: folder.parent),
+        (lambda image: image.parent, lambda folder: folder.parent),
+        (lambda image: image.stem, lambda folder: folder.name),
+    ]
+    for of_image, of_folder in ways:
+        by_key = {of_image(path): path for path in images}
+        folders_by_key = {of_folder(path.parent): path for path in folders}
+        pairs = [(path, folders_by_key[key]) for key, path in by_key.items() if key in folders_by_key]
+        if len(by_key) < len(images) or len(folders_by_key) < len(folders) or len(pairs) < 2:
+            continue
+        patterns = _patterns_of_folders(pairs, are_named=isinstance(next(iter(by_key)), str))
+        if patterns is None:
+            continue
+        chosen = {"images": patterns[0], "masks": {_OBJECT: patterns[1]}}
+        found = _tried(root, chosen, {}, {**options, "class_names": names})
+        if found is not None:
+            given = {"images": patterns[0], f"masks.{_OBJECT}": patterns[1]}
+            return found._replace(options={"num_classes": "2", "class_names": f"[{','.join(names)}]", **given})
+    return None
+
+
+def _patterns_of_folders(
+    pairs: Sequence[tuple[PurePosixPath, PurePosixPath]], *, are_named: bool
+) -> tuple[str, str] | None:
+    """Those of images, and of the files of a folder for each, which is, if these `are_named`, called as its image."""
+    parts: dict[str, list[str]] = {"id": [image.stem for image, _ in pairs]} if are_named else {}
+    texts: list[str] = []
+    for paths, stem in (
+        ([image for image, _ in pairs], "{id}" if are_named else "*"),
+        ([mask for _, mask in pairs], "*"),
+    ):
+        before = set(parts)
+        components = _folders([path.parts[:-1] for path in paths], parts)
+        if components is None or (texts and set(parts) > before):
+            return None
+        endings = {path.suffix for path in paths}
+        texts.append("/".join([*components, stem + (endings.pop() if len(endings) == 1 else ".*")]))
+    return texts[0], texts[1]
 
 
 def _of_coco(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,13 @@ Size = tuple[int, int]
 
 
 class MaskSource(Protocol):
-    """Labels that are not one mask file; its text names them in messages."""
+    """Labels that are not one mask file; its text names them in messages.
+
+    `shows`: what they are, in words; `unread`: options of masks of labels that say nothing of such.
+    """
+
+    shows: ClassVar[str]
+    unread: ClassVar[tuple[str, ...]]
 
     def read(self, reader: "MaskReader", size: Callable[[], Size]) -> Tensor:
         """The labels, int64 `(H, W)`, or `(C, H, W)` in the multilabel task; `size()` is that of the image."""
@@ -86,6 +92,8 @@ class ClassFiles:
         files: of each class in order, none, one or several, which are joined.
     """
 
+    shows: ClassVar[str] = "each file shows one class"
+    unread: ClassVar[tuple[str, ...]] = ("color_table", "values")
     files: tuple[tuple[Path, ...], ...]
 
     def __str__(self) -> str:
@@ -142,6 +150,8 @@ class NoObject:
         image: its file.
     """
 
+    shows: ClassVar[str] = "there is no mask"
+    unread: ClassVar[tuple[str, ...]] = ()
     image: Path
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,8 @@ class MatFile:
         path: the file.
     """
 
+    shows: ClassVar[str] = "masks are matrices"
+    unread: ClassVar[tuple[str, ...]] = ("color_table", "mask_page")
     path: Path
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """What to type for masks, by the values that they hold."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,21 +60,43 @@ def guess_values(pairs: Sequence[Pair], root: Path) -> dict[str, str]:
     return _of_values(sorted(values)) if values else {}
 
 
+def without_last(options: Mapping[str, str]) -> dict[str, str]:
+    """The same if the last class were void, as in many sets; none where void is known, or there are two classes."""
+    count = int(options.get("num_classes", 0)) - 1
+    if count < 2 or set(options) != {"num_classes"}:
+        return {}
+    return {"num_classes": str(count), "ignore_index": str(count)}
+
+
 def _of_values(values: list[int]) -> dict[str, str]:
     """What reads gray masks of these values."""
     if values == [0, _VOID]:
         return {"num_classes": "2", "threshold": "128"}
-    void = {"ignore_index": str(_VOID)} if values[-1] == _VOID and len(values) > 2 else {}
-    classes = values[:-1] if void else values
+    void = _void(values)
+    classes = [value for value in values if value != void]
+    given = {} if void is None else {"ignore_index": str(void)}
     if classes == list(range(1, len(classes) + 1)) and len(classes) > 1:
         named = [f"1-{classes[-1]}:0-{classes[-1] - 1}"]
     elif classes[0] >= 0 and classes[-1] < 2 * len(classes):  # of some classes none of these masks has a pixel
-        return {"num_classes": str(max(2, classes[-1] + 1)), **void}
+        return {"num_classes": str(max(2, classes[-1] + 1)), **given}
     else:
         named = [f"{value}:{label}" for label, value in enumerate(classes)]
-    if void:
-        named.append(f"{_VOID}:void")
-    return {"num_classes": str(max(2, len(classes))), **void, "values": f"{{{','.join(named)}}}"}
+    if void is not None:
+        named.append(f"{void}:void")
+    return {"num_classes": str(max(2, len(classes))), **given, "values": f"{{{','.join(named)}}}"}
+
+
+def _void(values: Sequence[int]) -> int | None:
+    """A value that is far from all others, which count up from 0 or 1: 255 of most sets, -1 of arrays, 250, 65535."""
+    if len(values) < 3:
+        return None
+    if values[-1] == _VOID or (values[-1] > 2 * len(values) and _count_up(values[:-1])):
+        return values[-1]
+    return values[0] if values[0] < 0 and _count_up(values[1:]) else None
+
+
+def _count_up(values: Sequence[int]) -> bool:
+    return values[0] in (0, 1) and values[-1] < 2 * len(values)
 
 
 def _of_annotations(sources: Sequence[object], root: Path) -> dict[str, str] | None:

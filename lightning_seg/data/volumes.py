@@ -19,6 +19,7 @@ from lightning_seg.data.mask_sources import MaskSource
 from lightning_seg.data.masks import check_values
 from lightning_seg.data.pairs import Pair
 from lightning_seg.data.patterns import Pattern
+from lightning_seg.data.splits import Division
 from lightning_seg.data.values import Values, binarized
 from lightning_seg.data.volume_files import MAX_VOXELS, VOLUME_SUFFIXES, Volume, check_same_place, read_volume
 from lightning_seg.data.volume_reading import PERCENTILES, SeenShapes, VolumeReading
@@ -264,6 +265,18 @@ class VolumesDataModule(FolderDataModule):
             resample_mask=scale_mask,
             augment=augment,
         )
+
+    def _division(self) -> Division:
+        found = super()._division()
+        files = [
+            str(one).lower() for pairs in found.splits.values() for pair in pairs for one in (pair.image, pair.mask)
+        ]
+        if self.reading.array_spacing is not None and not any(file.endswith(".npy") for file in files):
+            raise ValueError(
+                f"data.array_spacing={list(self.reading.array_spacing)} is that of .npy files, which {self.root} has "
+                "none of: its volumes say their own, and data.spacing resamples them."
+            )
+        return found
 
     def _modalities(self) -> dict[Path, list[Path]]:
         """The files of the further modalities of each first one."""

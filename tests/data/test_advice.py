@@ -28,6 +28,8 @@ def save(path: Path, pixels: np.ndarray = LABELS) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix in (".txt", ".json"):
         path.write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    elif path.suffix == ".npy":
+        np.save(path, pixels)
     else:
         Image.fromarray(pixels).save(path)
 
@@ -158,6 +160,11 @@ def colored(pixels: np.ndarray) -> np.ndarray:
         (lambda pixels: pixels * 100, "png", "data.num_classes=3 'data.values={0:0,100:1,200:2}'"),
         (colored, "png", "data.num_classes=3 'data.color_table=[[0,0,0],[0,128,0],[128,0,0]]'"),
         (lambda pixels: pixels * 0, "png", "data.num_classes=2"),
+        (lambda pixels: np.where(pixels == 2, np.uint8(250), pixels), "png",
+         "data.num_classes=2 data.ignore_index=250"),
+        (lambda pixels: pixels.astype(np.int16) - 1, "npy", "data.num_classes=2 data.ignore_index=-1"),
+        (lambda pixels: np.array([1, 2, 65535], np.uint16)[pixels], "png",
+         "data.num_classes=2 data.ignore_index=65535 'data.values={1-2:0-1,65535:void}'"),
     ],
 )  # fmt: skip
 def test_what_is_said_for_the_values_of_masks_reads_them(
@@ -166,7 +173,7 @@ def test_what_is_said_for_the_values_of_masks_reads_them(
     for index in range(4):
         save(tmp_path / f"images/{index}.jpg")
         save(tmp_path / f"masks/{index}.{suffix}", change(LABELS))
-    advice = classes_advice(tmp_path, {})
+    advice = classes_advice(tmp_path, {}).partition(", or, if 2 is void")[0]
     assert advice == f" The masks of {tmp_path} are read by {options}"
     given = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": 0, "batch_size": 1}
     read = OverridesParser.create().parse_overrides(shlex.split(options))
@@ -176,6 +183,49 @@ def test_what_is_said_for_the_values_of_masks_reads_them(
     if "values" in options or "threshold" in options or "color_table" in options:
         with pytest.raises(ValueError, match=r"These masks are read by data\.num_classes"):
             FolderDataModule(tmp_path, 2, **given).setup("fit")
+
+
+def test_that_the_last_class_may_be_void_is_said_where_values_do_not_tell(tmp_path: Path) -> None:
+    given = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": 0, "batch_size": 1}
+    for index in range(4):
+        save(tmp_path / f"images/{index}.jpg")
+        save(tmp_path / f"masks/{index}.png")
+    expected = "by data.num_classes=3, or, if 2 is void, with data.num_classes=2 data.ignore_index=2"
+    assert classes_advice(tmp_path, {}).endswith(expected)
+    with pytest.raises(ValueError, match="holds label 2") as refused:
+        FolderDataModule(tmp_path, 2, **given).setup("fit")
+    assert str(refused.value).endswith(expected)
+    FolderDataModule(tmp_path, 2, **given, ignore_index=2).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("image", "masks"),
+    [
+        ("stage1_train/{}/images/{}.png", "stage1_train/{}/masks"),
+        ("images/{}.png", "masks/{}"),
+        ("train/{}/x.jpg", "train/{}/labels"),
+    ],
+)
+def test_several_masks_of_an_image_are_joined_as_is_said(tmp_path: Path, image: str, masks: str) -> None:
+    given = {"val_fraction": 0.3, "test_fraction": 0, "seed": 0, "batch_size": 1}
+    for index in range(3):
+        name = f"{index * 7919:05x}"
+        save(tmp_path / image.format(name, name))
+        for row in range(index + 1):
+            one = np.zeros_like(LABELS)
+            one[row] = 255
+            save(tmp_path / masks.format(name) / f"{row}.png", one)
+    *_, typed = classes_advice(tmp_path, {}).partition("are read by ")
+    options = dict(one.removeprefix("+").removeprefix("data.").split("=") for one in shlex.split(typed))
+    assert (options["num_classes"], options["class_names"]) == ("2", "[background,object]")
+    masks_of = {"object": options["masks.object"]}
+    names = ["background", "object"]
+    data = FolderDataModule(tmp_path, 2, images=options["images"], masks=masks_of, class_names=names, **given)
+    data.setup("fit")
+    assert sum(data.pixel_counts.values())[1] == (1 + 2 + 3) * LABELS.shape[1]
+    with pytest.raises(ValueError, match="3 pairs here are found by") as refused:
+        FolderDataModule(tmp_path, 2, **given).setup("fit")
+    assert str(refused.value).endswith(typed)
 
 
 def test_a_folder_that_is_not_found_says_where_the_pairs_are(tmp_path: Path) -> None:

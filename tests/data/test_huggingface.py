@@ -80,6 +80,9 @@ def test_labels_may_be_lists_whose_names_are_those_of_the_classes(tmp_path: Path
     data.setup("fit")
     index = int(data.train_set.pairs[0].name[-1])  # type: ignore[union-attr]
     assert data.train_set[0]["mask"].equal(torch.from_numpy(labels(index)).long())  # type: ignore[index]
+    for option, value in {"mask_page": 0, "color_table": [[0, 0, 0], [1, 1, 1], [2, 2, 2]]}.items():
+        with pytest.raises(ValueError, match=rf"data\.{option} is for masks of labels, and here masks are lists"):
+            module(tmp_path, image="pic", mask="seg", **{option: value}).setup("fit")
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,9 @@ def test_labels_may_be_lists_whose_names_are_those_of_the_classes(tmp_path: Path
         ({"splits": {"train": "all"}}, r"data\.splits\.train=all, but .* has the splits train \(4 images\)"),
         ({"splits": {"extra": "train"}}, r"data\.splits\.extra is not one of train, val, test"),
         ({"splits": {"val": "test"}}, r"has no split for train: say which of train, validation, test"),
+        ({"table": "all.csv"}, r"data\.table says where files are, and data=huggingface reads a data set"),
+        ({"missing_masks": "background"}, r"data\.missing_masks says where files are"),
+        ({"revision": "main"}, r"data\.revision=main chooses .* was written by save_to_disk: leave it out"),
         ({"num_classes": 2}, "mask mask of row .* of train .* holds label 2"),
     ],
 )

@@ -320,17 +320,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"masks": {"car": "gt/{id}.png"}},
         r"data\.masks\.car is not one of data\.class_names, 0, 1, 2",
     ),
-    "colors of annotations": (
-        {"images": "{id}.jpg", "masks": "{id}.json", "color_table": [[0, 0, 0], [1, 1, 1], [2, 2, 2]]},
-        r"data\.color_table is for masks of labels, and with data\.masks=\{id\}\.json masks are drawn",
-    ),
-    "a page of annotations": (
-        {"images": "{id}.jpg", "masks": "{id}.txt", "mask_page": 1},
-        r"data\.mask_page is for masks of labels, .* masks are drawn from annotations: leave it out",
-    ),
-    "values of files of a class": (
-        {"images": "im/{id}.jpg", "masks": "{class}/{id}.png", "values": {0: 0, 1: 1, 2: 2}},
-        r"data\.values is for masks of labels, .* each mask shows one class: leave it out",
+    "a column without a table": (
+        {"columns": {"image": "file", "mask": "mask"}},
+        r"data\.columns\.image=file is a column of data\.table, and there is none",
     ),
     "half a fold": ({"fold": 1}, r"data\.fold=1 and data\.folds=None must be given together"),
     "a fold too many": ({"fold": 3, "folds": 3}, r"data\.fold=3 of data\.folds=3"),
@@ -367,6 +359,36 @@ def test_mistakes_are_said_in_one_line(tmp_path: Path, what: str) -> None:
     with pytest.raises((ValueError, OSError), match=message) as raised:
         data(tmp_path, **options)._splits()
     assert "\n" not in str(raised.value)
+
+
+UNREAD = {
+    "ann/{id}.json": ("color_table", "values", "threshold", "mask_page"),
+    "ann/{id}.txt": ("color_table", "threshold", "mask_page"),
+    "ann/{id}.mat": ("color_table", "mask_page"),
+    "ann/{class}_{id}.png": ("color_table", "values"),
+}
+
+
+@pytest.mark.parametrize(("masks", "option"), [(masks, one) for masks, unread in UNREAD.items() for one in unread])
+@pytest.mark.parametrize("by_table", [False, True])
+def test_ways_of_reading_that_a_kind_of_masks_has_not_are_refused(
+    tmp_path: Path, masks: str, option: str, by_table: bool
+) -> None:
+    given = {"color_table": [[0, 0, 0], [1, 1, 1]], "values": {0: 0, 1: 1}, "threshold": 128, "mask_page": 0}
+    files = [masks.replace("{id}", one).replace("{class}", "1") for one in "abc"]
+    for one, mask in zip("abc", files, strict=True):
+        picture(tmp_path / "im" / f"{one}.png")
+        (tmp_path / mask).parent.mkdir(exist_ok=True)
+        (tmp_path / mask).touch()
+    if by_table and "{class}" in masks:
+        pytest.skip("a table names one mask")
+    lines = [f"im/{one}.png,{mask}" for one, mask in zip("abc", files, strict=True)]
+    (tmp_path / "all.csv").write_text("\n".join(["image,mask", *lines]))
+    places = ("im/{id}.png", masks) if not by_table else (None, None)
+    of_table = {"table": "all.csv"} if by_table else {}
+    module = data(tmp_path, *places, num_classes=2, **{option: given[option]}, **of_table)
+    with pytest.raises(ValueError, match=rf"data\.{option} is for masks of labels, and here .*: leave it out"):
+        module._splits()
 
 
 def test_a_part_that_comes_again_is_the_same_text(tmp_path: Path) -> None:

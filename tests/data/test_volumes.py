@@ -209,6 +209,7 @@ def test_damaged_files_are_said_in_one_line(tmp_path: Path) -> None:
         ({"range": [5, 1]}, r"data\.range=\[5, 1\] must be the values of black and white"),
         ({"modalities": ["t1"]}, r"give both, the pattern with \{modality\}, or neither"),
         ({"channels": "rgb"}, r"data\.channels=rgb of volumes is all, or a list"),
+        ({"array_spacing": [1, 1, 3]}, r"data\.array_spacing=\[1, 1, 3\] is that of \.npy files, which .* has none of"),
         ({"cache": "ssd"}, r"data\.cache=ssd is neither memory nor disk"),
     ],
 )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lightning_seg.backbones.encoder import encoder_names
 from lightning_seg.reading import wrong_entries
-from lightning_seg.text import plain_console, printable
+from lightning_seg.text import print_table, printable
 
 _NESTED = ("state_dict", "model_state_dict", "model", "network_weights", "weights")
 _DEEPEST = 8  # mappings within each other
@@ -174,7 +174,7 @@ def print_loaded(result: LoadedWeights, path: str | Path) -> None:
     now, all_of_them = result.parameters
     table = Table(title=f"init_from={printable(path)}: {now:,} of {all_of_them:,} parameters loaded")
     for name in ("", "part", "tensors", "why"):
-        table.add_column(name, justify="right" if name == "tensors" else "left", overflow="fold")
+        table.add_column(name, justify="right" if name == "tensors" else "left")
     for part, count in _grouped(result.loaded):
         table.add_row("loaded", printable(part), str(count), "")
     for name, (there, here) in result.adapted.items():
@@ -187,7 +187,7 @@ def print_loaded(result: LoadedWeights, path: str | Path) -> None:
         table.add_row("missing", printable(part), str(count), "not in the file")
     for part, count in _grouped(result.unexpected):
         table.add_row("unexpected", printable(part), str(count), "not in the network")
-    plain_console().print(table)
+    print_table(table)
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -9,6 +9,9 @@ import logging
 import sys
 
 from rich.console import Console
+from rich.table import Table
+
+_WIDTH_OF_A_FILE = 200  # which has no edge: a long name is better there than one that is cut
 
 
 def printable(text: object) -> str:
@@ -48,9 +51,16 @@ def say_lines(text: str, *, error: bool = False) -> None:
         say(line, error=error)
 
 
-def plain_console() -> Console:
-    """A console for tables that takes neither `[markup]` nor `:emoji:`; their cells are to be `printable`."""
-    return Console(markup=False, emoji=False, highlight=False)
+def print_table(table: Table) -> None:
+    """Prints a table without `[markup]` or `:emoji:`, whose cells are to be `printable`; where a cell has no room it
+    goes on in the next line, so that no digit is lost.
+    """
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDTH_OF_A_FILE)
+    for column in table.columns:
+        column.overflow = "fold"
+    console.print(table)
 
 
 def text_logger(name: str) -> logging.Logger:

@@ -1,16 +1,18 @@
 import ast
 import logging
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from rich.table import Table
 
 import lightning_seg
 from lightning_seg.inference.pictures import prediction_picture
 from lightning_seg.runs.scores import print_scores
 from lightning_seg.sweeps.jobs import Job
 from lightning_seg.sweeps.table import show_jobs
-from lightning_seg.text import number_of, printable, say, say_lines, text_logger
+from lightning_seg.text import number_of, print_table, printable, say, say_lines, text_logger
 
 NAMES = {
     "road [asphalt]": "road [asphalt]",
@@ -45,6 +47,25 @@ def test_a_table_of_scores_shows_the_name_of_a_class_as_it_is(name: str, capsys:
     printed = capsys.readouterr().out
     assert f"{NAMES[name]} " in printed
     assert all(character.isprintable() for line in printed.splitlines() for character in line)
+
+
+@pytest.mark.parametrize("columns", ["40", "80", None])
+def test_a_table_loses_no_character_however_narrow_the_terminal(
+    columns: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+        monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
+    numbers = [f"{number}.123456" for number in range(6)]
+    table = Table("class", *numbers)
+    table.add_row("a_class_with_a_long_name", *numbers)
+    print_table(table)
+    lines = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert (max(map(len, lines)) <= int(columns)) if columns else len(lines) == 5
+    row = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    assert ["".join(cells) for cells in zip(*row, strict=True)] == ["a_class_with_a_long_name", *numbers]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,6 +1,7 @@
 """Looking at every image and mask once, before training starts."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,7 +63,9 @@ def inspect_pairs(
             "reading masks",
             total=len(pairs),
             transient=True,
-            disable=len(pairs) < _WORTH_A_PROGRESS_BAR or rank_zero_only.rank != 0,  # type: ignore[attr-defined]
+            disable=len(pairs) < _WORTH_A_PROGRESS_BAR
+            or rank_zero_only.rank != 0  # type: ignore[attr-defined]
+            or not sys.stdout.isatty(),
         )
         counts, sizes = zip(*found, strict=True)
     return Inspection(torch.stack(counts), list(sizes))

@@ -1,6 +1,7 @@
 """What there is to know of one image and its mask."""
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any, NamedTuple
@@ -151,7 +152,7 @@ def read_facts(
     loader = DataLoader(facts_of, batch_size=None, num_workers=num_workers, collate_fn=_same)
     found: list[ImageFacts] = []
     unreadable: list[Unreadable] = []
-    for facts in track(loader, description, transient=True):
+    for facts in track(loader, description, transient=True, disable=not sys.stdout.isatty()):
         if isinstance(facts, Unreadable):
             unreadable.append(facts)
         else:

@@ -1,6 +1,7 @@
 """Looks at a data set once, and writes the page and the plan."""
 
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +28,7 @@ from lightning_seg.inspection.step import StepUsage, free_memory, step_usage
 from lightning_seg.inspection.summary import SplitSummary, problems, summarize
 from lightning_seg.launch.processes import available_cores
 from lightning_seg.metrics import MeanIoU
-from lightning_seg.text import plain_console, printable, say
+from lightning_seg.text import number_of, print_table, printable, say
 
 PAGE = "index.html"
 PLAN = "experiment/plan.yaml"
@@ -184,26 +185,21 @@ def _seconds_per_read(dataset: Any) -> float:
 
 
 def _print_table(summaries: Mapping[str, SplitSummary], names: Sequence[str]) -> None:
-    table = Table(title="shares of pixels, and objects of the training images")
+    table = Table(title="share of pixels, in so many images; objects of the training images")
     table.add_column("class")
     for split in summaries:
-        table.add_column(f"{split}, %", justify="right")
-        table.add_column("images", justify="right")
+        table.add_column(split, justify="right")
     for heading in ("objects", "area", "thickness"):
         table.add_column(heading, justify="right")
     for index, name in enumerate(names):
-        cells = []
-        for one in summaries.values():
-            cells += [f"{100 * one.values[index].share:.3f}", str(one.values[index].images)]
+        cells = [f"{100 * one.values[index].share:.3f} % in {one.values[index].images}" for one in summaries.values()]
         trained = summaries["train"].values[index]
         numbers = (trained.objects, trained.area, trained.thickness)
         table.add_row(printable(name), *cells, *(shown_number(number) for number in numbers))
-    void = [cell for one in summaries.values() for cell in (f"{100 * one.void_share:.3f}", "")]
     table.add_section()
-    table.add_row("void", *void)
-    console = plain_console()
-    console.print(table)
-    console.print(", ".join(f"{one.images} {split} images" for split, one in summaries.items()))
+    table.add_row("void", *(f"{100 * one.void_share:.3f} %" for one in summaries.values()))
+    print_table(table)
+    say(", ".join(number_of(one.images, f"{split} image") for split, one in summaries.items()))
 
 
 def _samples(dataset: Any, facts: Sequence[ImageFacts], count: int, palette: Sequence[Sequence[int]]) -> list[Figure]:
@@ -277,7 +273,7 @@ def _worst(
     score_of = MeanIoU(task=module.task, num_classes=module.num_classes, ignore_index=module.ignore_index)
     scored = []
     with torch.inference_mode():
-        for facts in track(splits["val"], "predicting val", transient=True):
+        for facts in track(splits["val"], "predicting val", transient=True, disable=not sys.stdout.isatty()):
             (_, sample), *_ = _read(sets["val"], [facts], [0])
             target = sample["mask"][None]
             labels = module.predict_labels(module.predict_logits(sample["image"][None], target.shape[-2:]))

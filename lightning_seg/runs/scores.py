@@ -9,7 +9,7 @@ from rich.table import Table
 
 from lightning_seg.csv_files import write_csv
 from lightning_seg.reading import read_json
-from lightning_seg.text import number_of, plain_console, printable
+from lightning_seg.text import number_of, print_table, printable, say
 
 COUNTS = ("images", "pixels")  # what was scored
 # Shares, which are printed in percent; whatever else a module logs is printed as it is.
@@ -47,7 +47,6 @@ def print_scores(
         counts: how many images and valid pixels were.
     """
     kinds = class_kinds(scores, stage, class_names)
-    console = plain_console()
     if kinds:
         table = Table(title=f"{split or stage} scores")
         table.add_column("class")
@@ -57,13 +56,13 @@ def print_scores(
             if name == "mean":
                 table.add_section()
             table.add_row(printable(name), *(_text(kind, value) for kind, value in zip(kinds, values, strict=True)))
-        console.print(table)
+        print_table(table)
     others = [name for name in overall_names(scores, stage) if name not in kinds]
     texts = [f"{_TITLES.get(name, printable(name))} {_text(name, scores[f'{stage}/{name}'])}" for name in others]
     if counts is not None:
         images, pixels = counts
         texts.append(f"of {number_of(images, 'image')} and {number_of(pixels, 'pixel')}")
-    console.print(", ".join(texts) or f"no scores of {split or stage} were logged")
+    say(", ".join(texts) or f"no scores of {split or stage} were logged")
 
 
 def scored_counts(module: Any) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from lightning_seg.csv_files import read_csv, write_csv
 from lightning_seg.runs.contents import read_result
 from lightning_seg.runs.scores import overall_names
 from lightning_seg.sweeps.jobs import Job
-from lightning_seg.text import plain_console, printable, say
+from lightning_seg.text import print_table, printable, say
 
 _FIRST = ["run", "status"]
 _STYLES = {"failed": "red", "diverged": "red", "unfinished": "yellow", "pruned": "dim", "finished before": "dim"}
@@ -61,18 +61,13 @@ def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], name: str) ->
     shown = [column for column in columns if any(row.get(column, "") != "" for row in rows)]
     for column in shown:
         scores = column == "seconds" or column.split("/")[0] in ("val", "test")
-        table.add_column(
-            printable(column), justify="right" if scores else "left", overflow="fold", no_wrap=column == "status"
-        )
+        table.add_column(printable(column), justify="right" if scores else "left", no_wrap=column == "status")
     for row in rows:
         table.add_row(
             *(printable(_text(column, row.get(column, _missing(column, row)))) for column in shown),
             style=_STYLES.get(row["status"]),
         )
-    console = plain_console()
-    if not console.is_terminal:
-        console.width = 200  # a file has no edge
-    console.print(table)
+    print_table(table)
 
 
 def _missing(column: str, row: Mapping[str, Any]) -> str:

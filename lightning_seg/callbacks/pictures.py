@@ -50,7 +50,7 @@ class PredictionPictures(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Predicts the images once more, draws and writes the picture."""
-        shown = predict_evenly_spaced(trainer, pl_module, trainer.test_dataloaders, self.count)
+        shown = predict_evenly_spaced(trainer, pl_module, trainer.test_dataloaders, self.count, self.path)
         if not shown or not trainer.is_global_zero:
             return
         names = class_names_for(trainer, pl_module, self.class_names)

@@ -71,7 +71,7 @@ class ValidationSamples(Callback):
             if not _has_validation(datamodule):
                 return
             loaders = datamodule.val_dataloader()
-        samples = predict_evenly_spaced(trainer, pl_module, loaders, self.count)
+        samples = predict_evenly_spaced(trainer, pl_module, loaders, self.count, self.path)
         if not samples or not trainer.is_global_zero:
             return
         names = class_names_for(trainer, pl_module, self.class_names)

@@ -160,14 +160,37 @@ def test_evenly_spaced_images_are_different_and_leave_no_long_gap(count):
     assert max(gaps) <= math.ceil(50 / len(indices)) + 1
 
 
-def test_pictures_say_that_a_stream_of_images_has_no_middle(tmp_path):
-    class Stream(IterableDataset):
-        def __iter__(self):
-            yield torch.rand(3, 4, 6), torch.zeros(4, 6, dtype=torch.int64)
+class Stream(IterableDataset):
+    def __iter__(self):
+        yield torch.rand(3, 4, 6), torch.zeros(4, 6, dtype=torch.int64)
 
-    pictures = PredictionPictures(tmp_path / "predictions.png", PALETTE, ["a", "b"])
-    with pytest.raises(TypeError, match="but got a Stream: leave them out"):
-        trainer(tmp_path, pictures).test(Tiny(), DataLoader(Stream()), verbose=False)
+
+UNSHOWN = {
+    "a stream": (Stream(), "a Stream is not a map-style data set with a length"),
+    "two targets a pixel": (
+        [(torch.rand(3, 4, 6), torch.zeros(2, 4, 6, dtype=torch.int64))],
+        r"the targets (1, 2, 4, 6) are not labels (1, 4, 6)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNSHOWN)
+def test_what_pictures_cannot_show_is_said_and_ends_no_test(tmp_path, caplog, kind):
+    data, reason = UNSHOWN[kind]
+    path = tmp_path / "predictions.png"
+    with caplog.at_level("WARNING", "lightning_seg"):
+        trainer(tmp_path, PredictionPictures(path, PALETTE, ["a", "b"])).test(Tiny(), DataLoader(data), verbose=False)
+    assert f"{path} is not written: {reason}." in caplog.messages
+    assert not path.exists()
+
+
+def test_pictures_take_the_first_image_of_each_batch_of_a_data_set_of_batches(tmp_path):
+    data = [(torch.rand(2, 3, 4, 6), torch.zeros(2, 4, 6, dtype=torch.int64))]
+    path = tmp_path / "predictions.png"
+    trainer(tmp_path, PredictionPictures(path, PALETTE, ["a", "b"])).test(
+        Tiny(), DataLoader(data, batch_size=None), verbose=False
+    )
+    assert path.exists()
 
 
 def test_pictures_take_images_of_different_sizes_and_fewer_than_asked(tmp_path):

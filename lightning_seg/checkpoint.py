@@ -21,6 +21,7 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import wrong_entries
 from lightning_seg.runs.identity import flattened
 from lightning_seg.runs.kept import LEFT_OUT
+from lightning_seg.runs.plain import IN_PARTS, SHARDS
 from lightning_seg.trust import Untrusted, build_trusted, check_values, is_of_weights, own_packages
 
 CONFIG_KEY = "lightning_seg"
@@ -269,6 +270,8 @@ def _read(path: Path) -> Any:
             f"checkpoint={path} does not exist; a run keeps its own in RUN/checkpoints/best.ckpt."
         ) from None
     except IsADirectoryError:
+        if os.path.lexists(path / SHARDS):
+            raise ValueError(f"checkpoint={path} {IN_PARTS}") from None
         raise ValueError(f"checkpoint={path} is a folder; a run's checkpoint is RUN/checkpoints/best.ckpt.") from None
     except Exception as error:  # whatever torch makes of a damaged or a hostile file
         if isinstance(error, ValueError) and str(error).startswith("checkpoint="):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lightning_seg.backbones.encoder import encoder_names
 from lightning_seg.reading import wrong_entries
+from lightning_seg.runs.plain import IN_PARTS, SHARDS
 from lightning_seg.text import print_table, printable
 
 _NESTED = ("state_dict", "model_state_dict", "model", "network_weights", "weights")
@@ -63,6 +64,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"init_from={path} does not exist; a run keeps its own in RUN/checkpoints/best.ckpt.")
+    if os.path.lexists(path / SHARDS):
+        raise ValueError(f"init_from={path} {IN_PARTS}")
     if not path.is_file():
         raise ValueError(f"init_from={path} is not a file; a run's checkpoint is RUN/checkpoints/best.ckpt.")
     try:

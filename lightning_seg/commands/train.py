@@ -11,6 +11,7 @@ import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -160,6 +161,7 @@ def train(config: dict[str, Any]) -> float:
         ],
         logger=build(config["logger"]) if config["logger"] else False,
     )
+    check_tested(trainer, config)
     for logger in trainer.loggers:
         logger.log_hyperparams(as_kept(config))
     lines = [normalized, pretrained_part(module, trainer, config), without_defaults(trainer, config)]
@@ -174,6 +176,8 @@ def train(config: dict[str, Any]) -> float:
             trainer.fit(module, datamodule, ckpt_path=resumed, weights_only=True)
         kept = kept_checkpoint(trainer, config["monitor"], folder / LAST)
         unscored = why_unscored(trainer, kept.monitor) if isnan(kept.value) else None  # a test has metrics of its own
+        if config["test"]:
+            module = unsharded(trainer, module, config)
         scores = test(trainer, module, datamodule, kept.path) if config["test"] else {}
     except TrainingInterrupted as interrupted:
         if trainer.is_global_zero:
@@ -220,6 +224,22 @@ def find_rate(config: dict[str, Any]) -> float:
     rate = find_learning_rate(module, datamodule, config["trainer"], build)
     say(f"optimizer.lr={rate:.2g} is suggested: there the loss falls fastest. Nothing was trained or kept.")
     return rate
+
+
+def check_tested(trainer: lightning.Trainer, config: dict[str, Any]) -> None:
+    """Refuses to train what could not be tested.
+
+    Raises:
+        ValueError: FSDP's parts of the weights would be tested, of which no checkpoint is written.
+    """
+    dry: bool | int = trainer.fast_dev_run  # type: ignore[attr-defined]
+    if config["test"] and isinstance(trainer.strategy, FSDPStrategy) and not (trainer.checkpoint_callbacks or dry):
+        raise ValueError("FSDP tests a checkpoint, and no callback writes one: add callbacks=default, or test=false.")
+
+
+def unsharded(trainer: lightning.Trainer, module: Any, config: dict[str, Any]) -> Any:
+    """A module to test after a training, after which FSDP leaves parts of weights in it that it cannot wrap again."""
+    return build(config["module"]) if isinstance(trainer.strategy, FSDPStrategy) else module
 
 
 def test(trainer: lightning.Trainer, module: Any, datamodule: Any, checkpoint: Path | None) -> dict[str, float]:

@@ -13,7 +13,11 @@ from typing import Any, BinaryIO, ClassVar
 
 from lightning_seg.reading import open_regular, read_bytes
 
-_SHARDS = ".metadata"  # of torch's distributed checkpoints
+SHARDS = ".metadata"  # of torch's distributed checkpoints
+IN_PARTS = (
+    "lies in parts, from which only its own training can go on: with trainer.strategy.state_dict_type=full FSDP writes "
+    "checkpoints of one file."
+)
 _REST = "meta.pt"  # what Lightning writes beside them
 _MOST = 2**28  # bytes of the metadata
 # All that torch writes into the metadata.
@@ -105,28 +109,28 @@ def _check_shards(folder: Path) -> None:
     from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata, TensorStorageMetadata
 
     dtypes = {name for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
-    file = BytesIO(read_bytes(folder / _SHARDS, _MOST))
+    file = BytesIO(read_bytes(folder / SHARDS, _MOST))
     metadata = PlainUnpickler(file, {**_ALLOWED, "torch": {"Size", *dtypes}}).load()
     if not isinstance(metadata, Metadata):
-        raise ValueError(f"{_SHARDS} holds something else")
+        raise ValueError(f"{SHARDS} holds something else")
     sizes: dict[str, int] = {}
     values = stored = 0
     for index, place in metadata.storage_data.items():
         name, offset, length = place.relative_path, place.offset, place.length
         if type(place) is not _StorageInfo or Path(name).name != name or getattr(place, "transform_descriptors", None):
-            raise ValueError(f"{_SHARDS} names {name!r:.80}, which is not one of its parts")
+            raise ValueError(f"{SHARDS} names {name!r:.80}, which is not one of its parts")
         with open_regular(folder / name) as shard:
             sizes[name] = shard.seek(0, 2)
             if not (offset >= 0 and length >= 0 and offset + length <= sizes[name]):
-                raise ValueError(f"{name} is shorter than {_SHARDS} says")
+                raise ValueError(f"{name} is shorter than {SHARDS} says")
             stored += length
             kind = metadata.state_dict_metadata[index.fqn]
             if isinstance(kind, BytesStorageMetadata):
                 shard.seek(offset)
                 torch.load(BytesIO(shard.read(length)), map_location="cpu", weights_only=True)
             elif not isinstance(kind, TensorStorageMetadata):
-                raise ValueError(f"{_SHARDS} has a {type(kind).__name__} as {index.fqn!r:.80}")
+                raise ValueError(f"{SHARDS} has a {type(kind).__name__} as {index.fqn!r:.80}")
     for kind in metadata.state_dict_metadata.values():
         values += math.prod(kind.size) if isinstance(kind, TensorStorageMetadata) else 0
     if max(values, stored) > sum(sizes.values()):
-        raise ValueError(f"{_SHARDS} asks for more than its parts hold")
+        raise ValueError(f"{SHARDS} asks for more than its parts hold")

@@ -16,9 +16,11 @@ from torchmetrics import MetricCollection
 from lightning_seg.backbones import encoder_names, network_output
 from lightning_seg.backbones.gradients import parameters_without_gradient
 from lightning_seg.backbones.outputs import resized
+from lightning_seg.data.images import in_unit_range
 from lightning_seg.data.volume_reading import VolumeReading
 from lightning_seg.evaluation import Evaluation
 from lightning_seg.inference.predicting import PredictingModule
+from lightning_seg.inference.small_images import SmallImages
 from lightning_seg.inference.symmetric import Augmentation, views
 from lightning_seg.inference.tiling import Sides, Tiling, check_tiling, fits, joined
 from lightning_seg.losses import CompoundLoss, with_distances
@@ -189,16 +191,18 @@ class SegmentationModule(PredictingModule):
 
     @property
     def takes_small_masks(self) -> bool:
-        """Whether masks of batches may be uint8, an eighth of int64, which `unpack` makes of them."""
+        """Whether masks, and images in tiles, may come as small integers, of which `unpack` makes int64 and floats."""
         return type(self).unpack is SegmentationModule.unpack
 
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Image and mask of a batch. Called first in every training, validation and test step."""
         if isinstance(batch, Mapping) and "image" in batch and "mask" in batch:
-            mask = batch["mask"]
+            image, mask = batch["image"], batch["mask"]
             if isinstance(mask, Tensor) and mask.dtype == torch.uint8:
                 mask = mask.long()
-            return batch["image"], with_distances(mask, batch["distances"]) if "distances" in batch else mask
+            if "image_top" in batch:
+                image = in_unit_range(image)
+            return image, with_distances(mask, batch["distances"]) if "distances" in batch else mask
         if isinstance(batch, Sequence) and len(batch) == 2:
             return batch[0], batch[1]
         found = f"the keys {sorted(batch)}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
@@ -488,10 +492,13 @@ class SegmentationModule(PredictingModule):
             spacing = {"spacing": batch["spacing"][:new]} if names and "spacing" in batch else {}
             callback.end_images(self.trainer, self, mask[:new], names[:new], **spacing)
 
-    def _unpacked(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """As `unpack`, but a mask of uint8 stays one, of which a part after the other becomes int64."""
+    def _unpacked(self, batch: Any) -> tuple[Tensor | SmallImages, Tensor]:
+        """As `unpack`, but of small integers it is the parts that become floats or int64."""
         is_plain = isinstance(batch, Mapping) and {"image", "mask"} <= batch.keys() and "distances" not in batch
-        return (batch["image"], batch["mask"]) if is_plain and self.takes_small_masks else self.unpack(batch)
+        if not (is_plain and self.takes_small_masks):
+            return self.unpack(batch)
+        image = batch["image"]
+        return SmallImages(image) if "image_top" in batch else image, batch["mask"]
 
     def _scores_add_up(self, stage: Literal["val", "test"]) -> bool:
         """Whether all scores are of pixels, which may come tile by tile; which is not, is said."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -13,9 +14,12 @@ from torchmetrics import MetricCollection
 
 from lightning_seg.callbacks import EvaluationDetails
 from lightning_seg.csv_files import read_csv
+from lightning_seg.data import FolderDataModule
+from lightning_seg.data.datamodule import collate
 from lightning_seg.losses import BoundaryLoss, CrossEntropyLoss, DiceLoss
 from lightning_seg.metrics import ImageMeanIoU, MeanIoU
 from lightning_seg.module import SegmentationModule
+from tests.console import write_folder
 from tests.small_module import VOID, Network, trainer
 
 TILE = {"tile": 16, "margin": 2}
@@ -93,12 +97,13 @@ def test_scores_and_details_are_those_of_whole_logits(tmp_path, task, options):
 
 
 @pytest.mark.parametrize("boundaries", [False, True])
-def test_of_an_image_nothing_but_labels_of_one_byte_is_held_beside_it(tmp_path, boundaries):
+def test_of_an_image_in_bytes_nothing_but_labels_of_one_byte_is_held_beside_it(tmp_path, boundaries):
     module, size = module_of("multiclass", tile=80, margin=2).eval(), (360, 400)
     details = EvaluationDetails(tmp_path, boundaries=boundaries)
     module._is_reach_known = True  # which a larger image than a tile is tried for
     runner = trainer(callbacks=[details])
     row = images("multiclass", size, 1)[0]
+    row["image"] = (255 * row["image"]).to(torch.uint8)
     largest = Largest()
 
     class Watched(SegmentationModule):
@@ -107,7 +112,7 @@ def test_of_an_image_nothing_but_labels_of_one_byte_is_held_beside_it(tmp_path, 
                 super().test_step(batch, batch_idx)
 
     module.__class__ = Watched
-    runner.test(module, DataLoader([row]), verbose=False)
+    runner.test(module, DataLoader([row], collate_fn=partial(collate, small_masks=True, small_above=80)), verbose=False)
     of_a_tile = 4 * 80 * 80  # as many channels as the network has within
     small = (torch.uint8, torch.bool)
     assert largest.elements[torch.float32] <= of_a_tile
@@ -164,3 +169,39 @@ def test_the_loss_of_each_stage_is_said_to_be_one_over_tiles_unless_logits_are_w
     said = [str(one.message) for one in recwarn if "images are cut into tiles" in str(one.message)]
     starts = ["val/loss is the mean over", "test/loss is the mean over", "their logits are kept whole"]
     assert [start in line for start, line in zip(starts, said, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16])
+@pytest.mark.parametrize("run", ["test", "validate"])
+@pytest.mark.parametrize("cls", [SegmentationModule, Whole])
+def test_images_that_stay_as_they_lie_in_their_files_score_as_floats(kind, run, cls):
+    rows, top = images("multiclass", (37, 50)), torch.iinfo(kind).max
+    small = [{**row, "image": (top * row["image"]).int().to(kind)} for row in rows]
+    of_floats = [{**row, "image": row["image"].float() / top} for row in small]
+    scores = []
+    for given, above in ((small, 16), (of_floats, None)):
+        loader = DataLoader(given, 2, collate_fn=partial(collate, small_masks=True, small_above=above))
+        batch = next(iter(loader))
+        assert (batch["image"].dtype == kind) == (above is not None)
+        module = module_of("multiclass", cls=cls, **TILE)
+        assert module.unpack(batch)[0].dtype == torch.float32
+        scores.append(getattr(trainer(), run)(module, loader, verbose=False)[0])
+    assert scores[0] == scores[1]
+
+
+def test_images_that_fit_into_a_tile_or_that_a_module_unpacks_itself_are_floats(tmp_path):
+    class Own(SegmentationModule):
+        def unpack(self, batch):
+            return super().unpack(batch)
+
+    write_folder(tmp_path, {"train": 1, "val": 1, "test": 1}, size=(40, 30))
+    data = FolderDataModule(tmp_path, 3, ignore_index=255, val_fraction=0.3, test_fraction=0.3, seed=0, batch_size=1)
+    for cls, tile, kind in (
+        (SegmentationModule, 32, torch.uint8),
+        (SegmentationModule, [32, 48], torch.float32),
+        (SegmentationModule, None, torch.float32),
+        (Own, 32, torch.float32),
+    ):
+        runner = trainer()
+        runner.test(module_of("multiclass", cls=cls, tile=tile, margin=tile and 2), data, verbose=False)
+        assert next(iter(runner.test_dataloaders))["image"].dtype == kind

@@ -32,7 +32,8 @@ class Sample(TypedDict):
 
     `image`: float32 `(3, H, W)` in [0, 1]; `mask`: int64 `(H, W)`, or `(num_classes, H, W)` of 0 and 1 in the
     multilabel task; in a batch both begin with N and `name` is a list. On their way to a batch both may be uint8, and
-    the mask of a batch for a module that has `takes_small_masks`. Of a volume, `(H, W)` is `(X, Y, Z)`.
+    for a module that has `takes_small_masks` the mask of a batch, and the image where evaluation cuts it into tiles:
+    `image_top` is then what stands for 1. Of a volume, `(H, W)` is `(X, Y, Z)`.
     `unlabeled`: of a training sample, other images, where `unlabeled_per_image` asks for them. `distances`: where
     `distances` asks for them, float32 `(num_classes, H, W)`. `spacing`: of a volume, float64 `(3,)`, the millimeters
     between voxels of its mask.
@@ -41,6 +42,7 @@ class Sample(TypedDict):
     image: Tensor
     mask: Tensor
     name: str
+    image_top: NotRequired[int]
     unlabeled: NotRequired[list[Tensor]]
     distances: NotRequired[Tensor]
     spacing: NotRequired[Tensor]
@@ -259,7 +261,7 @@ class SegmentationDataModule(lightning.LightningDataModule):
     def _evaluation_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
         samples = self._with_distances(_compact(dataset))
         self._check_shared_memory(samples, self.eval_batch_size)
-        return DataLoader(samples, self.eval_batch_size, **self._loading())
+        return DataLoader(samples, self.eval_batch_size, **self._loading(is_evaluation=True))
 
     def _check_shared_memory(self, dataset: Dataset[Any], batch_size: int) -> None:
         trainer = self.trainer
@@ -271,15 +273,17 @@ class SegmentationDataModule(lightning.LightningDataModule):
         loss = getattr(module, "loss", None)
         return with_distances_for(dataset, loss, self.num_classes) if self.distances else dataset
 
-    def _loading(self) -> dict[str, Any]:
+    def _loading(self, *, is_evaluation: bool = False) -> dict[str, Any]:
         """The arguments that all loaders share."""
         module = self.trainer.lightning_module if self.trainer is not None else None
         takes_small = bool(getattr(module, "takes_small_masks", False))
+        tile = getattr(module, "tile", None) if is_evaluation and takes_small else None
+        largest = tile if tile is None or isinstance(tile, int) else max(tile)
         return {
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            "collate_fn": partial(collate, small_masks=takes_small),
+            "collate_fn": partial(collate, small_masks=takes_small, small_above=largest),
             # Its own, so that an iteration draws nothing from the random numbers of the training.
             "generator": torch.Generator(),
         }
@@ -329,12 +333,14 @@ class SegmentationDataModule(lightning.LightningDataModule):
             )
 
 
-def collate(samples: Sequence[Sample], small_masks: bool = False) -> dict[str, Any]:
+def collate(samples: Sequence[Sample], small_masks: bool = False, small_above: int | None = None) -> dict[str, Any]:
     """A batch of samples, and of their `unlabeled` images.
 
     Args:
         samples: of one size.
         small_masks: leaves masks of uint8 as they are.
+        small_above: leaves images as they lie in their files where they have more pixels along an axis, a quarter of
+            the memory, for a module that takes them apart. Default: none.
 
     Raises:
         ValueError: images or masks differ in size.
@@ -354,12 +360,17 @@ def collate(samples: Sequence[Sample], small_masks: bool = False) -> dict[str, A
                 f"the {part}s of a batch differ in size: {its_name} is {_by(one)} and {other_name} is {_by(other)} "
                 f"{sides}; set augment.{crop} for training, and data.eval_batch_size=1 for evaluation."
             )
-    masks = torch.stack([sample["mask"] for sample in samples])
+    images = [sample["image"] for sample in samples]
+    masks = _stacked([sample["mask"] for sample in samples])
     batch: dict[str, Any] = {
-        "image": _images([sample["image"] for sample in samples]),
         "mask": masks if small_masks else masks.long(),
         "name": [sample["name"] for sample in samples],
     }
+    kinds = {image.dtype for image in images}
+    if small_above is not None and max(images[0].shape[1:]) > small_above and kinds in ({torch.uint8}, {torch.uint16}):
+        batch |= {"image": _stacked(images), "image_top": torch.iinfo(images[0].dtype).max}
+    else:
+        batch["image"] = _images(images)
     if "spacing" in samples[0]:
         batch["spacing"] = torch.stack([sample["spacing"] for sample in samples])
     if "distances" in samples[0]:
@@ -375,6 +386,11 @@ def _images(images: Sequence[Tensor]) -> Tensor:
         if not image.is_floating_point():
             place.div_(torch.iinfo(image.dtype).max)
     return batch
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """As `torch.stack`, but a single one is not copied."""
+    return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0][None]
 
 
 def augmented(sample: Sample, augment: Augment | None) -> Sample:

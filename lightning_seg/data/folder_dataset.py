@@ -15,7 +15,15 @@ from lightning_seg.data.bands import Channels
 from lightning_seg.data.cache import SampleCache
 from lightning_seg.data.datamodule import Augment, Sample, augmented, plain
 from lightning_seg.data.image_files import MAX_PIXELS
-from lightning_seg.data.images import image_size, in_unit_range, load_image, read_image, scaled_image, scaled_size
+from lightning_seg.data.images import (
+    image_size,
+    in_unit_range,
+    load_image,
+    read_image,
+    scaled_floats,
+    scaled_image,
+    scaled_size,
+)
 from lightning_seg.data.inspection import Inspection, check_sizes, inspect_pairs
 from lightning_seg.data.mask_sources import MaskReader
 from lightning_seg.data.masks import Colors, check_channels, check_values
@@ -105,9 +113,12 @@ class FolderDataset(Dataset[Sample]):
         pair = self.pairs[index]
         kept = None if self.cache is None else self.cache.get(index)
         image, mask = self._read(index, pair) if kept is None else (kept[0].clone(), kept[1].clone())
-        if image.dtype != torch.uint8 or (self.scale != 1.0 and not self.scale_mask):
-            image = in_unit_range(image)  # evaluation sees what prediction does
-        image = scaled_image(image, self.scale)
+        if self.scale != 1.0 and not self.scale_mask:
+            image = scaled_floats(image, self.scale)  # evaluation sees what prediction does
+        else:
+            if image.dtype != torch.uint8 and (self.scale != 1.0 or self.augment is not None):
+                image = in_unit_range(image)
+            image = scaled_image(image, self.scale)
         if self.scale_mask and self.scale != 1.0:
             size = list(scaled_size(mask.shape[-2:], self.scale))
             mask = resize(Mask(mask), size, interpolation=InterpolationMode.NEAREST_EXACT).as_subclass(Tensor)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_seg.backbones import PadToStride
 from lightning_seg.inference.image import AnyImage, Prediction, predict_image
 from lightning_seg.inference.reach import layer_that_sees_everything
+from lightning_seg.inference.small_images import SmallImages
 from lightning_seg.inference.symmetric import Augmentation, symmetric_logits, views
 from lightning_seg.inference.tiling import Sides, Tiling, fits, sides, tiled_logits, tiled_parts
 from lightning_seg.losses.engine.predictions import largest_channels
@@ -45,12 +46,12 @@ class PredictingModule(lightning.LightningModule):
         return self.by_tiles(self._of_a_tile(), image, image.shape[2:] if size is None else size)
 
     def logits_by_parts(
-        self, image: Tensor, size: Sequence[int], *, averaged: bool = True
+        self, image: Tensor | SmallImages, size: Sequence[int], *, averaged: bool = True
     ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """The logits of `predict_logits`, part by part, so that those of a tile are all that is held of an image.
 
         Args:
-            image: as `forward` takes it.
+            image: as `forward` takes it, or of integers, of which it is the parts that become floats.
             size: spatial size of the logits.
             averaged: whether `test_time_augmentation` applies.
 
@@ -60,12 +61,13 @@ class PredictingModule(lightning.LightningModule):
         """
         is_own = type(self).predict_logits is not PredictingModule.predict_logits
         if averaged and is_own:
-            yield (slice(None),) * len(size), self.predict_logits(image, size)
+            yield (slice(None),) * len(size), self.predict_logits(image[:], size)
             return
-        if not fits(image.shape[2:], self.tile):
+        is_whole = fits(image.shape[2:], self.tile)
+        if not is_whole:
             self.warn_of_tiles(image)
         forward = self._of_a_tile() if averaged else self
-        yield from tiled_parts(forward, image, size, **self._tiles())
+        yield from tiled_parts(forward, image[:] if is_whole else image, size, **self._tiles())
 
     def _of_a_tile(self) -> Callable[[Tensor, Sequence[int]], Tensor]:
         if not self.test_time_augmentation:

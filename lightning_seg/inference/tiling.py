@@ -119,7 +119,7 @@ def tiled_logits(
 
 def tiled_parts(
     forward: Callable[[Tensor, Sequence[int]], Tensor],
-    image: Tensor,
+    image: Any,
     size: Sequence[int],
     *,
     tile: Sides | None,

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lightning_seg.commands.arguments import as_typed
@@ -17,7 +19,9 @@ from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.launch.cluster import end_all_processes, is_submitted, world_size
 from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
 from lightning_seg.schema import Export, Inspect, Predict, Train, check_classes_known, check_keys
-from lightning_seg.text import print_any_character, say_lines
+from lightning_seg.text import print_any_character, say, say_lines
+
+_WITHOUT_SWEEP = ("launcher=basic", "sweep=grid")
 
 
 def train() -> None:
@@ -36,6 +40,7 @@ def train_composed(composed: DictConfig) -> float:
     As one of several processes of a launcher it ends with them all, if it fails.
     """
     try:
+        _check_sweeps()
         check_classes_known(composed)
         check_keys(composed, Train)
         return float(_imported("train").train_run(composed))
@@ -109,6 +114,25 @@ def _read_arguments(name: str) -> None:
 
 def _is_sweep() -> bool:
     return not {"-m", "--multirun"}.isdisjoint(sys.argv)
+
+
+def _check_sweeps() -> None:
+    """Refuses what was said of the jobs of a sweep where there is no sweep.
+
+    Raises:
+        ValueError: a word of the command line is for a sweep, and `-m` is not among them.
+    """
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        return
+    words = [*hydra.overrides.task, *hydra.overrides.hydra]
+    of_sweeps = [word for word in words if word.startswith(("hydra.launcher.", "hydra.sweeper."))]
+    of_sweeps += [word for word in words if word.startswith(("launcher=", "sweep=")) and word not in _WITHOUT_SWEEP]
+    if of_sweeps:
+        raise ValueError(f"{of_sweeps[0]} is for the jobs of a sweep: add -m, or leave it out to train one network.")
+    swept = hydra.sweeper.get("params")
+    if swept:
+        say(f"one network is trained; -m trains those of a sweep over {', '.join(swept)}.")
 
 
 def _added(word: str) -> str:

@@ -15,7 +15,7 @@ from lightning_seg.callbacks.stored_config import SCORED_WITH
 from lightning_seg.checkpoint import check_not_downloaded, load_module, read_checkpoint
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
-from lightning_seg.commands.prediction_options import set_prediction_options
+from lightning_seg.commands.prediction_options import set_prediction_options, unused_tiling
 from lightning_seg.commands.train import resolved
 from lightning_seg.data import FolderDataModule
 from lightning_seg.ensemble import load_modules
@@ -27,9 +27,10 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import read_yaml
 from lightning_seg.runs.contents import CONFIG
 from lightning_seg.runs.identity import flattened, is_place, is_secret
-from lightning_seg.runs.kept import LEFT_OUT, is_written
+from lightning_seg.runs.kept import GIVEN, LEFT_OUT, is_written
 from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
 from lightning_seg.schema import Evaluate, check_config, check_part
+from lightning_seg.schema.unused import EVALUATE, given_options, unused
 from lightning_seg.text import say
 from lightning_seg.trust import build_trusted, check_trusted
 
@@ -73,6 +74,10 @@ def evaluate_composed(composed: DictConfig) -> float:
     trainer = {name: value for name, value in scored_with(stored).items() if f"trainer.{name}" not in given}
     config["trainer"] = {**config["trainer"], **trainer}
     check_processes(config["trainer"], requested_devices(config["trainer"]))
+    typed = given_options(hydra.overrides.task)
+    for line in unused(config, typed, EVALUATE):
+        say(line)
+    config[GIVEN] = typed
     scores: dict[str, Any] = run_on_processes(evaluate, config)
     if output:
         write_scores(output, scores["scores"], scores["stage"], scores["class_names"], scores["counts"])
@@ -239,6 +244,10 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
     counts = scored_counts(module)
     if trainer.is_global_zero:
         print_scores(scores, stage, module.class_names, split=split, counts=counts)
+        typed = {name: config[name] for name in ("margin", "tiling") if name in config[GIVEN]}
+        line = unused_tiling(module, typed)
+        if line:
+            say(line)
     return {"scores": scores, "stage": stage, "class_names": module.class_names, "counts": counts}
 
 

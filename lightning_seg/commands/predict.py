@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import check_not_downloaded, read_checkpoint
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
-from lightning_seg.commands.prediction_options import set_prediction_options
+from lightning_seg.commands.prediction_options import set_prediction_options, unused_tiling
 from lightning_seg.commands.train import resolved
 from lightning_seg.data.palette import default_palette
 from lightning_seg.ensemble import load_modules
@@ -18,7 +19,9 @@ from lightning_seg.inference.made_by import digests
 from lightning_seg.inference.shares import join
 from lightning_seg.launch.cluster import is_launched
 from lightning_seg.launch.processes import run_on_processes
+from lightning_seg.runs.kept import GIVEN
 from lightning_seg.schema import Predict, check_config
+from lightning_seg.schema.unused import PREDICT, given_options, unused
 from lightning_seg.text import number_of, say
 from lightning_seg.trust import build_trusted
 
@@ -36,6 +39,9 @@ def predict(composed: DictConfig) -> PredictedFiles:
     config = resolved(composed)
     if (config["input"] is None) == (config["split"] is None):
         raise ValueError("give either input=FOLDER or split=test, the images of the data that it was trained with.")
+    config[GIVEN] = given_options(HydraConfig.get().overrides.task)
+    for line in unused(config, config[GIVEN], PREDICT):
+        say(line)
     if config["trusted"]:
         find_own_packages()
     devices = find_devices(config["device"], config["devices"])
@@ -75,7 +81,7 @@ def _predict(config: dict[str, Any]) -> PredictedFiles:
         "threshold": module.decision_threshold,
         **{name: config[name] for name in ("precision", "simplify")},
     }
-    return predict_files(
+    result = predict_files(
         module,
         config["input"],
         config["output"],
@@ -85,6 +91,12 @@ def _predict(config: dict[str, Any]) -> PredictedFiles:
         made_by=made_by,
         **{name: config[name] for name in _PASSED},
     )
+    if result.written and share.processes == 1:
+        typed = {name: config[name] for name in ("margin", "tiling", "batch_size") if name in config[GIVEN]}
+        line = unused_tiling(module, typed)
+        if line:
+            say(line)
+    return result
 
 
 def _files_of_split(config: dict[str, Any]) -> list[Path]:

@@ -25,3 +25,16 @@ def set_prediction_options(module: SegmentationModule, config: Mapping[str, Any]
         )
     check_tiling(module.tile, module.margin, module.tiling)
     views(module.test_time_augmentation)
+
+
+def unused_tiling(module: Any, given: Mapping[str, Any]) -> str:
+    """One line where options of tiles were given and no image was cut into any; "" elsewhere.
+
+    Args:
+        module: what has predicted.
+        given: the options, by the names that were typed.
+    """
+    if not given or getattr(module, "has_cut_tiles", True):
+        return ""
+    options = " and ".join(f"{name}={value}" for name, value in given.items())
+    return f"{options} changed nothing: no image is larger than tile={module.tile}, and none was cut into tiles."

@@ -27,6 +27,7 @@ from lightning_seg.callbacks.monitored import MonitoredIsLogged
 from lightning_seg.callbacks.run_data import RunData
 from lightning_seg.callbacks.stored_config import read_again
 from lightning_seg.callbacks.untrained import UntrainedParameters
+from lightning_seg.callbacks.unused_options import UnusedOptions
 from lightning_seg.checkpoint import check_loadable
 from lightning_seg.commands import console
 from lightning_seg.data.protocol import check_data_module, estimated_class_weights
@@ -55,11 +56,12 @@ from lightning_seg.runs.folder import (
     run_id,
     run_name,
 )
-from lightning_seg.runs.kept import FROM_ENVIRONMENT, as_kept
+from lightning_seg.runs.kept import FROM_ENVIRONMENT, GIVEN, as_kept
 from lightning_seg.runs.lock import locked
 from lightning_seg.runs.monitor import check_direction, check_monitored, is_known, save_where_logged
 from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
 from lightning_seg.schema import Train, check_classes_known, check_config
+from lightning_seg.schema.unused import TRAIN, given_options, never_used, unused
 from lightning_seg.sweeps.finished import finished_before
 from lightning_seg.text import say
 
@@ -82,7 +84,11 @@ def train_run(composed: DictConfig) -> float:
         composed.resume = "auto"
     config = with_environment(composed)
     check_monitored(config)
-    check_processes(config["trainer"], requested_devices(config["trainer"]))
+    processes = requested_devices(config["trainer"])
+    check_processes(config["trainer"], processes)
+    given = given_options(overrides)
+    if process_rank() == 0:
+        say_unused(config, given, processes * config["trainer"]["num_nodes"])
     if config["find_learning_rate"]:
         return find_rate(config)
     if process_rank() == 0:
@@ -97,7 +103,7 @@ def train_run(composed: DictConfig) -> float:
             print_scores(result["test"], "test", result["class_names"], counts=result.get("tested"))
         return float(result["best"])
     composed.folder = str(folder)
-    config = with_environment(composed)
+    config = {**with_environment(composed), GIVEN: given}
     best: float
     if process_rank() != 0:
         best = run_on_processes(train, config)
@@ -115,6 +121,13 @@ def train_run(composed: DictConfig) -> float:
             discard_empty_run(folder)
             raise
     return best
+
+
+def say_unused(config: dict[str, Any], given: dict[str, str], processes: int) -> None:
+    """Says what was asked for and changes nothing, as far as the configuration tells."""
+    around = {"processes": processes, "launcher": HydraConfig.get().runtime.choices.get("launcher")}
+    for line in [*unused({**config, **around}, given, TRAIN), *never_used({**config, **around})]:
+        say(line)
 
 
 def train(config: dict[str, Any]) -> float:
@@ -157,7 +170,7 @@ def train(config: dict[str, Any]) -> float:
             *(stored, ChannelsFit(config), UntrainedParameters(), finite, timer),
             *([] if is_known(config) else [MonitoredIsLogged(config)]),
             *([AllSplits()] if config["test"] else []),
-            run_data,
+            *(run_data, UnusedOptions(config.get(GIVEN, {}))),
         ],
         logger=build(config["logger"]) if config["logger"] else False,
     )

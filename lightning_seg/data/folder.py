@@ -201,6 +201,17 @@ class FolderDataModule(SegmentationDataModule):
         self._splits()
         return self._found is not None and None not in self._found.splits
 
+    def unused_options(self) -> list[str]:
+        """Which of `val_fraction`, `test_fraction` and `seed` decide nothing, since the data say what they would."""
+        self._splits()
+        found = {} if self._found is None else self._found.splits
+        draws = {
+            "val_fraction": self.fold is None and "val" not in found,
+            "test_fraction": None in found,
+        }
+        draws["seed"] = any(draws.values()) or self.fold is not None or self.train_limit is not None
+        return [name for name, is_used in draws.items() if not is_used]
+
     def test_on_all(self) -> None:
         """Lets the test be one of all images, whatever their split."""
         self.test_set = self._dataset("all", {"all": [pair for pairs in self._splits().values() for pair in pairs]})

@@ -32,6 +32,7 @@ class PredictingModule(lightning.LightningModule):
     scale: float
     threshold: float | Literal["best"]
     found_threshold: float | None
+    has_cut_tiles = False  # whether an image was larger than a tile
     _is_reach_known = False
 
     def predict_logits(self, image: Tensor, size: Sequence[int] | None = None) -> Tensor:
@@ -89,7 +90,11 @@ class PredictingModule(lightning.LightningModule):
         return tiled_logits(forward, image, size, **self._tiles())
 
     def warn_of_tiles(self, image: Any) -> None:
-        """Says, once, where a layer sees all of a tile, by which results differ from those of a whole pass."""
+        """Says, once, where a layer sees all of a tile, by which results differ from those of a whole pass.
+
+        Called with each image that is cut.
+        """
+        self.has_cut_tiles = True
         if self._is_reach_known or self.tile is None or self.training:
             return
         self._is_reach_known = True

@@ -56,11 +56,31 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
         """As Hydra asks.
 
         Raises:
-            ValueError: this machine has no sbatch.
+            ValueError: this machine has no sbatch, or SLURM does not answer.
         """
         if shutil.which("sbatch") is None:
             raise ValueError("launcher=slurm sends jobs by sbatch, which this machine does not have.")
+        try:
+            _ask_states()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ValueError(
+                f"launcher=slurm sends jobs by SLURM, which does not answer here: {_said(error)}. Wait until squeue "
+                "--me does, or train on this machine, launcher=basic."
+            ) from None
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def check(self, job_overrides: Iterable[Sequence[str]]) -> None:
+        """Refuses jobs that do not say which resources they need, before anything is sent.
+
+        Raises:
+            ValueError: the trainer of one does not.
+        """
+        for overrides in job_overrides:
+            _check_trainer(self._composed(overrides).trainer)
+
+    def _composed(self, overrides: Sequence[str]) -> Any:
+        assert self.hydra_context is not None
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
 
     def __call__(self, *args: Any, **kwargs: Any) -> JobReturn:
         """Runs one job, in each of its tasks.
@@ -88,18 +108,15 @@ class SlurmLauncher(SubmititLauncher):  # type: ignore[misc]
         A job that an earlier command has sent for the same folder, and that SLURM still has, is not sent again.
 
         Raises:
-            ValueError: a trainer does not say what it needs, before anything is sent.
             RuntimeError: sbatch refuses a job.
         """
-        assert self.hydra_context is not None
         assert self.config is not None
         jobs: dict[int, submitit.Job[JobReturn]] = {}
         runs: dict[int, str] = {}
         groups: dict[str, list[int]] = {}
         states = _states() or {}
         for index, overrides in enumerate(job_overrides):
-            composed: Any = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            _check_trainer(composed.trainer)
+            composed = self._composed(overrides)
             asked: Any = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
             runs[index] = str(Path(composed.runs, str(composed.run)).expanduser().absolute())
             job = _sent_before(asked["submitit_folder"], runs[index], states)
@@ -238,13 +255,23 @@ def _wait(jobs: Sequence[submitit.Job[JobReturn]]) -> None:
 
 def _states() -> dict[str, str] | None:
     """The states of this user's jobs, those that ended lately included; None if SLURM does not answer."""
-    command = ["squeue", "--me", "--states=all", "--array", "--noheader", "--format=%i %T"]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        return _ask_states()
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("SLURM does not report the states of its jobs: %s", error)
+        log.warning("SLURM does not report the states of its jobs: %s", _said(error))
         return None
+
+
+def _ask_states() -> dict[str, str]:
+    command = ["squeue", "--me", "--states=all", "--array", "--noheader", "--format=%i %T"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+
+
+def _said(error: OSError | subprocess.SubprocessError) -> str:
+    """The last line of what a command has said; what happened to it where it said nothing."""
+    lines = str(getattr(error, "stderr", None) or error).strip().splitlines()
+    return lines[-1].rstrip(".")
 
 
 def _tasks(job: submitit.Job[JobReturn]) -> list[submitit.Job[JobReturn]]:

@@ -16,7 +16,15 @@ from omegaconf import DictConfig
 from lightning_seg.launch.overrides import unquoted
 from lightning_seg.runs.folder import run_name, sweep_path
 from lightning_seg.sweeps.finished import finished_before
-from lightning_seg.sweeps.jobs import Job, SweptTask, compose_job, launch, report_failures, run_overrides
+from lightning_seg.sweeps.jobs import (
+    Job,
+    SweptTask,
+    check_launcher,
+    compose_job,
+    launch,
+    report_failures,
+    run_overrides,
+)
 from lightning_seg.sweeps.table import show_jobs
 
 
@@ -56,6 +64,7 @@ class GridSweeper(Sweeper):
         name = None if self.config.run is None else path.name
         jobs = combine(overrides, path.parent, name)
         composed = [compose_job(self.hydra_context, self.config, job) for job in jobs]
+        check_launcher(self.launcher, jobs)
         for job, config in zip(jobs, composed, strict=True):
             try:
                 if config["resume"] == "auto" and finished_before(job.folder, config, job.overrides) is not None:

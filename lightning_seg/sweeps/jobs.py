@@ -112,6 +112,17 @@ def resolved_task(config: DictConfig) -> dict[str, Any]:
     return {**{str(name): value for name, value in container.items()}, FROM_ENVIRONMENT: from_environment(config)}
 
 
+def check_launcher(launcher: Launcher, jobs: Sequence[Job]) -> None:
+    """Refuses jobs that a launcher cannot run, before any of them has started.
+
+    Raises:
+        ValueError: the launcher says why.
+    """
+    check = getattr(launcher, "check", None)  # one of ours
+    if check is not None:
+        check([job.overrides for job in jobs])
+
+
 def launch(launcher: Launcher, jobs: Sequence[Job], first: int) -> None:
     """Runs jobs and notes in each how it ended; a failure of one, or of the launcher, is noted too and not raised.
 

@@ -23,6 +23,7 @@ from lightning_seg.sweeps.jobs import (
     Job,
     Status,
     SweptTask,
+    check_launcher,
     compose_job,
     launch,
     report_failures,
@@ -102,8 +103,10 @@ class SearchSweeper(Sweeper):
             raise ValueError("there is nothing to search: every key of hydra.sweeper.params has a single value.")
         self.fixed = [str(one.input_line) for one in overrides if not one.is_sweep_override()]
         self.given = {one.get_key_element(): str(one.input_line) for one in overrides if one.is_sweep_override()}
-        for choices in self.space.examples(self._value):
-            compose_job(self.hydra_context, self.config, Job(Path(), self._command(choices), choices))
+        examples = [Job(Path(), self._command(choices), choices) for choices in self.space.examples(self._value)]
+        for example in examples:
+            compose_job(self.hydra_context, self.config, example)
+        check_launcher(self.launcher, examples)
         self.path = sweep_path(self.config, arguments)
         self.study = self._open_study()
 

@@ -1,7 +1,9 @@
 """Prediction of one image, or a batch, in Python."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +13,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-from lightning_seg.data.images import load_image, scaled_size
-from lightning_seg.inference.predictor import Predictor, predicted_patches
+from lightning_seg.data.images import scaled_size
+from lightning_seg.inference.predictor import AnyRaster, Predictor, predicted_patches
+from lightning_seg.inference.rasters import open_raster
+from lightning_seg.inference.scaled import ScaledRaster
 
 AnyImage = str | PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor | list[str | PathLike[str]]
 _TOPS = {torch.uint8: 255, torch.uint16: 65535, torch.bool: 1}
@@ -32,7 +36,8 @@ def predict_image(module: Predictor, image: AnyImage, *, scale: float = 1.0, pro
 
     Args:
         module: in evaluation mode; it cuts tiles and averages as it is told.
-        image: see `image_tensor`.
+        image: a path, of which windows are read where they are predicted, as `lightning_seg.inference.predict_files`
+            does, or what `image_tensor` takes.
         scale: the size at which the network sees the image, relative to its own.
         probabilities: whether probabilities are asked for; else they are empty.
 
@@ -46,49 +51,64 @@ def predict_image(module: Predictor, image: AnyImage, *, scale: float = 1.0, pro
         return predict_volume(module, image, probabilities=probabilities)
     if module.training:
         raise ValueError("the module is in training mode, where predictions are random: call module.eval() first.")
-    pixels = image_tensor(image, getattr(module, "reading", None))
-    batch = pixels if pixels.ndim == 4 else pixels[None]
+    with _as_seen(module, image, scale) as (seen, size, is_batch):
+        labels, found = _predicted(module, seen, size, probabilities=probabilities)
+    if is_batch:
+        return Prediction(labels, found)
+    return Prediction(labels[0], found[0] if probabilities else found)
+
+
+@contextmanager
+def _as_seen(module: Predictor, image: AnyImage, scale: float) -> Iterator[tuple[AnyRaster, tuple[int, int], bool]]:
+    """What the network sees of an image, its own size, and whether it is a batch."""
     mean = getattr(module, "mean", None)
+    if isinstance(image, str | PathLike):
+        with open_raster(Path(image), reading=getattr(module, "reading", None), keep_place=False) as raster:
+            if mean is not None:
+                _check_channels(raster.seen.shape[1], len(mean))
+            yield raster.seen if scale == 1 else ScaledRaster(raster.seen, scale), raster.size, False
+        return
+    pixels = image_tensor(image)
+    batch = pixels if pixels.ndim == 4 else pixels[None]
     if mean is not None:
         batch = _with_channels(batch, len(mean))
         if float(mean.max()) <= 1 < float(batch.max()) / 2:
             raise ValueError(f"the image has values up to {float(batch.max()):g}, expected floats in [0, 1] or uint8.")
     height, width = batch.shape[2:]
-    seen = batch
     if scale != 1:
-        seen = resize(batch, list(scaled_size(batch.shape[2:], scale)), antialias=True).clamp(0, 1)
+        batch = resize(batch, list(scaled_size((height, width), scale)), antialias=True).clamp(0, 1)
+    yield batch, (height, width), pixels.ndim == 4
+
+
+def _predicted(
+    module: Predictor, seen: AnyRaster, size: tuple[int, int], *, probabilities: bool
+) -> tuple[Tensor, Tensor]:
+    """Labels and probabilities, with the axis of a batch."""
     labels, found = torch.empty(0), torch.empty(0)
-    with torch.inference_mode():
-        for rows, columns, logits in predicted_patches(module, seen, (height, width)):
+    with torch.no_grad():  # not inference_mode, whose tensors had to be copied for others to use
+        for rows, columns, logits in predicted_patches(module, seen, size):
             part = module.predict_labels(logits).cpu()
-            labels = labels if len(labels) else part.new_empty((*part.shape[:-2], height, width))
+            labels = labels if len(labels) else part.new_empty((*part.shape[:-2], *size))
             labels[..., rows, columns] = part
             if probabilities:
                 shares = module.probabilities(logits).float().cpu()
-                found = found if len(found) else shares.new_empty((*shares.shape[:2], height, width))
+                found = found if len(found) else shares.new_empty((*shares.shape[:2], *size))
                 found[..., rows, columns] = shares
-    if pixels.ndim == 4:
-        return Prediction(labels.clone(), found.clone())
-    return Prediction(labels[0].clone(), found[0].clone() if probabilities else found)
+    return labels, found
 
 
-def image_tensor(image: AnyImage, reading: Mapping[str, Any] | None = None) -> Tensor:
+def image_tensor(image: Any) -> Tensor:
     """An image as float32 `(channels, H, W)`, or a batch as `(N, channels, H, W)`.
 
     Args:
-        image: a path, read as `lightning_seg.data.load_image` does, in [0, 1]; Pillow's image, likewise, upright by its
-            EXIF orientation; an array `(H, W)` or `(H, W, channels)`; a tensor `(channels, H, W)` or
-            `(N, channels, H, W)`. uint8, uint16 and bool are divided by their largest value; floats are taken as they
-            are, in the units of the training, [0, 1] with our data.
-        reading: `channels` and `value_range` of `load_image`, for a path. Default: RGB.
+        image: Pillow's image, in [0, 1] and upright by its EXIF orientation; an array `(H, W)` or `(H, W, channels)`; a
+            tensor `(channels, H, W)` or `(N, channels, H, W)`. uint8, uint16 and bool are divided by their largest
+            value; floats are taken as they are, in the units of the training, [0, 1] with our data.
 
     Raises:
         TypeError: it is something else.
         ValueError: it has another shape or dtype.
-        OSError: a path that cannot be read.
     """
-    if isinstance(image, str | PathLike):
-        return load_image(image, **(reading or {}))  # type: ignore[arg-type]
     if isinstance(image, Image.Image):
         image = _pixels(image)
     if isinstance(image, np.ndarray):
@@ -125,6 +145,10 @@ def _with_channels(batch: Tensor, channels: int) -> Tensor:
     """Gray images with the channels of the training, all equal."""
     if batch.shape[1] == 1:
         return batch.expand(-1, channels, -1, -1)
-    if batch.shape[1] != channels:
-        raise ValueError(f"the image has {batch.shape[1]} channels, and the network was trained on {channels}.")
+    _check_channels(batch.shape[1], channels)
     return batch
+
+
+def _check_channels(count: int, channels: int) -> None:
+    if count != channels:
+        raise ValueError(f"the image has {count} channels, and the network was trained on {channels}.")

@@ -14,13 +14,14 @@ import torch
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
-from lightning_seg.data.arrays import is_array_file, load_array, mapped_array
+from lightning_seg.data.arrays import is_array_file, load_array
 from lightning_seg.data.bands import has_plain_bands, is_banded, load_bands
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.images import all_bands, read_image
 from lightning_seg.inference.bands import BandedRaster
 from lightning_seg.reading import open_regular
 
+_COLORS: Mapping[str, Any] = {"channels": "rgb"}
 _TOPS = {"uint8": 255, "uint16": 65535}
 _GEOGRAPHIC = (33550, 34264, 34735)  # tags of a TIFF that say where it lies
 _WIDTH, _HEIGHT = 256, 257
@@ -101,30 +102,28 @@ class Raster:
 
 @contextmanager
 def open_raster(
-    path: Path, *, max_pixels: int = MAX_PIXELS, reading: Mapping[str, Any] | None = None
+    path: Path, *, max_pixels: int = MAX_PIXELS, reading: Mapping[str, Any] | None = None, keep_place: bool = True
 ) -> Iterator[Raster]:
     """An image, to be read within the block.
 
-    A `.npy` array `(H, W)` or `(H, W, channels)` is mapped; a TIFF that has a georeference, or is large, is read by
+    A `.npy` array is mapped; a TIFF that has a georeference, or is large, is read by
     windows with rasterio, the extra `geo`; others are decoded once, to 8 or 16 bits.
 
     Args:
         path: the file.
         max_pixels: see `load_image`.
         reading: its `channels` and `value_range`, for a network of others than RGB.
+        keep_place: whether a georeference is needed, without which a GeoTIFF is refused where rasterio is missing.
 
     Raises:
         ImageFileError: it cannot be read as an image.
         OSError: there is no such file, or it cannot be read.
     """
-    if reading is not None:
-        with _open_banded(path, max_pixels, reading) as raster:
+    if reading is not None or is_array_file(path):
+        with _open_banded(path, max_pixels, reading or _COLORS, keep_place) as raster:
             yield raster
         return
-    if path.suffix.lower() == ".npy":
-        yield _mapped(path, max_pixels)
-        return
-    if path.suffix.lower() in (".tif", ".tiff") and _by_windows(path):
+    if path.suffix.lower() in (".tif", ".tiff") and _by_windows(path, keep_place):
         with _dataset(path, max_pixels) as raster:
             yield raster
         return
@@ -134,14 +133,14 @@ def open_raster(
 
 
 @contextmanager
-def _open_banded(path: Path, max_pixels: int, reading: Mapping[str, Any]) -> Iterator[Raster]:
+def _open_banded(path: Path, max_pixels: int, reading: Mapping[str, Any], keep_place: bool) -> Iterator[Raster]:
     """The same for a network of given channels; see `load_bands`, as which windows are read."""
     if is_array_file(path):
         array = load_array(path, max_pixels=max_pixels)
         yield _of_bands(path, array if array.ndim == 3 else array[..., None], reading)
     elif not is_banded(path):
         yield _of_bands(path, all_bands(path, max_pixels, keep_alpha=reading["channels"] != "rgb"), reading)
-    elif not _by_windows(path):
+    elif not _by_windows(path, keep_place):
         yield _of_bands(path, load_bands(path, max_pixels=max_pixels, page=None), reading)
     else:
         with _opened(path) as dataset:
@@ -158,15 +157,6 @@ def _of_bands(path: Path, bands: npt.NDArray[Any], reading: Mapping[str, Any]) -
     size = bands.shape[0], bands.shape[1]
     part = lambda rows, columns: bands[rows, columns]  # noqa: E731
     return Raster(size, None, 255, bands=BandedRaster(path, size, part, **reading))
-
-
-def _mapped(path: Path, max_pixels: int) -> Raster:
-    array = mapped_array(path)
-    array = array[..., None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype.name not in _TOPS or array.size == 0:
-        raise ImageFileError(f"{path} holds {array.dtype} {array.shape}; expected uint8 or uint16 (H, W) or (H, W, 3).")
-    _check_pixels(path, array.shape[0] * array.shape[1], max_pixels)
-    return Raster((array.shape[0], array.shape[1]), array, _TOPS[array.dtype.name])
 
 
 def is_geotiff(path: Path) -> bool:
@@ -191,19 +181,22 @@ def _tiff_kind(path: Path) -> tuple[bool, bool]:
             return False, False
 
 
-def _by_windows(path: Path) -> bool:
+def _by_windows(path: Path, keep_place: bool) -> bool:
     is_geographic, is_large = _tiff_kind(path)
-    if is_geographic and find_spec("rasterio") is None:
+    has_library = find_spec("rasterio") is not None
+    if is_geographic and keep_place and not has_library:
         raise ImageFileError(
             f'{path} is a GeoTIFF, whose georeference would be lost: pip install "lightning-seg[geo]" to keep it.'
         )
-    return is_geographic or (is_large and find_spec("rasterio") is not None)
+    return (is_geographic or is_large) and has_library
 
 
 @contextmanager
 def _dataset(path: Path, max_pixels: int) -> Iterator[Raster]:
     with _opened(path) as dataset:
         _check_pixels(path, dataset.width * dataset.height, max_pixels)
+        if dataset.subdatasets:
+            raise ImageFileError(f"{path} has several pages: save the one that is meant.")
         kinds = set(dataset.dtypes)
         alpha = dataset.count in (2, 4) and dataset.colorinterp[-1].name == "alpha"
         if (dataset.count not in (1, 3) and not alpha) or len(kinds) != 1 or not kinds <= set(_TOPS):

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import resize
 
+from lightning_seg.inference import predict_files, rasters
+from lightning_seg.inference.bands import BandedRaster
 from lightning_seg.losses import CrossEntropyLoss
 from tests.small_module import Network, build
 
@@ -61,6 +64,37 @@ def test_the_network_sees_the_scale_and_the_tiles_of_its_training(module, pixels
     assert torch.equal(module.predict(pixels), expected)
     module.scale, module.tile, module.margin = 1.0, 8, 1
     assert torch.equal(module.predict(pixels), module(tensor(pixels)[None]).argmax(1)[0])
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("name", ["a.tif", "a.npy"])
+def test_of_a_file_of_given_bands_no_more_is_read_than_a_tile(tmp_path, monkeypatch, name, scale):
+    rasterio = pytest.importorskip("rasterio")
+    bands = np.random.default_rng(0).integers(0, 4096, (5, 70, 90), dtype=np.uint16)
+    options = {"dtype": "uint16", "height": 70, "width": 90, "transform": rasterio.Affine(2, 0, 5, 0, -2, 7)}
+    with rasterio.open(tmp_path / "a.tif", "w", count=5, tiled=True, blockxsize=16, blockysize=16, **options) as file:
+        file.write(bands)
+    np.save(tmp_path / "a.npy", bands)
+    module = build(nn.Conv2d(2, 3, 3, padding=1), mean=[0.4, 0.5], std=[0.2, 0.3], tile=32, margin=2).eval()
+    module.reading, module.scale = {"channels": [4, 1], "value_range": [0, 4095]}, scale
+    expected, shares = module.predict(torch.from_numpy(bands[[4, 1]] / 4095).float(), probabilities=True)
+    read, seen = BandedRaster.__getitem__, []
+    monkeypatch.setattr(BandedRaster, "__getitem__", lambda self, at: seen.append(read(self, at)) or seen[-1])
+    labels, found = module.predict(tmp_path / name, probabilities=True)
+    torch.testing.assert_close(found, shares, atol=1e-5, rtol=0)
+    assert torch.equal(labels, expected)
+    assert max(max(part.shape[2:]) for part in seen) <= 32 / scale + 4
+    assert not labels.is_inference()
+    monkeypatch.setattr(rasters, "find_spec", lambda name: None)  # without rasterio it is read as a whole
+    assert torch.equal(module.predict(tmp_path / name), expected)
+
+
+def test_an_array_of_channels_first_is_predicted_as_it_is_trained_on(module, pixels, tmp_path):
+    np.save(tmp_path / "a.npy", np.moveaxis(pixels, -1, 0))
+    assert torch.equal(module.predict(tmp_path / "a.npy"), module.predict(tensor(pixels)))
+    palette = [(0, 0, 0), (9, 9, 9), (5, 5, 5)]
+    predict_files(module, tmp_path / "a.npy", tmp_path / "out", palette=palette, overlay=True, progress=False)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), module.predict(pixels).numpy())
 
 
 def test_multilabel_and_binary_labels(pixels):

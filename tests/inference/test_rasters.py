@@ -69,7 +69,7 @@ def test_windows_are_what_the_whole_holds(tmp_path, bands, dtype):
         with open_raster(tmp_path / name) as raster:
             assert raster.shape == (1, 3, 40, 53)
             expected = torch.from_numpy(pixels[:, 3:20, 11:]).float() / np.iinfo(dtype).max
-            assert torch.equal(raster[:, :, slice(3, 20), slice(11, None)][0], expected.expand(3, -1, -1))
+            assert torch.equal(raster.seen[:, :, slice(3, 20), slice(11, None)][0], expected.expand(3, -1, -1))
 
 
 @pytest.mark.parametrize("missing", [100, 6_000, 100_000])

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from lightning_seg.d4 import SYMMETRIES, Symmetry
 from lightning_seg.data.colors import ColorRanges, blurred, changed_colors, uniform
 from lightning_seg.data.masks import values_of
 from lightning_seg.data.warp import View, seen_image, seen_labels
+from lightning_seg.data.windows import Box
 from lightning_seg.renamed import warn_renamed
 
 
@@ -116,6 +117,23 @@ def _check_crop_on(crop_on: str | Sequence[int] | None, size: object, ignore_ind
         raise ValueError(f"augment.crop_on={crop_on} needs augment.crop_size and data.ignore_index.")
 
 
+class Drawn(NamedTuple):
+    """What is changed of one image: what is seen of it, None for all, how that is turned, its colors, and its blur."""
+
+    view: View | None
+    symmetry: Symmetry
+    colors: Sequence[tuple[str, float]]
+    sigma: float | None
+
+    def box(self, height: int, width: int) -> Box:
+        """The part of the image that is needed."""
+        return Box(0, height, 0, width) if self.view is None else self.view.box(height, width)
+
+    def within(self, box: Box) -> "Drawn":
+        """The same of that part alone."""
+        return self if self.view is None else self._replace(view=self.view.within(box))
+
+
 @dataclass(frozen=True)
 class TrainingAugmentation:
     """Random changes of a mapping with images and masks; see `training_augmentation`, which makes it.
@@ -159,22 +177,33 @@ class TrainingAugmentation:
             kind = f"a {type(sample[unknown[0]]).__name__}" if unknown else "no Image"
             raise TypeError(f"augment changes images and masks of torchvision.tv_tensors, and a sample has {kind}.")
         height, width = next(iter(images.values())).shape[-2:]
-        view, symmetry = self._view(height, width, next(iter(masks.values()), None))
-        changes = [] if self.colors.is_nothing else self.colors.draw()
-        sigma = uniform(0.1, 1.5) if self.blur and happens(self.blur) else None
+        drawn = self.draw(height, width, next(iter(masks.values()), None))
         changed = dict(sample)
         for name, mask in masks.items():
-            labels = mask.as_subclass(Tensor)
-            if view is not None:
-                labels = seen_labels(labels, view, self.ignore_index)
-            changed[name] = tv_tensors.Mask(symmetry(labels) if symmetry != SYMMETRIES[0] else labels)
+            changed[name] = tv_tensors.Mask(self.changed_mask(mask.as_subclass(Tensor), drawn))
         for name, image in images.items():
-            pixels = image.as_subclass(Tensor)
-            if view is not None:
-                pixels = seen_image(pixels, view, self.ignore_index is not None)
-            pixels = changed_colors(symmetry(pixels) if symmetry != SYMMETRIES[0] else pixels, changes)
-            changed[name] = tv_tensors.Image(pixels if sigma is None else blurred(pixels, sigma))
+            changed[name] = tv_tensors.Image(self.changed_image(image.as_subclass(Tensor), drawn))
         return changed
+
+    def draw(self, height: int, width: int, mask: Tensor | None) -> "Drawn":
+        """What is changed of an image of this size, by torch's random numbers; `mask` is read for `crop_on` alone."""
+        view, symmetry = self._view(height, width, mask)
+        changes = [] if self.colors.is_nothing else self.colors.draw()
+        sigma = uniform(0.1, 1.5) if self.blur and happens(self.blur) else None
+        return Drawn(view, symmetry, changes, sigma)
+
+    def changed_mask(self, labels: Tensor, drawn: "Drawn") -> Tensor:
+        """A mask `(H, W)` or `(C, H, W)` after what was drawn."""
+        if drawn.view is not None:
+            labels = seen_labels(labels, drawn.view, self.ignore_index)
+        return labels if drawn.symmetry == SYMMETRIES[0] else drawn.symmetry(labels)
+
+    def changed_image(self, pixels: Tensor, drawn: "Drawn") -> Tensor:
+        """An image `(channels, H, W)` after what was drawn."""
+        if drawn.view is not None:
+            pixels = seen_image(pixels, drawn.view, self.ignore_index is not None)
+        pixels = changed_colors(pixels if drawn.symmetry == SYMMETRIES[0] else drawn.symmetry(pixels), drawn.colors)
+        return pixels if drawn.sigma is None else blurred(pixels, drawn.sigma)
 
     def _view(self, height: int, width: int, mask: Tensor | None) -> tuple[View | None, Symmetry]:
         """What is shown of an image, None for all of it, and how it is turned after that."""

@@ -1,6 +1,8 @@
 """Images of any number of bands: which of them are taken, and what their values are in [0, 1]."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +11,7 @@ import numpy.typing as npt
 
 from lightning_seg.data.arrays import is_array_file, load_array
 from lightning_seg.data.image_files import ImageFileError, check_page
+from lightning_seg.data.windows import Box, has_windows, is_plain, read_window
 from lightning_seg.memory import check_memory
 from lightning_seg.reading import open_regular
 
@@ -52,25 +55,54 @@ def banded_size(path: str | Path, *, max_pixels: int, page: int | None) -> tuple
         return found.imagelength, found.imagewidth
 
 
-def load_bands(path: str | Path, *, max_pixels: int, page: int | None) -> npt.NDArray[Any]:
-    """The bands of an array or a TIFF, `(H, W, bands)`, in their own type."""
+def load_bands(path: str | Path, *, max_pixels: int, page: int | None, box: Box | None = None) -> npt.NDArray[Any]:
+    """The bands of an array or a TIFF, or of a part of it, `(H, W, bands)`, in their own type."""
     if is_array_file(path):
         check_page(path, 1, page)
         array = load_array(path, max_pixels=max_pixels)
+        array = array if box is None else array[box.parts]
         check_memory(array.nbytes, path)
         return np.array(array if array.ndim == 3 else array[..., None])
     with open_regular(path) as file:
         found = _page(path, file, max_pixels, page)
-        check_memory(found.imagelength * found.imagewidth * found.samplesperpixel * 8, path)
-        try:
+        height, width = found.imagelength, found.imagewidth
+        if box is not None and has_windows(found):
+            height, width = box.bottom - box.top, box.right - box.left
+        check_memory(height * width * found.samplesperpixel * 8, path)
+        with _in_one_line(path):
+            if box is not None and has_windows(found):
+                return read_window(found, file, box)
             pixels: npt.NDArray[Any] = found.asarray()
-        except Exception as error:  # its decoders raise many kinds
-            raise ImageFileError(f"{path} cannot be read as an image: {' '.join(str(error).split())}.") from None
         if found.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
         elif found.axes != "YXS":
             pixels = pixels.reshape(found.imagelength, found.imagewidth, -1)
-        return pixels
+        return pixels if box is None else pixels[box.parts]
+
+
+def plain_window(
+    path: str | Path, box: Box, *, max_pixels: int, page: int | None, samples: Sequence[int]
+) -> npt.NDArray[Any] | None:
+    """A part of a TIFF that Pillow reads as it is stored, `(h, w, samples)`; None where it is to be read as a whole.
+
+    Args:
+        path: the file.
+        box: which part.
+        max_pixels: see `load_image`.
+        page: likewise.
+        samples: how many it may have.
+    """
+    if find_spec("tifffile") is None or is_array_file(path) or not is_banded(path):
+        return None
+    with open_regular(path) as file:
+        found = _page(path, file, max_pixels, page)
+        fits = box.bottom <= found.imagelength and box.right <= found.imagewidth
+        if not fits or found.samplesperpixel not in samples or not is_plain(found, found.samplesperpixel):
+            return None
+        try:
+            return read_window(found, file, box)
+        except Exception:  # of a decoder that is not installed, or a damaged file, of which reading all of it tells
+            return None
 
 
 def has_plain_bands(path: str | Path, *, max_pixels: int) -> bool:
@@ -128,16 +160,24 @@ def in_range(bands: npt.NDArray[Any], value_range: Sequence[float] | None, path:
     return ((bands.astype(np.float32) - low) / (high - low)).clip(0, 1)
 
 
+@contextmanager
+def _in_one_line(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # tifffile's decoders raise many kinds
+        reason = " ".join(str(error).split()).rstrip(".")
+        extra = ': pip install "lightning-seg[data]"' if "imagecodecs" in reason else ""
+        raise ImageFileError(f"{path} cannot be read as an image: {reason}{extra}.") from None
+
+
 def _page(path: str | Path, file: Any, max_pixels: int, page: int | None) -> Any:
     try:
         import tifffile
     except ImportError:
         raise ImportError('the bands of a TIFF are read by tifffile: pip install "lightning-seg[data]".') from None
-    try:
+    with _in_one_line(path):
         listed: list[Any] = list(tifffile.TiffFile(file, name=str(path)).pages)
         pages = [one for one in listed if not one.is_reduced]
-    except Exception as error:
-        raise ImageFileError(f"{path} cannot be read as a TIFF: {' '.join(str(error).split())}.") from None
     if len(pages) > 1 and page is None:
         raise ImageFileError(f"{path} has several pages: say which with data.page, counted from 0.")
     check_page(path, len(pages), page)

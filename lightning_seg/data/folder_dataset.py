@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Mask
 
+from lightning_seg.data.augment import TrainingAugmentation
 from lightning_seg.data.bands import Channels
 from lightning_seg.data.cache import SampleCache
 from lightning_seg.data.datamodule import Augment, Sample, augmented, plain
@@ -29,6 +30,7 @@ from lightning_seg.data.mask_sources import MaskReader
 from lightning_seg.data.masks import Colors, check_channels, check_values
 from lightning_seg.data.pairs import Pair, stem_of
 from lightning_seg.data.values import Values
+from lightning_seg.data.windows import Box
 
 
 class FolderDataset(Dataset[Sample]):
@@ -112,6 +114,10 @@ class FolderDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         pair = self.pairs[index]
         kept = None if self.cache is None else self.cache.get(index)
+        crop = self._crop(pair, kept is not None)
+        if crop is not None:
+            sample = self._part(pair, crop, kept)
+            return sample if self.is_compact else plain(sample)
         image, mask = self._read(index, pair) if kept is None else (kept[0].clone(), kept[1].clone())
         if self.scale != 1.0 and not self.scale_mask:
             image = scaled_floats(image, self.scale)  # evaluation sees what prediction does
@@ -124,6 +130,35 @@ class FolderDataset(Dataset[Sample]):
             mask = resize(Mask(mask), size, interpolation=InterpolationMode.NEAREST_EXACT).as_subclass(Tensor)
         sample = augmented({"image": image, "mask": mask, "name": pair.name or stem_of(pair.image)}, self.augment)
         return sample if self.is_compact else plain(sample)
+
+    def _crop(self, pair: Pair, is_kept: bool) -> TrainingAugmentation | None:
+        """What crops an image that can be read in parts, if that is how it is used."""
+        augment = self.augment
+        if not isinstance(augment, TrainingAugmentation) or augment.size is None or self.scale != 1.0:
+            return None
+        # A mask that is not checked is to be seen as a whole.
+        return augment if is_kept or (self.cache is None and self.is_checked and has_parts(pair.image)) else None
+
+    def _part(self, pair: Pair, augment: TrainingAugmentation, kept: tuple[Tensor, Tensor] | None) -> Sample:
+        """The sample, of an image and its mask of which no more is read than a crop shows."""
+        size = self.image_size(pair.image) if kept is None else (kept[0].shape[-2], kept[0].shape[-1])
+        whole = None if kept is None else kept[1]
+        if whole is None and augment.crop_on is not None:
+            whole = self.load_mask(pair)
+        drawn = augment.draw(*size, whole)
+        box = drawn.box(*size)
+        place = (..., *box.parts)
+        image = self.read_image(pair.image, box) if kept is None else kept[0][place].clone()
+        mask = self.load_mask(pair, box) if whole is None else whole[place].clone()
+        if image.dtype != torch.uint8:
+            image = in_unit_range(image)
+        mask = mask.to(torch.uint8) if self.is_small else mask.long()
+        shown = drawn.within(box)
+        return {
+            "image": augment.changed_image(image, shown),
+            "mask": augment.changed_mask(mask, shown),
+            "name": pair.name or stem_of(pair.image),
+        }
 
     def _read(self, index: int, pair: Pair) -> tuple[Tensor, Tensor]:
         """An image as it lies in its file, and its mask, both at their own size."""
@@ -151,9 +186,9 @@ class FolderDataset(Dataset[Sample]):
             what=what,
         )
 
-    def load_mask(self, pair: Pair) -> Tensor:
-        """The mask of an image, uint8 or int64 `(H, W)` or `(C, H, W)` at its own size, its values not checked."""
-        return self.read_mask(pair.mask, lambda: self.image_size(pair.image))
+    def load_mask(self, pair: Pair, box: Box | None = None) -> Tensor:
+        """The mask of an image, or a part, uint8 or int64 `(H, W)` or `(C, H, W)` at its own size, not checked."""
+        return self.read_mask(pair.mask, lambda: self.image_size(pair.image), box)
 
     def count(self, mask: Tensor, pair: Pair) -> Tensor:
         """Pixels of each value, or in the multilabel task of each class, int64 `(num_values,)`; see `check_values`."""
@@ -166,14 +201,15 @@ class FolderDataset(Dataset[Sample]):
         by_bands = self.channels != "rgb" or self.value_range is not None
         return image_size(path, max_pixels=self.max_pixels, page=self.page, by_bands=by_bands)
 
-    def read_image(self, path: Path) -> Tensor:
-        """An image at its own size, as it lies in its file."""
+    def read_image(self, path: Path, box: Box | None = None) -> Tensor:
+        """An image at its own size, or a part of it, as it lies in its file."""
         return read_image(
             path,
             max_pixels=self.max_pixels,
             page=self.page,
             channels=self.channels,
             value_range=self.value_range,
+            box=box,
         )
 
     def inspect(self) -> Inspection:
@@ -181,6 +217,11 @@ class FolderDataset(Dataset[Sample]):
         found = inspect_pairs(self.pairs, self.load_mask, self.image_size, self.count)
         self.is_checked = True
         return found
+
+
+def has_parts(path: object) -> bool:
+    """Whether an image's file is called as one of which parts are read: a TIFF or an array."""
+    return isinstance(path, Path) and path.suffix.lower() in (".tif", ".tiff", ".npy")
 
 
 class ImageFiles(Dataset[Any]):

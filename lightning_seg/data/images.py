@@ -12,9 +12,10 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from lightning_seg.data.arrays import is_array_file
-from lightning_seg.data.bands import Channels, banded_size, chosen, in_range, is_banded, load_bands
+from lightning_seg.data.bands import Channels, banded_size, chosen, in_range, is_banded, load_bands, plain_window
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, check_page, open_image
 from lightning_seg.data.torch_decoders import decoded
+from lightning_seg.data.windows import Box
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
 IMAGE_KINDS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "PPM")
@@ -62,20 +63,29 @@ def read_image(
     page: int | None = None,
     channels: Channels = "rgb",
     value_range: Sequence[float] | None = None,
+    box: Box | None = None,
 ) -> Tensor:
     """An image as it lies in the file, uint8 or uint16 `(channels, H, W)`, upright; else as `load_image`, which see.
 
     Of a file of fewer bits than its type has, values are those of all bits. With a range they are float32 in [0, 1].
+    With a `box` it is that part of the image, the same as of the whole; of arrays and TIFFs, where they allow it, no
+    more is read.
     """
     if channels != "rgb" or value_range is not None or is_array_file(path):
         if is_banded(path):
-            bands = load_bands(path, max_pixels=max_pixels, page=page)
+            bands = load_bands(path, max_pixels=max_pixels, page=page, box=box)
         else:
             check_page(path, 1, page)
             bands = all_bands(path, max_pixels, keep_alpha=channels != "rgb")
+            bands = bands if box is None else bands[box.parts]
         bands = in_range(chosen(bands, channels, path), value_range, path)
         taken = torch.from_numpy(np.array(np.moveaxis(bands, -1, 0), order="C"))
         return taken.expand(3, -1, -1) if channels == "rgb" else taken
+    if box is not None:
+        stored = plain_window(path, box, max_pixels=max_pixels, page=page, samples=(1, 3))
+        if stored is None:
+            return read_image(path, max_pixels=max_pixels, page=page)[(..., *box.parts)]
+        return torch.from_numpy(stored).movedim(-1, 0).expand(3, -1, -1)
     with open_image(path, IMAGE_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL, page=page) as source:
         if source.kind == "JPEG" and source.orientation == 1 and source.image.mode in ("L", "RGB"):
             pixels = decoded(path, "decode_jpeg")

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError
 from lightning_seg.data.masks import Colors, load_mask, read_labels
 from lightning_seg.data.values import Values
+from lightning_seg.data.windows import Box
 from lightning_seg.reading import StoredFile
 
 Size = tuple[int, int]
@@ -60,10 +61,11 @@ class MaskReader:
     max_pixels: int = MAX_PIXELS
     multilabel: bool = False
 
-    def __call__(self, source: "Path | MaskSource", size: Callable[[], Size]) -> Tensor:
-        """The labels of a file or another source, of uint8 or int64, not checked."""
+    def __call__(self, source: "Path | MaskSource", size: Callable[[], Size], box: Box | None = None) -> Tensor:
+        """The labels of a file or another source, or of a part of it, of uint8 or int64, not checked."""
         if not isinstance(source, Path) and not isinstance(source, StoredFile):
-            return source.read(self, size)
+            labels = source.read(self, size)
+            return labels if box is None else labels[(..., *box.parts)]
         if self.multilabel:
             raise ImageFileError(
                 f"mask {source} has one label a pixel, and task=multilabel several: give a file for each class, "
@@ -78,6 +80,7 @@ class MaskReader:
             values=self.values,
             threshold=self.threshold,
             page=self.page,
+            box=box,
         )
 
 

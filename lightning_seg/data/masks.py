@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from lightning_seg.data.arrays import is_array_file, load_array
+from lightning_seg.data.bands import plain_window
 from lightning_seg.data.image_files import MAX_PIXELS, ImageFileError, OpenedImage, check_page, open_image
 from lightning_seg.data.values import Values
+from lightning_seg.data.windows import Box
 from lightning_seg.task import out_of_range
 
 # JPEG to be refused for what it is, unless there is a threshold.
@@ -86,9 +88,10 @@ def read_labels(
     values: Values | None,
     threshold: float | None,
     page: int | None,
+    box: Box | None = None,
 ) -> Tensor:
-    """As `load_mask`, which see, but uint8 where the file's values are."""
-    pixels = raw_pixels(path, color_table is not None, max_pixels, threshold, page)
+    """As `load_mask`, which see, but uint8 where the file's values are, and of a part of it if there is a `box`."""
+    pixels = raw_pixels(path, color_table is not None, max_pixels, threshold, page, box)
     if threshold is not None:
         return torch.from_numpy((pixels >= threshold).astype(np.uint8))
     if color_table is not None:
@@ -108,9 +111,14 @@ def read_labels(
 
 
 def raw_pixels(
-    path: str | Path, in_colors: bool, max_pixels: int, threshold: float | None, page: int | None
+    path: str | Path,
+    in_colors: bool,
+    max_pixels: int,
+    threshold: float | None,
+    page: int | None,
+    box: Box | None = None,
 ) -> npt.NDArray[Any]:
-    """What a file holds: values `(H, W)`, or colors `(H, W, 3)`."""
+    """What a file holds, or a part of it: values `(H, W)`, or colors `(H, W, 3)`."""
     if is_array_file(path):
         check_page(path, 1, page)
         array = load_array(path, max_pixels=max_pixels)
@@ -124,7 +132,12 @@ def raw_pixels(
                 f"mask {path} is an array of {array.dtype}, and labels are integers: save it as such, or give "
                 "data.threshold for a soft mask."
             )
-        return np.array(array)
+        return np.array(array if box is None else array[box.parts])
+    if box is not None:
+        stored = plain_window(path, box, max_pixels=max_pixels, page=page, samples=(3 if in_colors else 1,))
+        if stored is not None:
+            return stored if in_colors else stored[..., 0]
+        return raw_pixels(path, in_colors, max_pixels, threshold, page)[box.parts]
     with open_image(path, MASK_KINDS, max_pixels=max_pixels, bytes_per_pixel=_BYTES_PER_PIXEL, page=page) as source:
         if threshold is None:
             _check_exact(source)

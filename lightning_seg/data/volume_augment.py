@@ -118,14 +118,15 @@ class VolumeAugmentation:
                 "augment=light or another one for 2-D images."
             )
         void = 0 if self.ignore_index is None else self.ignore_index
-        labels = (mask if mask.ndim == _SIDES + 1 else mask[None]).long()
+        labels = mask if mask.ndim == _SIDES + 1 else mask[None]
         shown = (labels == 1) if mask.ndim == _SIDES + 1 else (labels > 0)
         if self.ignore_index is not None:
-            shown = shown & (labels != void)
-        foreground = shown.any(0, keepdim=True).float()
+            shown &= labels != void
+        foreground = shown if len(shown) == 1 else shown.any(0, keepdim=True)
         self.compose.set_random_state(seed=int(torch.randint(2**31, ())))
         # Floats, as resampling makes them of all labels; integers up to 2^24 stay exact.
-        changed = self.compose({"image": image, "mask": (labels - void).float(), "foreground": foreground})
+        relative = labels.to(torch.float32, copy=True).sub_(void)
+        changed = self.compose({"image": image, "mask": relative, "foreground": foreground.float()})
         changed = changed[0] if isinstance(changed, list) else changed
         made = _plain(changed["mask"]).round().long() + void
         return {

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from lightning_seg.data.windows import Box
+
 _ONE = 2**32  # a pixel, for the kernels
 
 
@@ -40,12 +42,17 @@ class View(NamedTuple):
         is_plain = (a, b, d, e) == (1, 0, 0, 1) and c == round(c) and f == round(f)
         return (round(f), round(c)) if is_plain else None
 
-    def box(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Top, bottom, left and right of the part of an image that is needed, one pixel at least."""
+    def box(self, height: int, width: int) -> Box:
+        """The part of an image that is needed, one pixel at least."""
         a, b, c, d, e, f = self.to_source
         corners = [(x, y) for x in (0, self.size[1] - 1) for y in (0, self.size[0] - 1)]
         rows, columns = [d * x + e * y + f for x, y in corners], [a * x + b * y + c for x, y in corners]
-        return *_between(rows, height), *_between(columns, width)
+        return Box(*_between(rows, height), *_between(columns, width))
+
+    def within(self, box: Box) -> "View":
+        """The same of a part of the image."""
+        a, b, c, d, e, f = self.to_source
+        return View(self.size, (a, b, c - box.left, d, e, f - box.top))
 
 
 def seen_image(image: Tensor, view: View, is_void_outside: bool) -> Tensor:
@@ -103,9 +110,8 @@ def _cut(tensor: Tensor, size: tuple[int, int], start: tuple[int, int], fill: in
 
 def _part(tensor: Tensor, view: View) -> tuple[Tensor, View]:
     """What a view needs, and where it is in that."""
-    top, bottom, left, right = view.box(tensor.shape[-2], tensor.shape[-1])
-    a, b, c, d, e, f = view.to_source
-    return tensor[..., top:bottom, left:right], View(view.size, (a, b, c - left, d, e, f - top))
+    box = view.box(tensor.shape[-2], tensor.shape[-1])
+    return tensor[(..., *box.parts)], view.within(box)
 
 
 def _between(places: Sequence[float], length: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 Images of the size of CamVid (360×480, whole) and of Cityscapes (2048×1024, crops of 512), drawn for it or, with
 `--camvid FOLDER`, CamVid's own; JPEG images and PNG masks, one thread a process, images a second, the best of three.
+Last, crops of 512 of files of 4096×4096 that can be read in parts, as parts and as wholes.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -185,6 +187,39 @@ def stages(root: Path, crop: int | None) -> dict[str, float]:
     return found
 
 
+def write_parts(root: Path, kind: str, side: int, count: int = 4) -> None:
+    """Smooth pictures and masks of 12 values as TIFF, in tiles or uncompressed, or as arrays."""
+    import tifffile
+
+    random = np.random.default_rng(0)
+    (root / "images").mkdir()
+    (root / "masks").mkdir()
+    for index in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (side // 16, side // 16, 3), dtype=np.uint8))
+        picture = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
+        labels = random.integers(0, 12, (side // 64, side // 64), dtype=np.uint8).repeat(64, 0).repeat(64, 1)
+        for part, pixels in (("images", picture), ("masks", labels)):
+            if kind == "arrays":
+                np.save(root / part / f"{index}.npy", pixels)
+            else:
+                stored: dict[str, Any] = {"tile": (256, 256), "compression": "zlib"} if kind == "tiles" else {}
+                color = "rgb" if pixels.ndim == 3 else "minisblack"
+                tifffile.imwrite(root / part / f"{index}.tif", pixels, photometric=color, **stored)
+
+
+def of_parts(side: int = 4096, crop: int = 512) -> None:
+    """Crops a second of files that are read in parts, and as wholes."""
+    print(f"\n{side}×{side}, crops of {crop}: images a second of a file read in parts, and as a whole")
+    for kind in ("tiles", "uncompressed", "arrays"):
+        with tempfile.TemporaryDirectory() as folder:
+            write_parts(Path(folder), kind, side)
+            loader = ours(Path(folder), "light", crop, 0)
+            parts = speed(loader)
+            with patch("lightning_seg.data.folder_dataset.has_parts", lambda path: False):
+                whole = speed(loader)
+            print(f"{kind:24}{parts:>8.1f}{whole:>13.1f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--camvid", type=Path, help="a folder with train/ and val/, instead of drawn images")
@@ -212,6 +247,7 @@ def main() -> None:
                     print(
                         f"{change:24}{workers:>8}{figures[0]:>8.0f}{figures[1]:>13.0f}{figures[2]:>16.0f}", flush=True
                     )
+    of_parts()
 
 
 if __name__ == "__main__":

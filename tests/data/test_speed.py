@@ -17,6 +17,7 @@ from lightning_seg import SegmentationModule
 from lightning_seg.data import FolderDataModule, training_augmentation
 from lightning_seg.data.class_weights import image_rarity
 from lightning_seg.data.colors import blurred, changed_colors
+from lightning_seg.data.folder_dataset import FolderDataset
 from lightning_seg.data.images import load_image, read_image
 from lightning_seg.data.training_order import TrainingOrder
 from lightning_seg.losses import CrossEntropyDiceLoss
@@ -292,6 +293,90 @@ def test_a_crop_on_a_class_holds_a_pixel_of_it(options: dict[str, Any]) -> None:
 def test_crops_on_nothing_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         augmentation(**options)
+
+
+def write_parts(root: Path, kind: str, dtype: str = "uint8", bands: int = 3) -> dict[str, Any]:
+    """Files of which parts can be read, and the options that read them."""
+    tifffile = pytest.importorskip("tifffile")
+    random = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    ways: dict[str, dict[str, Any]] = {
+        "tiles": {"tile": (16, 32), "compression": "zlib", "predictor": dtype != "float32"},
+        "strips": {"rowsperstrip": 7, "compression": "zlib"},
+        "mapped": {"byteorder": ">"},
+        "lzw": {"tile": (16, 16), "compression": "lzw"},
+        "planes": {"planarconfig": "separate", "tile": (16, 16), "compression": "zlib"},
+    }
+    if kind == "lzw":
+        pytest.importorskip("imagecodecs")
+    for index in range(4):
+        image = (random.random((70, 90, bands)) * 250).astype(dtype)
+        mask = random.integers(0, 3, (70, 90), dtype=np.uint8)
+        if kind == "npy":
+            np.save(root / f"images/{index}.npy", image)
+            np.save(root / f"masks/{index}.npy", mask)
+            continue
+        stored = np.moveaxis(image, -1, 0) if kind == "planes" else image
+        color = (
+            {"photometric": "rgb"} if bands == 3 else {"photometric": "minisblack", "extrasamples": [0] * (bands - 1)}
+        )
+        plain = {"planarconfig": "contig", **ways[kind]}
+        tifffile.imwrite(root / f"images/{index}.tif", stored, **color, **plain)
+        tifffile.imwrite(root / f"masks/{index}.tif", mask, photometric="minisblack", tile=(32, 32))
+    return {} if bands == 3 and dtype == "uint8" else {"channels": "all", "range": [0, 250]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "bands"),
+    [
+        *((kind, "uint8", 3) for kind in ("tiles", "strips", "mapped", "lzw", "planes", "npy")),
+        ("tiles", "float32", 5),
+        ("planes", "uint16", 4),
+        ("npy", "uint16", 4),
+        ("mapped", "float32", 5),
+    ],
+)
+@pytest.mark.parametrize("changes", [{}, {"rotation": 20.0, "scale": (0.5, 2.0), "contrast": 0.3, "d4": 1.0}])
+def test_a_crop_of_a_file_that_has_parts_reads_no_more_and_gives_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, dtype: str, bands: int, changes: dict[str, Any]
+) -> None:
+    options = {"val_fraction": 0.25, "test_fraction": 0, **write_parts(tmp_path, kind, dtype, bands)}
+    for crop in ({"crop_size": 24}, {"crop_size": 24, "crop_on": "class"}, {"crop_size": (100, 30)}):
+        augment = augmentation(**crop, **changes)
+        data = folder(tmp_path, **options, augment=augment)
+        seen, read = [], FolderDataset.read_image
+
+        def boxed(self: Any, path: Path, box: Any = None, seen: Any = seen, read: Any = read) -> torch.Tensor:
+            part = read(self, path, box)
+            seen.append(part.shape[-2] * part.shape[-1] if box is not None else 70 * 90)
+            return part  # type: ignore[no-any-return]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FolderDataset, "read_image", boxed)
+            torch.manual_seed(3)
+            parts = list(data.train_dataloader())
+            patch.setattr("lightning_seg.data.folder_dataset.has_parts", lambda path: False)
+            torch.manual_seed(3)
+            whole = list(data.train_dataloader())
+        for one, other in zip(parts, whole, strict=True):
+            assert one["image"].equal(other["image"])
+            assert one["mask"].equal(other["mask"])
+        count = len(seen) // 2
+        assert seen[count:] == [70 * 90] * count
+        assert max(seen[:count]) < 70 * 90 or "rotation" in changes or crop["crop_size"] != 24
+
+
+def test_a_crop_of_what_is_cached_is_the_same(tmp_path: Path) -> None:
+    write(tmp_path)
+    augment = augmentation(crop_size=12, rotation=20.0, brightness=0.2)
+    batches = []
+    for options in ({}, {"cache": "memory"}):
+        data = folder(tmp_path, augment=augment, **options)
+        for _ in range(2):  # filling the cache, and from it
+            torch.manual_seed(3)
+            batches.append(torch.cat([batch["image"] for batch in data.train_dataloader()]))
+    assert all(one.equal(batches[0]) for one in batches)
 
 
 @pytest.mark.parametrize("place", ["memory", "disk"])

@@ -63,7 +63,7 @@ class SegmentationModule(PredictingModule):
         backbone: any network from images `(N, channels, *spatial)` to scores of `num_classes` channels at any
             resolution, and perhaps those of auxiliary heads, in one of the forms of
             `lightning_seg.backbones.network_output`.
-        loss: any module called as `loss(logits, target)`; it returns a scalar.
+        loss: any module called as `loss(logits, target)`; it returns a scalar tensor, which is checked.
         num_classes: channels of the logits; 1 in the binary task.
         task: `multiclass` (one label a pixel), `multilabel` (several, independent), `binary` (one class or none).
         ignore_index: the mask value of void pixels, which are neither trained on nor scored.
@@ -367,7 +367,7 @@ class SegmentationModule(PredictingModule):
         compounds = self._compound_losses()
         for _, compound in compounds:
             compound.forget_values()
-        loss = self.compute_loss(logits, mask)
+        loss = self._scalar_loss(logits, mask)
         self.loss_terms = {
             "/".join([*path, term]): value
             for path, compound in compounds
@@ -443,6 +443,17 @@ class SegmentationModule(PredictingModule):
         elif not isinstance(batch, Tensor):
             batch = batch[0]
         return self.predict_labels(self.predict_logits(batch))
+
+    def _scalar_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """`compute_loss`, whose result is refused unless it is one number."""
+        loss: Any = self.compute_loss(logits, target)
+        if isinstance(loss, Tensor) and loss.numel() == 1:
+            return loss.reshape(())
+        of = self.loss if type(self).compute_loss is SegmentationModule.compute_loss else self
+        found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise TypeError(
+            f"{type(of).__name__} gives {found} as loss: return a scalar tensor, such as the mean or total."
+        )
 
     def _is_left_out(self, loss: Tensor) -> bool:
         """Whether a callback, such as `FiniteLoss`, leaves out the step of this loss, which is then not logged."""
@@ -522,7 +533,7 @@ class SegmentationModule(PredictingModule):
             logits,
             mask,
             summed=getattr(self.loss, "summed", None) if as_given else None,
-            compute_loss=self.compute_loss,
+            compute_loss=self._scalar_loss,
             ignore_index=self.ignore_index,
         )
         if len(logits) == 0:

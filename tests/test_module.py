@@ -52,6 +52,40 @@ def test_only_masks_of_bytes_become_whole_numbers_of_64_bits(dtype):
     assert torch.equal(unpacked, mask.to(unpacked.dtype))
 
 
+class Returns(nn.Module):
+    """A loss that returns what it is asked to make of the logits."""
+
+    def __init__(self, result):
+        super().__init__()
+        self.result = result
+
+    def forward(self, logits, target):
+        return self.result(logits)
+
+
+@pytest.mark.parametrize(
+    ("result", "found"),
+    [
+        (lambda logits: {"loss": logits.mean()}, "a dict"),
+        (lambda logits: (logits.mean(), logits), "a tuple"),
+        (lambda logits: 0.5, "a float"),
+        (lambda logits: logits.mean((1, 2, 3)), r"a tensor of shape \(2,\)"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+def test_a_loss_that_is_not_one_number_is_refused_by_what_it_is(result, found, stage):
+    module, loader = build(loss=Returns(result)), DataLoader(images(2), batch_size=2)
+    with pytest.raises(TypeError, match=f"^Returns gives {found} as loss: return a scalar tensor"):
+        getattr(trainer(max_epochs=1), stage)(module, loader)
+
+
+def test_a_loss_of_one_element_is_a_scalar():
+    module, loader = build(loss=Returns(lambda logits: logits.mean().reshape(1))), DataLoader(images(2), batch_size=2)
+    fit = trainer(max_epochs=1)
+    fit.fit(module, loader, loader)
+    assert fit.callback_metrics["val/loss"].shape == fit.callback_metrics["train/loss"].shape == ()
+
+
 def test_terms_of_a_compound_beside_the_loss_are_called_after_it():
     module = build(loss=CrossEntropyDiceLoss(ignore_index=VOID))
     module.other = CompoundLoss(terms={"ce": CrossEntropyLoss()}, weights={"ce": 1.0})

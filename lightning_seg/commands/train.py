@@ -152,7 +152,7 @@ def train(config: dict[str, Any]) -> float:
     callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
     save_where_logged(config["callbacks"])
     insert_network_configs(config["module"])
-    module = build(config["module"])
+    module = built_module(config)
     check_direction(config, module)
     normalized = follow_normalization(module, config)
     stored = StoredConfig(read_again(config, config.get(FROM_ENVIRONMENT, ())))
@@ -214,6 +214,20 @@ def train(config: dict[str, Any]) -> float:
     return kept.value
 
 
+def built_module(config: dict[str, Any]) -> SegmentationModule:
+    """The module of a configuration.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    module = build(config["module"])
+    if not isinstance(module, SegmentationModule):
+        raise ValueError(
+            f"module builds a {type(module).__name__}, not a SegmentationModule: derive it from that class."
+        )
+    return module
+
+
 def with_unused_parameters(trainer: dict[str, Any], module: SegmentationModule) -> dict[str, Any]:
     """The configuration of a trainer whose processes go on where a parameter gets no gradient, which else ends them.
 
@@ -231,7 +245,7 @@ def find_rate(config: dict[str, Any]) -> float:
     datamodule = build(config["data"])
     check_data_module(datamodule)
     insert_class_weights(config, cache(partial(estimated_class_weights, datamodule)))
-    module = build(config["module"])
+    module = built_module(config)
     follow_normalization(module, config)
     initial_weights(module, config)
     rate = find_learning_rate(module, datamodule, config["trainer"], build)

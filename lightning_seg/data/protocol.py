@@ -70,7 +70,7 @@ def check_data_module(datamodule: Any) -> None:
     """
     name = type(datamodule).__name__
     if not isinstance(datamodule, lightning.LightningDataModule):
-        raise ValueError(f"data builds a {name}, which is not a LightningDataModule: derive it from that.")
+        raise ValueError(f"data builds a {name}, not a LightningDataModule: derive it from that class.")
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if getattr(type(datamodule), loader) is getattr(lightning.LightningDataModule, loader):
             raise ValueError(f"the data module {name} has no {loader}: training, validation and test need one each.")

@@ -261,14 +261,16 @@ def _parameters(built: Any) -> tuple[dict[str, _Parameter], bool] | None:
         except Exception:  # names that only a type checker imports
             hints = {}
         is_open = False
-        for name, one in list(signature.parameters.items())[inspect.isclass(built) :]:
+        own = list(signature.parameters.items())[inspect.isclass(built) :]
+        for name, one in own:
             if one.kind is one.VAR_KEYWORD:
                 is_open = True
             elif one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and name not in found:
                 required = one.default is one.empty and function is made_by[0]
                 found[name] = _Parameter(hints.get(name, Any), required)
         if not is_open:
-            return found, False
+            # A base that takes nothing cannot be what **options are for: the class reads them itself.
+            return found, function is not made_by[0] and not own
     return found, True
 
 

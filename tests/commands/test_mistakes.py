@@ -6,6 +6,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_seg.commands.predict import find_device
@@ -132,6 +133,14 @@ LINES = [
     (["run="], "run= must be a plain name"),
     (["run=.."], "run=.. must be a plain name"),
     (["runs=file"], "a part of the path is a file, not a folder: choose another name, or move the file away."),
+    (
+        ["module._target_=torch.nn.Sequential"],
+        "module builds a Sequential, not a SegmentationModule: derive it from that class.",
+    ),
+    (
+        ["data=custom", "data._target_=builtins.dict", "module.num_classes=2", "augment=none"],
+        "data builds a dict, not a LightningDataModule: derive it from that class.",
+    ),
     (["runs=dangling"], "exists, but is not a folder that can be used: choose another name, or move it away."),
 ]
 
@@ -202,6 +211,26 @@ def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None
         check_config(config, Train)
         config.data = own
     with pytest.raises(ValueError, match=r"data: own_data needs sizes: \+data.sizes=VALUE"):
+        check_config(config, Train)
+
+
+class ReadsOptions(nn.Module):
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+
+
+class HandsOptionsOn(nn.Conv2d):
+    def __init__(self, width: int, **options: object) -> None:
+        super().__init__(3, width, 1, **options)
+
+
+def test_options_of_ones_own_are_those_of_the_base_if_that_takes_any(composed: DictConfig) -> None:
+    config = composed.copy()
+    with open_dict(config):
+        config.backbone = {"_target_": f"{__name__}.ReadsOptions", "width": 6, "depht": 3}
+        check_config(config, Train)
+        config.backbone = {"_target_": f"{__name__}.HandsOptionsOn", "width": 6, "bais": True}
+    with pytest.raises(ValueError, match="HandsOptionsOn takes no bais; it takes bias, "):
         check_config(config, Train)
 
 

@@ -134,8 +134,8 @@ LINES = [
     (["run=.."], "run=.. must be a plain name"),
     (["runs=file"], "a part of the path is a file, not a folder: choose another name, or move the file away."),
     (
-        ["module._target_=torch.nn.Sequential"],
-        "module builds a Sequential, not a SegmentationModule: derive it from that class.",
+        [f"module._target_={__name__}.ReadsOptions"],
+        "module builds a ReadsOptions, not a SegmentationModule: derive it from that class.",
     ),
     (
         ["data=custom", "data._target_=builtins.dict", "module.num_classes=2", "augment=none"],

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
+from lightning_seg.runs.scores import is_share, score_text
 from lightning_seg.text import say
 
 
@@ -62,6 +63,7 @@ class SpeedBar(RichProgressBar):
         """What is shown beside the bar: the logged values, and the speed."""
         shown: dict[str, Any] = {**super().get_metrics(trainer, pl_module)}
         shown.pop("v_num", None)
+        shown.update({name: score_text(name, float(value)) for name, value in shown.items() if is_share(name)})
         if self._speed is not None:
             shown["images/s"] = f"{self._speed.images_per_second:.1f}"
         return shown
@@ -99,7 +101,9 @@ class EpochLines(ProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the line; the validation of the epoch is over by now."""
         metrics = trainer.callback_metrics  # on all processes, which may have to reduce them together
-        values = [f"{name} {float(metrics[name]):.4f}" for name in ("loss", self.monitor) if name in metrics]
+        values = [
+            f"{name} {score_text(name, float(metrics[name]))}" for name in ("loss", self.monitor) if name in metrics
+        ]
         if not trainer.is_global_zero:
             return
         seconds = self._speed.seconds

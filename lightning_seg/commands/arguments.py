@@ -14,6 +14,7 @@ _AS_TYPED = (
     *("checkpoint", "input", "output", "details", "data.root", "data.path", "init_from", "run", "runs"),
     *("logger.save_dir", "trainer.default_root_dir"),
 )
+_PATHS = re.compile(r"callbacks\.\w+\.(?:path|folder|dirpath|filename)")  # likewise
 # Parts of a pattern, which Hydra would read as the beginning of a mapping.
 _PART = re.compile(r"\{\w+\}")
 _WITHIN = re.compile(r"(?<=[:,\[])[^:,\[\]'\"]*\{\w+\}(?:[^:,{}\[\]'\"]|\{\w+\})*")
@@ -100,7 +101,8 @@ def _chosen(argument: str) -> str:
 def _quoted(argument: str, sweeps: bool) -> str:
     name, equals, value = argument.partition("=")
     is_pattern = name.lstrip("+").startswith("data.") and _PART.search(value) is not None
-    if not (is_pattern or name.lstrip("+") in _AS_TYPED) or not equals or value in ("null", "???"):
+    is_path = name.lstrip("+") in _AS_TYPED or _PATHS.fullmatch(name.lstrip("+")) is not None
+    if not (is_pattern or is_path) or not equals or value in ("null", "???"):
         return argument
     if is_pattern and value.startswith(("[", "{")) and not _PART.match(value):
         return f"{name}={_WITHIN.sub(lambda found: quoted(found[0]), value)}"

@@ -17,6 +17,7 @@ from lightning_seg.commands.help import help_text
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.launch.cluster import end_all_processes, is_submitted, world_size
+from lightning_seg.launch.composition import typed_words
 from lightning_seg.launch.errors import errors_in_one_line, print_error, quiet_lightning, run_command
 from lightning_seg.schema import Export, Inspect, Predict, Train, check_classes_known, check_keys
 from lightning_seg.text import print_any_character, say, say_lines
@@ -125,7 +126,7 @@ def _check_sweeps() -> None:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         return
-    words = [*hydra.overrides.task, *hydra.overrides.hydra]
+    words = [*typed_words(), *typed_words("hydra")]
     of_sweeps = [word for word in words if word.startswith(("hydra.launcher.", "hydra.sweeper."))]
     of_sweeps += [word for word in words if word.startswith(("launcher=", "sweep=")) and word not in _WITHOUT_SWEEP]
     if of_sweeps:

@@ -21,6 +21,7 @@ from lightning_seg.data import FolderDataModule
 from lightning_seg.ensemble import load_modules
 from lightning_seg.launch.building import build
 from lightning_seg.launch.cluster import check_processes
+from lightning_seg.launch.composition import typed_words
 from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.launch.processes import available_cores, requested_devices, run_on_processes
 from lightning_seg.module import SegmentationModule
@@ -45,7 +46,8 @@ _PRECISIONS = (
 def evaluate_composed(composed: DictConfig) -> float:
     """Scores as composed by Hydra; the mean IoU, NaN if the module logs none."""
     hydra = HydraConfig.get()
-    given = [override.lstrip("+~").partition("=")[0] for override in hydra.overrides.task]
+    words = typed_words()
+    given = [word.lstrip("+~").partition("=")[0] for word in words]
     stored: dict[str, Any] = {}
     if not OmegaConf.is_missing(composed, "checkpoint") and composed.checkpoint:
         first = composed.checkpoint if isinstance(composed.checkpoint, str) else str(composed.checkpoint[0])
@@ -63,7 +65,7 @@ def evaluate_composed(composed: DictConfig) -> float:
         raise FileExistsError(f"details={config['details']} exists: choose another name.")
     if config["tolerance"] is not None and not config["details"]:
         raise ValueError(f"tolerance={config['tolerance']} is that of the surface Dice: give details=FOLDER, too.")
-    added = [word[6:].partition("=")[0] for word in hydra.overrides.task if word.startswith("+data.")]
+    added = [word[6:].partition("=")[0] for word in words if word.startswith("+data.")]
     own = hydra.runtime.choices["data"] == "checkpoint"
     config["own_data"] = own and not {"data.root", "data.path", "data.images", "data.table"}.intersection(given)
     if own:
@@ -74,7 +76,7 @@ def evaluate_composed(composed: DictConfig) -> float:
     trainer = {name: value for name, value in scored_with(stored).items() if f"trainer.{name}" not in given}
     config["trainer"] = {**config["trainer"], **trainer}
     check_processes(config["trainer"], requested_devices(config["trainer"]))
-    typed = given_options(hydra.overrides.task)
+    typed = given_options(words)
     for line in unused(config, typed, EVALUATE):
         say(line)
     config[GIVEN] = typed

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import check_not_downloaded, read_checkpoint
@@ -18,6 +17,7 @@ from lightning_seg.inference import PredictedFiles, predict_files
 from lightning_seg.inference.made_by import digests
 from lightning_seg.inference.shares import join
 from lightning_seg.launch.cluster import is_launched
+from lightning_seg.launch.composition import typed_words
 from lightning_seg.launch.processes import run_on_processes
 from lightning_seg.runs.kept import GIVEN
 from lightning_seg.schema import Predict, check_config
@@ -39,7 +39,7 @@ def predict(composed: DictConfig) -> PredictedFiles:
     config = resolved(composed)
     if (config["input"] is None) == (config["split"] is None):
         raise ValueError("give either input=FOLDER or split=test, the images of the data that it was trained with.")
-    config[GIVEN] = given_options(HydraConfig.get().overrides.task)
+    config[GIVEN] = given_options(typed_words())
     for line in unused(config, config[GIVEN], PREDICT):
         say(line)
     if config["trusted"]:

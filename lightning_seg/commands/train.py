@@ -40,7 +40,7 @@ from lightning_seg.launch.cluster import (
     process_rank,
     shared_name,
 )
-from lightning_seg.launch.composition import from_environment
+from lightning_seg.launch.composition import from_environment, typed_words
 from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.launch.processes import requested_devices, run_on_processes
 from lightning_seg.launch.resuming import restoring
@@ -59,7 +59,7 @@ from lightning_seg.runs.folder import (
 from lightning_seg.runs.kept import FROM_ENVIRONMENT, GIVEN, as_kept
 from lightning_seg.runs.lock import locked
 from lightning_seg.runs.monitor import check_direction, check_monitored, is_known, save_where_logged
-from lightning_seg.runs.scores import print_scores, scored_counts, write_scores
+from lightning_seg.runs.scores import print_scores, score_text, scored_counts, write_scores
 from lightning_seg.schema import Train, check_classes_known, check_config
 from lightning_seg.schema.unused import TRAIN, given_options, never_used, unused
 from lightning_seg.sweeps.finished import finished_before
@@ -73,8 +73,7 @@ _OF_A_HUB = ".transformers_model"
 
 def train_run(composed: DictConfig) -> float:
     """Finds or makes the run's folder, and trains there; the best monitored value."""
-    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task)  # as typed, with ${...}
-    assert isinstance(overrides, list)
+    overrides = typed_words()
     check_classes_known(composed)
     check_config(composed, Train)
     make_tasks_visible()
@@ -210,7 +209,7 @@ def train(config: dict[str, Any]) -> float:
         if unscored:
             say(f"no epoch was scored: {unscored}. The last weights are kept; all of this run is in {folder}")
         else:
-            say(f"{kept.monitor} was {kept.value:.4f} at best; all of this run is in {folder}")
+            say(f"{kept.monitor} was {score_text(kept.monitor, kept.value)} at best; all of this run is in {folder}")
     return kept.value
 
 

@@ -199,7 +199,10 @@ def check_tiling(tile: Sides | None, margin: Sides | None, tiling: Tiling = "cro
     if tile is None and margin is None:
         return
     if tile is None or margin is None:
-        raise ValueError(f"tile={tile} and margin={margin} must be given together or not at all.")
+        shown = (f"{name}={'null' if value is None else value}" for name, value in (("tile", tile), ("margin", margin)))
+        raise ValueError(
+            f"{' and '.join(shown)} must be given together or not at all: for images as a whole tile=null margin=null."
+        )
     axes = max(1 if isinstance(value, int) else len(value) for value in (tile, margin))
     along = zip(sides(tile, axes, "tile"), sides(margin, axes, "margin"), strict=True)
     if axes == 0 or any(around < 0 or side <= 2 * around for side, around in along):

@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.resolvers import oc
@@ -51,6 +52,17 @@ def explained(error: Exception, config_name: str, arguments: Sequence[str]) -> s
         key = found[1] if "." in found[1] else found[2] or found[1]
         return f"{key} must be given: {key}=VALUE."
     return None
+
+
+def typed_words(kind: str = "task") -> list[str]:
+    """The overrides of the command line as they were typed, with `${...}`.
+
+    Args:
+        kind: `task`, or `hydra` for those of Hydra's own settings.
+    """
+    words = OmegaConf.to_container(getattr(HydraConfig.get().overrides, kind))
+    assert isinstance(words, list)
+    return [str(word) for word in words]
 
 
 def from_environment(config: DictConfig) -> dict[str, Any]:

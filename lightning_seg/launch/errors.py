@@ -144,9 +144,19 @@ def run_command(task: Callable[[Any], Any], config_name: str) -> None:
                 raise failed[0]
         except Exception as error:
             line = explained(error, config_name, sys.argv[1:]) if _is_about_the_choice(error) else None
+            line = line or _of_hydras_own(error, sys.argv[1:])
             if line is None:
                 raise
             raise ValueError(line) from error
+
+
+def _of_hydras_own(error: Exception, arguments: Sequence[str]) -> str | None:
+    """The line of an error that settings of Hydra's own have led to, before any of this package was called."""
+    settings = [word for word in arguments if word.lstrip("+~").startswith(("hydra=", "hydra."))]
+    frames = {Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)} - {Path(__file__)}
+    if not settings or any(file.is_relative_to(PACKAGE) and file.name != "console.py" for file in frames):
+        return None
+    return f"{' '.join(settings)} cannot be used: {' '.join(str(error).split()).rstrip('.')}."
 
 
 @contextmanager

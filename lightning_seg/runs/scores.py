@@ -51,14 +51,14 @@ def print_scores(
         table = Table(title=f"{split or stage} scores")
         table.add_column("class")
         for kind in kinds:
-            table.add_column(_TITLES.get(kind, printable(kind)), justify="right")
+            table.add_column(_TITLES.get(kind, score_title(kind)), justify="right")
         for name, *values in score_rows(scores, stage, class_names):
             if name == "mean":
                 table.add_section()
             table.add_row(printable(name), *(_text(kind, value) for kind, value in zip(kinds, values, strict=True)))
         print_table(table)
     others = [name for name in overall_names(scores, stage) if name not in kinds]
-    texts = [f"{_TITLES.get(name, printable(name))} {_text(name, scores[f'{stage}/{name}'])}" for name in others]
+    texts = [f"{printable(name)} {score_text(name, scores[f'{stage}/{name}'])}" for name in others]
     if counts is not None:
         images, pixels = counts
         texts.append(f"of {number_of(images, 'image')} and {number_of(pixels, 'pixel')}")
@@ -114,10 +114,26 @@ def _columns(scores: Mapping[str, float], stage: str, class_names: Sequence[str]
     return class_kinds(scores, stage, class_names) or overall_names(scores, stage)
 
 
-def _text(kind: str, score: float) -> str:
+def score_title(name: str) -> str:
+    """What a column of such scores is called: `val/iou, %`."""
+    return f"{printable(name)}{', %' if is_share(name) else ''}"
+
+
+def is_share(name: str) -> bool:
+    """Whether a logged score, `val/iou` or `test/dice/car`, is a share, which people read in percent."""
+    stage, _, rest = name.partition("/")
+    return (rest or stage).split("/")[0].split("_")[0] in _TITLES
+
+
+def score_text(name: str, score: float) -> str:
+    """A score as it is printed by itself: `61.23 %`, or `0.1234` of what is not a share."""
+    return f"{_text(name, score)}{' %' if is_share(name) and not math.isnan(score) else ''}"
+
+
+def _text(name: str, score: float) -> str:
     if math.isnan(score):
         return "–"
-    return f"{100 * score:.2f}" if kind in _TITLES else f"{score:.4f}"
+    return f"{100 * score:.2f}" if is_share(name) else f"{score:.4f}"
 
 
 def read_summary(path: Path) -> dict[str, Any]:

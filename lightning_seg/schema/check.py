@@ -1,6 +1,7 @@
 """Refuses a configuration that no command could use, before anything else is done."""
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -11,10 +12,10 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_seg.schema.keys import RANGED, RANGES, Range
-from lightning_seg.schema.nearest import did_you_mean, nodes
+from lightning_seg.schema.keys import CHOICES, RANGED, RANGES, SHARES, Range
+from lightning_seg.schema.nearest import did_you_mean, nearest, nodes
 from lightning_seg.schema.options import CONF
-from lightning_seg.schema.types import fits, text, words
+from lightning_seg.schema.types import choices_of, fits, listed, text, words
 from lightning_seg.text import is_number
 
 # What the command takes from the data module, and the names of what it estimates as class weights.
@@ -37,12 +38,17 @@ def check_config(composed: DictConfig, schema: type, may_import: Callable[[str],
     """
     config = check_keys(composed, schema)
     allowed = get_type_hints(schema)
+    for name, one in (config.get("callbacks") or {}).items():
+        if one is not None and not isinstance(one, Mapping):
+            raise ValueError(f"callbacks.{name}={text(one)} must be a group of keys, or null to leave it out.")
     # Last those that hold what others do, which is called by the name that is typed.
     outer = ("data", "callbacks", "module")
     for key in [*(key for key in config if key in allowed and key not in outer), *outer]:
         _check_parts(key, config.get(key), may_import, _takes_any_key(composed, key))
     for key, values in RANGES.items():
         _check_range(key, config, values)
+    for key, names in CHOICES.items():
+        _check_choice(key, config, names)
     _check_together(config)
 
 
@@ -151,6 +157,9 @@ def check_part(key: str, config: Mapping[str, Any], may_import: Callable[[str], 
     for name, values in RANGES.items():
         if name.startswith(f"{key}."):
             _check_range(name, {key: config}, values)
+    for name, names in CHOICES.items():
+        if name.startswith(f"{key}."):
+            _check_choice(name, {key: config}, names)
 
 
 def _check_value(key: str, value: Any, hint: Any) -> None:
@@ -159,10 +168,20 @@ def _check_value(key: str, value: Any, hint: Any) -> None:
         shown = f"{key}={text(value)}"
         if isinstance(value, str) and is_number(value) and "number" in words(hint):
             raise ValueError(f"{shown} is text, but it must be {words(hint)}: leave the quotes out.")
-        raise ValueError(f"{shown} must be {words(hint)}.")
+        raise ValueError(f"{shown} must be {words(hint)}{_meant(value, choices_of(hint))}")
+    if "number" in words(hint) or "integer" in words(hint):
+        for number in _numbers(value):
+            if not math.isfinite(number):
+                raise ValueError(f"{key}={text(value)} must be finite.")
     for one in (hint, *get_args(hint)):  # a union's, too
         if get_origin(one) is Annotated and value is not None and fits(value, one):
             _check_number(key, value, get_args(one)[1])
+
+
+def _meant(value: Any, names: Sequence[str]) -> str:
+    """How a message about a word ends: with the nearest of those that there are."""
+    near = nearest(value, names) if isinstance(value, str) else []
+    return f": did you mean {near[0]}?" if near else "."
 
 
 def _takes_any_key(composed: DictConfig, key: str) -> bool:
@@ -275,13 +294,25 @@ def _parameters(built: Any) -> tuple[dict[str, _Parameter], bool] | None:
 
 
 def _check_range(key: str, config: Mapping[str, Any], values: Range) -> None:
+    value = _of_known_part(key, config)
+    for number in _numbers(value):
+        _check_number(key, number, values, value)
+
+
+def _check_choice(key: str, config: Mapping[str, Any], names: Sequence[str]) -> None:
+    value = _of_known_part(key, config)
+    if value is not None and not isinstance(value, Mapping) and value not in names:
+        raise ValueError(f"{key}={text(value)} must be {listed(names)}{_meant(value, names)}")
+
+
+def _of_known_part(key: str, config: Mapping[str, Any]) -> Any:
+    """The value of a key, where what it belongs to is of a package whose ranges are known; else None."""
     *path, name = key.split(".")
     node: Any = config
     for one in path:
         node = node.get(one) if isinstance(node, Mapping) else None
-    if isinstance(node, Mapping) and str(node.get("_target_", "")).startswith(RANGED) and name in node:
-        for number in _numbers(node[name]):
-            _check_number(key, number, values, node[name])
+    is_known = isinstance(node, Mapping) and str(node.get("_target_", "")).startswith(RANGED)
+    return node.get(name) if is_known else None
 
 
 def _check_number(key: str, number: float, values: Range, whole: Any = None) -> None:
@@ -314,9 +345,31 @@ def _check_together(config: Mapping[str, Any]) -> None:
             f"scheduler.monitor={scheduler['monitor']} is a score of the validation, which trainer.limit_val_batches=0 "
             "leaves out: choose another schedule, for example scheduler=polynomial."
         )
-    time = trainer.get("max_time")
-    if isinstance(time, int | float | str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(time)):
-        raise ValueError(f"trainer.max_time={text(time)} must be days:hours:minutes:seconds, as in 00:02:30:00.")
+    _check_lengths(trainer)
+    _check_devices(trainer)
+    data, backbone = config.get("data") or {}, config.get("backbone") or {}
+    _check_data(config, data, backbone)
+
+
+def _check_lengths(trainer: Mapping[str, Any]) -> None:
+    """Refuses lengths that Lightning would not take."""
+    times = {"max_time": trainer.get("max_time")}
+    interval = trainer.get("val_check_interval")
+    if isinstance(interval, str):
+        times["val_check_interval"] = interval
+    for name, time in times.items():
+        if isinstance(time, int | float | str) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(time)):
+            raise ValueError(f"trainer.{name}={text(time)} must be days:hours:minutes:seconds, as in 00:02:30:00.")
+    for name in SHARES:
+        value = trainer.get(name)
+        if isinstance(value, float) and value > 1:
+            raise ValueError(
+                f"trainer.{name}={text(value)}, but a share is 1.0 at most; a number of batches is written without a "
+                "point."
+            )
+
+
+def _check_devices(trainer: Mapping[str, Any]) -> None:
     devices = trainer.get("devices", "auto")
     indices = devices if isinstance(devices, list) else [one.strip() for one in str(devices).split(",")]
     is_count = len(indices) == 1 and not isinstance(devices, list)
@@ -326,7 +379,11 @@ def _check_together(config: Mapping[str, Any]) -> None:
         raise ValueError(f"trainer.devices={text(devices)} must be a number of 1 or more, auto, or indices, [0,2].")
     if len(set(map(str, indices))) < len(indices):
         raise ValueError(f"trainer.devices={text(devices)} names a device twice: each has one process.")
-    data, backbone = config.get("data") or {}, config.get("backbone") or {}
+    if trainer.get("accelerator") == "cpu" and (devices in (-1, "-1") or isinstance(devices, list)):
+        raise ValueError(f"trainer.devices={text(devices)} names GPUs; with trainer.accelerator=cpu give a number.")
+
+
+def _check_data(config: Mapping[str, Any], data: Mapping[str, Any], backbone: Mapping[str, Any]) -> None:
     _check_dimensions(data, backbone, config.get("augment") or {})
     if (
         str(data.get("_target_")).endswith("lightning_seg.data.VolumesDataModule")

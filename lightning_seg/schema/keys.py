@@ -51,7 +51,7 @@ class Train(TypedDict):
     task: Literal["multiclass", "multilabel", "binary"]
     class_weights: Sequence[float] | str | None
     on_nonfinite: Literal["stop", "skip"]
-    max_skipped_steps: Annotated[int, Range(0)]
+    max_skipped_steps: Count
     sync_dist: bool
     normalization: Literal["encoder", "data"]
     init_from: str | None
@@ -191,16 +191,38 @@ RANGES = {
     "trainer.limit_val_batches": _FROM_0,
     "trainer.limit_test_batches": _FROM_0,
     "trainer.overfit_batches": _FROM_0,
+    "trainer.fast_dev_run": _FROM_0,
+    "trainer.val_check_interval": _ABOVE_0,
     "trainer.check_val_every_n_epoch": _FROM_1,
     "trainer.num_sanity_val_steps": Range(-1),
     "trainer.log_every_n_steps": _FROM_0,
     "callbacks.early_stopping.patience": _FROM_0,
+    "callbacks.checkpoint.save_top_k": Range(1, also=(-1,)),
+    "callbacks.details.tolerance": _FROM_0,
+    "callbacks.details.background": _FROM_0,
+    "callbacks.details.draws": _FROM_1,
     "callbacks.ema.decay": _SHARE,
+    "callbacks.ema.update_every_n_steps": _FROM_1,
+    "callbacks.ema.update_starting_at_step": _FROM_0,
+    "callbacks.ema.update_starting_at_epoch": _FROM_0,
+    "callbacks.early_stopping.min_delta": _FROM_0,
+    "callbacks.model_summary.max_depth": Range(-1),
     "callbacks.freeze.epochs": Range(-1),
     "callbacks.last.every_minutes": _FROM_0,
     "callbacks.pictures.count": _FROM_1,
     "callbacks.validation.count": _FROM_1,
     "callbacks.validation.size": _FROM_1,
 }
+_MODES = ("max", "min")
+# What Lightning declares as any text.
+CHOICES = {
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+    "trainer.gradient_clip_algorithm": ("norm", "value"),
+    "trainer.profiler": ("simple", "advanced", "pytorch"),
+    "callbacks.checkpoint.mode": _MODES,
+    "callbacks.early_stopping.mode": _MODES,
+}
+# Batches of a trainer as a number, or as a share from 0.0 to 1.0.
+SHARES = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches", "val_check_interval")
 # The ranges are those of parts of these packages; one of yours may take other numbers under the same name.
 RANGED = ("lightning_seg.", "lightning.", "torch.")

@@ -86,7 +86,20 @@ def _alternatives(hint: Any) -> str:
         found.pop("an integer", None)
     if len(found) > 1:
         found.pop(_BUILT, None)
-    *first, last = found
+    return listed(list(found))
+
+
+def choices_of(hint: Any) -> list[str]:
+    """The words that a type names."""
+    if get_origin(hint) is Literal:
+        return [one for one in get_args(hint) if isinstance(one, str)]
+    is_union = get_origin(hint) in (Union, types.UnionType)
+    return [name for one in get_args(hint) for name in choices_of(one)] if is_union else []
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b or c`."""
+    *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
 
 

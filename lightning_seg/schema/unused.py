@@ -19,7 +19,7 @@ class Rule(NamedTuple):
     keys: tuple[str, ...]
     holds: Callable[[Config], bool]
     why: str
-    nothing: tuple[Any, ...] = (None, False)
+    nothing: tuple[Any, ...] = (False,)
 
 
 def unused(config: Config, given: Mapping[str, str], rules: Sequence[Rule]) -> list[str]:
@@ -34,7 +34,7 @@ def unused(config: Config, given: Mapping[str, str], rules: Sequence[Rule]) -> l
         f"{key}={value} is not used: {rule.why}."
         for rule in rules
         for key, value in given.items()
-        if _is_of(key, rule.keys) and _at(config, key) not in rule.nothing and rule.holds(config)
+        if _is_of(key, rule.keys) and _at(config, key) not in (None, *rule.nothing) and rule.holds(config)
     ]
 
 
@@ -115,6 +115,12 @@ def _has_no_pretrained_part(config: Config) -> bool:
 
 def _is_without_augment(config: Config) -> bool:
     return "augment" not in config["data"] and not _at(config, "data._target_", "").startswith("lightning_seg.")
+
+
+def _is_no_class(config: Config) -> bool:
+    classes = _at(config, "module.num_classes")
+    is_beyond = isinstance(classes, int) and _at(config, "callbacks.details.background", 0) >= classes
+    return config["task"] != "multiclass" or is_beyond
 
 
 def _channels(config: Config) -> int | None:
@@ -215,12 +221,16 @@ TRAIN = (
         "it is for callbacks.details.boundaries=true",
     ),
     Rule(
+        ("callbacks.details.background",),
+        _is_no_class,
+        "there is no such class, or the task is not multiclass",
+    ),
+    Rule(
         ("data.unlabeled_per_image",),
         _is("module._target_", "lightning_seg.SegmentationModule"),
         "no loss reads unlabeled images but that of module._target_=lightning_seg.ConsistencyModule",
     ),
     Rule(("data.distances",), _reads_no_distances, "it is for loss=boundary and loss=hausdorff"),
-    Rule(("data.columns",), lambda config: not _at(config, "data.table"), "it is for data.table"),
     Rule(("augment",), _is_without_augment, "data of your own has no argument augment"),
     Rule(
         ("augment.brightness", "augment.contrast", "augment.saturation", "augment.hue"),

@@ -19,6 +19,7 @@ from lightning_seg.runs.contents import PRUNED
 from lightning_seg.runs.folder import sweep_path
 from lightning_seg.runs.identity import changed_machine
 from lightning_seg.runs.kept import as_kept
+from lightning_seg.runs.scores import score_text
 from lightning_seg.sweeps.jobs import (
     Job,
     Status,
@@ -129,7 +130,7 @@ class SearchSweeper(Sweeper):
             show_jobs([jobs[number] for number in sorted(jobs)], self.config.monitor, self.path)
         best = max(self._finished(jobs), default=None, key=lambda job: (job.value or 0) * self._sign)
         if best is not None:
-            say(f"best: {self.config.monitor}={best.value:.4f} in {best.folder}")
+            say(f"best: {self.config.monitor} {score_text(str(self.config.monitor), best.value or 0)} in {best.folder}")
         # That a trial diverges is an answer to the search.
         new = [job for number, job in jobs.items() if self._is_new(number, trials) and job.status != "diverged"]
         report_failures(new, self.path.name)

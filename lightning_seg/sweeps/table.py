@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lightning_seg.csv_files import read_csv, write_csv
 from lightning_seg.runs.contents import read_result
-from lightning_seg.runs.scores import overall_names
+from lightning_seg.runs.scores import is_share, overall_names, score_title
 from lightning_seg.sweeps.jobs import Job
 from lightning_seg.text import print_table, printable, say
 
@@ -61,7 +61,8 @@ def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], name: str) ->
     shown = [column for column in columns if any(row.get(column, "") != "" for row in rows)]
     for column in shown:
         scores = column == "seconds" or column.split("/")[0] in ("val", "test")
-        table.add_column(printable(column), justify="right" if scores else "left", no_wrap=column == "status")
+        title = score_title(column) if scores else printable(column)
+        table.add_column(title, justify="right" if scores else "left", no_wrap=column == "status")
     for row in rows:
         table.add_row(
             *(printable(_text(column, row.get(column, _missing(column, row)))) for column in shown),
@@ -80,7 +81,9 @@ def _text(column: str, value: Any) -> str:
         return f"{float(value):.4g}" if re.fullmatch(r"\d+\.\d{4,}(e-?\d+)?", str(value)) else str(value)
     if math.isnan(value):
         return "–"
-    return f"{value:.1f}" if column == "seconds" else f"{value:.4f}"
+    if column == "seconds":
+        return f"{value:.1f}"
+    return f"{100 * value:.2f}" if is_share(column) else f"{value:.4f}"
 
 
 def _own(sweep: Path) -> Path:

@@ -14,7 +14,7 @@ def test_where_the_output_is_not_a_terminal_an_epoch_is_one_line_and_nothing_els
 ) -> None:
     printed = run("lightning-seg-train", *SHORT, *SMALL, "trainer.max_epochs=2", "run=one")
     first, second, title, *_ = printed.splitlines()
-    assert re.fullmatch(r"epoch 1/2: loss \d\.\d+, val/iou \d\.\d+, [\d.]+ images/s, \d:\d\d:\d\d left", first)
+    assert re.fullmatch(r"epoch 1/2: loss \d\.\d+, val/iou [\d.]+ %, [\d.]+ images/s, \d:\d\d:\d\d left", first)
     assert second.startswith("epoch 2/2: ")
     assert title.strip() == "test scores"
 
@@ -36,6 +36,6 @@ def test_the_bar_of_a_terminal_shows_images_per_second() -> None:
     bar.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
     bar.on_train_batch_end(trainer, None, None, {"image": torch.zeros(4, 3, 2, 2)}, 0)  # type: ignore[arg-type]
     shown = bar.get_metrics(trainer, None)  # type: ignore[arg-type]
-    assert (shown["loss"], shown["val/iou"]) == (0.5, 0.25)
+    assert (shown["loss"], shown["val/iou"]) == (0.5, "25.00 %")
     assert float(shown["images/s"]) > 8
     assert bar._get_train_description(0).strip() == "Epoch 1/1"

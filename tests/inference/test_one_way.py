@@ -128,8 +128,8 @@ def test_a_tile_given_to_the_prediction_of_files_is_used_instead_of_the_modules_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 32}, "tile=32 and margin=None must be given together or not at all"),
-        ({"margin": 4}, "tile=None and margin=4 must be given together or not at all"),
+        ({"tile": 32}, "tile=32 and margin=null must be given together or not at all"),
+        ({"margin": 4}, "tile=null and margin=4 must be given together or not at all"),
         ({"tile": 8, "margin": 4}, "tile=8 leaves no center between two margins of 4"),
     ],
 )

@@ -35,7 +35,7 @@ def test_undefined_and_missing_scores_are_dashes(capsys: pytest.CaptureFixture[s
     assert sky.count("–") == 1
     assert road.count("–") == 2
     assert "all scores" in printed
-    assert "accuracy, % 90.00, loss 1.2500, of 1 image and 2,345 pixels" in printed
+    assert "accuracy 90.00 %, loss 1.2500, of 1 image and 2,345 pixels" in printed
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ CASES = [
     ("callbacks.pictures.count=2 trainer.limit_test_batches=0", "it is for the test, and nothing is tested"),
     ("callbacks.validation.count=2 trainer.limit_val_batches=0", "it is for the validation, which trainer.limit_val"),
     ("callbacks.details.tolerance=3", "it is for callbacks.details.boundaries=true"),
+    ("callbacks.details.background=9", "there is no such class, or the task is not multiclass"),
     ("data.unlabeled_per_image=2", "no loss reads unlabeled images but that of module._target_=lightning_seg.Consis"),
     ("data.distances=true", "it is for loss=boundary and loss=hausdorff"),
-    ("data.columns.image=i data=folder data.root=x data.num_classes=2", "it is for data.table"),
     ("augment=strong data=custom data._target_=my.Data module.num_classes=2 module.ignore_index=255", "data of your "),
     (
         "augment.hue=0.1 data=folder data.root=x data.num_classes=2 data.channels=[0,1,2,3] backbone.in_channels=4 "

@@ -89,10 +89,10 @@ def read_bytes(path: str | Path, most: int) -> bytes:
 
 
 def read_text(path: str | Path, most: int = 2**24) -> str:
-    """The content of a UTF-8 file; see `read_bytes`."""
+    """The content of a UTF-8 file, without the mark that some editors begin it with; see `read_bytes`."""
     content = read_bytes(path, most)
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}.") from None
 

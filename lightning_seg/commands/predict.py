@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from lightning_seg.checkpoint import check_not_downloaded, read_checkpoint
 from lightning_seg.commands import console
+from lightning_seg.commands.evaluate import with_what_is_left_out
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options, unused_tiling
 from lightning_seg.commands.train import resolved
@@ -106,6 +107,7 @@ def _files_of_split(config: dict[str, Any]) -> list[Path]:
     if data is None:
         raise ValueError(f"{checkpoint} holds no data, so split={config['split']} has no images: give input=FOLDER.")
     check_not_downloaded(data, checkpoint)
+    data = with_what_is_left_out(data, checkpoint)
     data = {**data, "augment": None} if str(data["_target_"]).startswith("lightning_seg.") else data
     module = build_trusted(data, "data", trusted=config["trusted"], source=checkpoint)
     module.setup({"test": "test", "val": "validate", "train": "fit"}[config["split"]])

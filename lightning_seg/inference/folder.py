@@ -29,7 +29,7 @@ from lightning_seg.inference.predictor import Predictor
 from lightning_seg.inference.shares import Share
 from lightning_seg.inference.tiling import Sides, Tiling, check_tiling
 from lightning_seg.inference.volume_jobs import VolumeJobs
-from lightning_seg.text import number_of, printable
+from lightning_seg.text import number_of
 
 _PRECISIONS = {"32-true": torch.float32, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
@@ -98,7 +98,7 @@ def predict_files(
         resume: keep images whose files are all there, and do the rest.
         overwrite: replace existing files in `output`; an input is never replaced.
         max_pixels: an image of more pixels is skipped, see `lightning_seg.data.load_image`.
-        progress: show a progress bar, and unreadable files as they are met.
+        progress: show a progress bar, and how many files were skipped.
         share: of several processes that were called alike, and of which each predicts its share of the files; rank
             zero finds the files and what is wrong, shows its own progress, and writes areas. Default: one process.
         made_by: what results depend on, checkpoints and options, which is kept in `output`, so that `resume` refuses
@@ -171,7 +171,7 @@ def _predicted(
     result = PredictedFiles()
     counted: dict[str, Areas] = {}
     with _progress(progress, share) as bar:
-        shown = bar.add_task("", total=kept + len(mine), completed=kept)
+        shown = bar.add_task("", total=kept + len(mine), completed=kept, skipped="")
         for job, outcome in jobs_of.predicted(mine):
             try:
                 counted[job.name] = outcome()
@@ -182,10 +182,8 @@ def _predicted(
                 if reason is None:
                     raise
                 result.failed.append((job.sources[0], reason))
-                if progress and share.processes == 1:  # of several, they are said at the end, in order
-                    line = printable(f"skipped {job.sources[0]}: {reason}")
-                    bar.console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
-            bar.advance(shown)
+            skipped = f"{len(result.failed)} skipped" if result.failed else ""
+            bar.update(shown, advance=1, skipped=skipped)
     return result, counted
 
 
@@ -207,7 +205,8 @@ def _areas_of_kept(jobs_of: Jobs[Any], kept: Sequence[Job], result: PredictedFil
 def _progress(wanted: bool, share: Share) -> Progress:
     """The bar of rank zero, of its own files."""
     what = "predicting" if share.processes == 1 else f"predicting, process 1 of {share.processes}"
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    skipped = TextColumn("{task.fields[skipped]}")
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), skipped, TimeRemainingColumn())
     return Progress(*columns, disable=not wanted or share.rank > 0)
 
 

@@ -1,5 +1,8 @@
 """Masks and overlays written block by block, with the georeference of their image."""
 
+import errno
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from lightning_seg.inference.rasters import NO_OTHER_FILES, Raster
 Labels = npt.NDArray[np.integer[Any]]
 Palette = Sequence[Sequence[int]]
 _ROWS = 256
+_CACHE = 64  # MB that GDAL may keep of what it writes
 
 
 def row_blocks(height: int) -> Iterator[slice]:
@@ -38,7 +42,7 @@ def write_geo_mask(
         invalid: bool `(H, W)`, pixels without data.
     """
     kind, nodata = (np.uint8, 255) if len(palette) <= 255 else (np.uint16, 65535)
-    options = {} if invalid is None else {"nodata": nodata}
+    options: dict[str, Any] = {} if invalid is None else {"nodata": nodata}
     colors = {label: (*map(int, color), 255) for label, color in enumerate(palette)} if len(palette) <= 255 else None
 
     def block(rows: slice) -> npt.NDArray[Any]:
@@ -60,7 +64,7 @@ def write_overlay(
         raster: the image.
         labels: `(H, W)`.
         palette: `(red, green, blue)` of each label.
-        invalid: bool `(H, W)`, pixels without data, which stay as they are.
+        invalid: bool `(H, W)`, pixels without data, which stay as they are, and of which the mask of a `.tif` says so.
     """
     height, width = raster.size
 
@@ -73,7 +77,8 @@ def write_overlay(
         return drawn
 
     if path.suffix == ".tif":
-        _write_geotiff(path, raster, lambda rows: np.moveaxis(block(rows), -1, 0), dtype=np.uint8, count=3)
+        bands = lambda rows: np.moveaxis(block(rows), -1, 0)  # noqa: E731
+        _write_geotiff(path, raster, bands, invalid=invalid, dtype=np.uint8, count=3)
         return
     whole = Image.new("RGB", (width, height))
     for rows in row_blocks(height):
@@ -86,9 +91,12 @@ def _write_geotiff(
     raster: Raster,
     block: Callable[[slice], npt.NDArray[Any]],
     colors: dict[int, tuple[int, ...]] | None = None,
+    invalid: npt.NDArray[np.bool_] | None = None,
     **options: Any,
 ) -> None:
     """Writes blocks `(bands, rows, W)`, and reads them again: GDAL says nothing of a disk that is full as it closes.
+
+    Where `invalid` is given, a mask of the file says which pixels have no data.
 
     Raises:
         OSError: they cannot be written, with the system's reason.
@@ -98,13 +106,18 @@ def _write_geotiff(
     height, width = raster.size
     written = found = 0
     try:
-        with rasterio.Env(), rasterio.open(path, "w", **_profile(raster), **options) as file:
+        environment = rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_TIFF_INTERNAL_MASK=True)
+        with environment, rasterio.open(path, "w", **_profile(raster), **options) as file:
             if colors is not None:
                 file.write_colormap(1, colors)
             for rows in row_blocks(height):
+                window = (rows.start, rows.stop), (0, width)
                 values = np.ascontiguousarray(block(rows))
+                _check_room(path, (height - rows.start) * values.nbytes // len(range(height)[rows]))
                 written = crc32(values.data, written)
-                file.write(values, window=((rows.start, rows.stop), (0, width)))
+                file.write(values, window=window)
+                if invalid is not None:
+                    file.write_mask(~invalid[rows], window=window)
         with rasterio.Env(**NO_OTHER_FILES), rasterio.open(path, driver="GTiff") as file:
             for rows in row_blocks(height):
                 found = crc32(file.read(window=((rows.start, rows.stop), (0, width))), found)
@@ -114,6 +127,13 @@ def _write_geotiff(
     if found != written:
         _say_why(path)
         raise OSError(f"{path} does not hold what was written to it.")
+
+
+def _check_room(path: Path, size: int) -> None:
+    """Raises that the disk is full before what is left to write may not fit, of which libtiff prints its own lines."""
+    needed = min(size, 2 * _CACHE * 10**6)
+    if shutil.disk_usage(path.parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _say_why(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Videos: frames in, and the same frames with their masks over them out."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,7 @@ def _check_whole(capture: Any, cv2: Any, source: Path, count: int) -> None:
 
 
 def _library() -> Any:
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # nothing: it prints lines of its own about damaged files
     try:
         import cv2
     except ImportError:

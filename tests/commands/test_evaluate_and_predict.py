@@ -9,6 +9,7 @@ from PIL import Image
 
 from lightning_seg import SegmentationModule, load_module
 from lightning_seg.checkpoint import CONFIG_KEY
+from lightning_seg.commands import predict
 from lightning_seg.commands.evaluate import data_config
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.losses import CrossEntropyLoss
@@ -298,7 +299,7 @@ def test_two_processes_write_and_say_what_one_does(
     assert written == {path.relative_to("two"): path.read_bytes() for path in Path("two").iterdir()}
     assert len(written) == 3 * 4 + 2
 
-    assert "exists already (9 of 15 files do)" in fails("lightning-seg-predict", *asked, "output=two", "devices=2")
+    assert "exists already (10 of 16 files do)" in fails("lightning-seg-predict", *asked, "output=two", "devices=2")
     for name in ("1a.jpg", "3.jpg"):
         (images / name).unlink()
     Path("two/1.png").unlink()
@@ -325,6 +326,18 @@ def test_a_checkpoint_that_asks_to_build_something_else_is_refused_by_name(fails
         rest = ["input=my_images/test/images", "output=masks"] if command.endswith("predict") else []
         assert "os.mkdir" in fails(command, "checkpoint=bad.ckpt", *rest)
     assert not (trained / "made_by_the_file").exists()
+
+
+def test_a_split_is_found_by_the_configuration_of_its_run_where_the_checkpoint_does_not_tell_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "data", {"train": 1, "val": 1, "test": 2})
+    classes = {"num_classes": 3, "ignore_index": 255, "val_fraction": 0.3, "test_fraction": 0.3, "seed": 0}
+    data = {"_target_": "lightning_seg.data.FolderDataModule", "root": "???", "batch_size": 1, **classes}
+    (tmp_path / "config.yaml").write_text(f"data:\n  root: {tmp_path / 'data'}\n")
+    monkeypatch.setattr(predict, "read_checkpoint", lambda path: {"config": {"data": data}})
+    config = {"checkpoint": str(tmp_path / "checkpoints" / "best.ckpt"), "split": "test", "trusted": []}
+    assert [path.name for path in predict._files_of_split(config)] == ["0.jpg", "1.jpg"]
 
 
 def test_no_data_set_is_downloaded_because_a_checkpoint_names_it(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_unreadable_files_are_reported_and_the_others_written(module, tmp_path, 
     assert [path.name for path, _ in result.failed] == ["cut.png", "empty.jpg", "text.jpg"]
     assert all(reason and "\n" not in reason for _, reason in result.failed)
     assert files(tmp_path / "out") == ["a.png"]
-    assert "skipped" in capsys.readouterr().out
+    assert "4/4 3 skipped" in capsys.readouterr().out
 
 
 def test_images_of_one_stem_are_refused_before_anything_is_written(module, tmp_path):

@@ -1,5 +1,6 @@
 import json
 import mmap
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -59,6 +60,9 @@ def test_a_geotiffs_mask_and_overlay_lie_where_it_does(module, tmp_path, batch_s
         assert file.colormap(1)[1] == (*PALETTE[1], 255)
     with rasterio.open(tmp_path / "out" / "a_overlay.tif") as file:
         assert not file.read()[:, :5, :7].any()
+        has_data = np.ones((40, 53), bool)
+        has_data[:5, :7] = False
+        assert np.array_equal(file.dataset_mask() > 0, has_data)
 
 
 @pytest.mark.parametrize(("bands", "dtype"), [(1, "uint8"), (1, "uint16"), (3, "uint16")])
@@ -81,6 +85,20 @@ def test_a_geotiff_that_is_cut_short_is_an_error_though_gdal_says_nothing(tmp_pa
     whole = (tmp_path / "whole.tif").stat().st_size
     with file_limit(whole - missing), pytest.raises(OSError, match="File too large"):
         write_geo_mask(tmp_path / "cut.tif", raster, labels, colors, None)
+
+
+def test_a_full_disk_is_found_before_libtiff_prints_lines_of_its_own(module, tmp_path, monkeypatch, capfd):
+    write_geotiff(tmp_path / "in" / "a.tif")
+    usage = shutil.disk_usage(tmp_path)
+    for free, fits in ((40 * 53, True), (40 * 53 - 1, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: usage._replace(free=free))
+        if fits:
+            assert predict(module, tmp_path / "in", tmp_path / "whole").written == 1
+            continue
+        with pytest.raises(OSError, match=r"none cannot be written to: no space left on device\. Predicted before: 0"):
+            predict(module, tmp_path / "in", tmp_path / "none")
+        assert not files(tmp_path / "none")
+    assert "tiff" not in capfd.readouterr().err.lower()
 
 
 READINGS = [
@@ -255,7 +273,7 @@ def test_patterns_lists_and_arrays_are_inputs(module, tmp_path):
     np.save(tmp_path / "in" / "d.npy", np.zeros((5, 6, 3), np.uint8))
     predict(module, tmp_path / "in" / "**" / "*.png", tmp_path / "pattern")
     assert files(tmp_path / "pattern") == ["a.png", "deep/c.png"]
-    (tmp_path / "list.txt").write_text("# some\nin/deep/c.png\n\nin/d.npy\n")
+    (tmp_path / "list.txt").write_text("# some\nin/deep/c.png\n\nin/d.npy\n", encoding="utf-8-sig")
     predict(module, tmp_path / "list.txt", tmp_path / "listed")
     assert files(tmp_path / "listed") == ["d.png", "deep/c.png"]
     (tmp_path / "list.txt").write_text("in/notes.pdf\n")

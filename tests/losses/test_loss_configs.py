@@ -93,7 +93,7 @@ def test_a_file_gives_the_defaults_of_python(name):
 
 
 def test_weighted_cross_entropy_is_cross_entropy_with_weights_that_are_estimated_or_given():
-    assert composed("weighted_ce").loss.class_weights == "median_frequency"
+    assert chosen("weighted_ce").loss.class_weights == "median_frequency"
     torch.manual_seed(0)
     logits, target = batch("multiclass")
     weights = [0.5, 2.0, 1.0]
@@ -129,7 +129,8 @@ def test_class_weights_and_sync_dist_are_chosen_once_for_every_loss(name):
 
 def test_values_of_the_command_line_are_those_that_are_set_here():
     values = ["task=binary", "class_weights=[1,2,3,4,5,6]", "sync_dist=true"]
-    assert composed("ce", *values) == chosen("ce", task="binary", class_weights=[1, 2, 3, 4, 5, 6], sync_dist=True)
+    expected = chosen("ce_then_lovasz", task="binary", class_weights=[1, 2, 3, 4, 5, 6], sync_dist=True)
+    assert composed("ce_then_lovasz", *values) == expected
 
 
 def test_lists_from_yaml_reach_the_loss():

@@ -1,5 +1,7 @@
 """The sums of one pass over the logits, and their closed gradient, against plain differentiable torch operations."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,8 @@ from lightning_seg.losses.engine.interface import ClassSums, Requirements
 
 VOID = 255
 GAMMAS = (1.5, 2.0)
-EVERYTHING = Requirements(gammas=GAMMAS, squares=True, uniform=True, label_map=True)
+# Numba compiles its kernels for each combination; few tests have one of their own.
+EVERYTHING = Requirements(gammas=GAMMAS, squares=True, uniform=True, label_map=True, errors="probability")
 
 
 @pytest.fixture(params=["one-hot labels", "indexed labels", "numba"], autouse=True)
@@ -100,7 +103,7 @@ def test_every_valid_error_is_counted_once_and_summed(softmax, errors):
         pytest.skip("margins are of the sigmoid's tasks")
     logits, target = batch(softmax)
     valid = target != VOID
-    sums = computed(logits, target, softmax, Requirements(errors=errors, errors_per_image=True))
+    sums = computed(logits, target, softmax, replace(EVERYTHING, errors=errors, errors_per_image=True))
     if softmax:
         one_hot = F.one_hot(target.where(valid, 0), 5).movedim(-1, 1)
         all_errors, valid = (logits.softmax(1) - one_hot).abs(), valid.unsqueeze(1).expand_as(logits)
@@ -113,7 +116,7 @@ def test_every_valid_error_is_counted_once_and_summed(softmax, errors):
         counted = of_label & (all_errors > 0)
         assert torch.equal(sums.error_counts[:, :, label].sum(-1), counted.sum(-1))
         torch.testing.assert_close(sums.error_sums[:, :, label].sum(-1), (all_errors * of_label).sum(-1))
-    joined = computed(logits, target, softmax, Requirements(errors=errors))
+    joined = computed(logits, target, softmax, replace(EVERYTHING, errors=errors))
     assert torch.equal(joined.error_counts, sums.error_counts.sum(0, keepdim=True))
 
 
@@ -170,8 +173,9 @@ def test_torch_compile_takes_the_operator_and_its_gradient_whole(softmax):
     logits, target = batch(softmax)
 
     def loss(logits: Tensor) -> Tensor:
-        sums = computed(logits, target, softmax, Requirements(gammas=(2.0,), errors="probability"))
-        return sums.by_label.square().sum() + sums.by_channel.sum() + (sums.error_sums * sums.error_counts).sum()
+        sums = computed(logits, target, softmax)
+        of_errors = (sums.error_sums * sums.error_counts).sum()
+        return sums.by_label.square().sum() + sums.by_channel.sum() + sums.label_map.sum() + of_errors
 
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")(ours)

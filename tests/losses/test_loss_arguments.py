@@ -1,6 +1,7 @@
 """What a loss refuses, at construction and when called, and what it says then."""
 
 import inspect
+import math
 import re
 
 import pytest
@@ -178,13 +179,36 @@ def test_inputs_that_do_not_fit_are_refused_in_one_line(loss, logits, target, er
 
 
 @pytest.mark.parametrize("loss", ALL)
-@pytest.mark.parametrize("shape", [(2, 5, 6), (2, 2, 6, 5), (1, 6, 5)])
-def test_binary_shapes_that_do_not_fit_are_refused(loss, shape):
-    target = torch.zeros(2, 6, 5, dtype=torch.int64)
+def test_binary_shapes_that_do_not_fit_are_refused(loss):
+    shape, of_target = (2, 5, 6), (2, 6, 5)
     with pytest.raises(
-        ValueError, match=re.escape(f"binary logits of shape {shape} do not fit a target of shape (2, 6, 5)")
+        ValueError, match=re.escape(f"binary logits of shape {shape} do not fit a target of shape {of_target}")
     ):
-        loss(task="binary")(torch.zeros(shape), target)
+        loss(task="binary")(torch.zeros(shape), torch.zeros(of_target, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("shape", "of_target"),
+    [
+        *(((2, 2, 6, 5), (2, 6, 5)), ((1, 6, 5), (2, 6, 5)), ((2, 6, 5), (2, 2, 6, 5)), ((2, 6, 5), (2, 30))),
+        *(((4,), (3,)), ((4, 5), (4,)), ((4,), (4, 5)), ((4, 1), (5,)), ((4,), (5, 1)), ((4, 1), (4, 1, 1, 1))),
+        *(((), (4,)), ((4,), ()), ((4, 1), ()), ((), ())),
+    ],
+)
+def test_binary_pairs_of_shapes_that_do_not_fit_are_refused(shape, of_target):
+    message = f"binary logits of shape {shape} do not fit a target of shape {of_target}; both are (N, *spatial) or"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        CrossEntropyLoss(task="binary")(torch.zeros(shape), torch.zeros(of_target, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 5), (4,), (2, 1, 5)])
+def test_logits_and_target_of_the_binary_task_each_have_a_channel_or_not(shape):
+    logits, target = torch.arange(math.prod(shape)).view(shape) - 1.5, torch.arange(math.prod(shape)).view(shape) % 3
+    target = target.clamp(max=1)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, target.float())
+    for z in (logits, logits.unsqueeze(1)):
+        for t in (target, target.unsqueeze(1)):
+            torch.testing.assert_close(CrossEntropyLoss(task="binary")(z, t), expected)
 
 
 @pytest.mark.parametrize("loss", ALL)

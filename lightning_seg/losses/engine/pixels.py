@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -154,13 +155,11 @@ def _check_tensors(logits: Tensor, target: Tensor, soft_targets: bool) -> None:
 
 
 def _with_channel(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    has_channel = logits.ndim > 1 and logits.shape[1] == 1
-    if logits.shape == target.shape:
-        return (logits, target) if has_channel else (logits.unsqueeze(1), target.unsqueeze(1))
-    if has_channel and logits.shape == target.unsqueeze(1).shape:
-        return logits, target.unsqueeze(1)
-    if target.ndim > 1 and target.shape[1] == 1 and logits.unsqueeze(1).shape == target.shape:
-        return logits.unsqueeze(1), target
+    if logits.ndim > 0 and target.ndim > 0:
+        for pair in product((logits, logits.unsqueeze(1)), (target, target.unsqueeze(1))):
+            shape = pair[0].shape
+            if shape == pair[1].shape and len(shape) > 1 and shape[1] == 1:
+                return pair
     raise ValueError(
         f"binary logits of shape {_text(logits.shape)} do not fit a target of shape {_text(target.shape)}; both are "
         "(N, *spatial) or (N, 1, *spatial), and two channels, one of them background, are task='multiclass'."

@@ -244,10 +244,11 @@ def _power(row, length, exponent, result):
 
 
 @_of_sums
-def _sum(row, length):
+def _sum_below(peak, row, length):
+    """Σ (z - peak), which of large logits keeps the digits that Σ z would lose."""
     total = row.dtype.type(0)
     for i in range(length):
-        total += row[i]
+        total += row[i] - peak[i]
     return total
 
 
@@ -378,11 +379,11 @@ def softmax_forward(
             for c in range(classes):
                 _load(logits[begin + c * channel :], label, z[c], peak, higher)
                 peak, higher = higher, peak
-                if uniform is not None:
-                    of_channels[c, of_channels.shape[1] - 1] += _sum(z[c], length)
             for i in range(length):
                 own[i] = z[max(label[i], 0), i]
             for c in range(classes):
+                if uniform is not None:
+                    of_channels[c, of_channels.shape[1] - 1] += _sum_below(peak, z[c], length)
                 _exponentials(z[c], peak, length, total)
             log_sums = normalizer[in_maps : in_maps + length]
             _normalize(label, peak, total, own, probability, log_sums)
@@ -414,9 +415,9 @@ def softmax_forward(
             if uniform is not None:
                 of_valid = 0.0
                 for i in range(length):
-                    of_valid += log_sums[i] if label[i] >= 0 else 0
+                    of_valid += _log(total[i]) if label[i] >= 0 else 0
                 for c in range(classes):
-                    of_channels[c, of_channels.shape[1] - 1] -= of_valid
+                    of_channels[c, of_channels.shape[1] - 1] += of_valid
 
 
 @_part

@@ -103,8 +103,8 @@ def _softmax_sums(
         by_channel.append(p.square().sum(2))
     if requires.uniform:
         every = torch.ones_like(peak) if labels.weight is None else labels.weight
-        finite = log_sum if valid is None else log_sum.where(valid, 0)
-        by_channel.append(torch.bmm(z, every.unsqueeze(2)).squeeze(2) - finite.sum(1, keepdim=True))
+        below = torch.bmm(z - peak.unsqueeze(1), every.unsqueeze(2)).squeeze(2)
+        by_channel.append(below - (log_total * every).sum(1, keepdim=True))
     if histograms is not None:
         if labels.one_hot is None:
             histograms.add_softmax(images, p, labels.index, valid)

@@ -84,13 +84,16 @@ def test_the_sums_are_those_of_plain_operations(softmax, dtype):
 
 @pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("part", ["by_label", "by_channel", "label_map", "all"])
-def test_the_gradient_is_that_of_plain_operations(softmax, part):
+def test_the_gradient_is_that_of_plain_operations(softmax, part, back_end):
     logits, target = batch(softmax)
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
     sums, expected = computed(ours, target, softmax), plain(theirs, target, softmax)
     parts = [part] if part != "all" else list(expected)
     weights = {name: torch.randn_like(expected[name]) for name in parts}
-    sum((getattr(sums, name) * weights[name]).sum() for name in parts).backward()
+    ours_of = [(getattr(sums, name) * weights[name]).sum() for name in parts]
+    if back_end == "numba":  # whose kernels are not compiled for what has no gradient
+        ours_of += [0 * getattr(sums, name).sum() for name in ("by_label", "by_channel", "label_map", "error_sums")]
+    sum(ours_of).backward()
     sum((expected[name] * weights[name]).sum() for name in parts).backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
 

@@ -24,7 +24,6 @@ EACH = [
     Requirements(),
     Requirements(gammas=(2.0,)),
     Requirements(squares=True),
-    Requirements(uniform=True, label_map=True),
 ]
 
 
@@ -162,7 +161,7 @@ def test_a_nan_among_the_logits_shows(loss, monkeypatch):
 @pytest.mark.slow
 def test_large_logits_lose_no_digits():
     logits, target = batch(True, (2, 6, 1200))
-    assert_same(logits + 1000, target, True, Requirements(label_map=True))
+    assert_same(logits + 1000, target, True, Requirements(uniform=True, label_map=True))
 
 
 def test_classes_of_minus_infinity_have_probability_zero():
@@ -244,6 +243,6 @@ def test_where_nothing_can_be_written_code_is_compiled_without_a_cache(kernel, t
 
 @pytest.mark.slow
 def test_processes_that_compile_at_once_do_not_disturb_each_other(kernel, tmp_path):
-    processes = [start(kernel, tmp_path / "cache") for _ in range(4)]
+    processes = [start(kernel, tmp_path / "cache") for _ in range(3)]
     assert all(printed(process)[:2] == ["4", "5.0"] for process in processes)
     assert printed(start(kernel, tmp_path / "cache")) == ["4", "5.0", "2"]

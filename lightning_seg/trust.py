@@ -26,6 +26,7 @@ from lightning_seg.backbones.monai_models import FROM_VALUES
 from lightning_seg.backbones.transformers_models import SEGMENTS
 from lightning_seg.losses import LinearWeight
 from lightning_seg.module import SegmentationModule
+from lightning_seg.schema.check import wrong_argument
 
 Role = Literal["module", "network", "loss", "schedule", "data", "transform", "part"]
 
@@ -163,6 +164,7 @@ _WITHIN: dict[Role, tuple[Role, ...]] = {
 }
 _PLACES: dict[str, Role] = {"backbone": "network", "loss": "loss"}  # of a module
 
+_NOTHING: Mapping[str, Any] = {}
 _RESERVED = ("_args_", "_recursive_", "_convert_", "_partial_")
 # Arguments by which a network opens or downloads weights; a checkpoint has its own.
 _WEIGHTS = ("encoder_weights", "weights", "weights_backbone", "checkpoint_path", "cache_dir")
@@ -305,6 +307,7 @@ class _Builder:
                 raise ValueError(f"{self.source} holds {place}._recursive_, under which nothing could be checked.")
             for name, value in _arguments(node):
                 self.check(value, _within(found, roles, name), f"{place}.{name}")
+            self._check_types(node, found, place)
 
     def build(self, node: Any, roles: tuple[Role, ...], place: str) -> Any:
         """What a checked node describes; containers are plain, unless a part of one's own asks for others."""
@@ -326,7 +329,7 @@ class _Builder:
             return self._call_own(found.function, arguments, place)
         if found.role == "network":
             arguments = _without_weights(found.function, arguments)
-        return self._call(found.function, arguments, place)
+        return self._call(found.function, arguments, place, dict(_arguments(node)))
 
     def require(self, built: Any, role: Role, place: str) -> Any:
         """What was built, if it is of the role's kind."""
@@ -376,6 +379,13 @@ class _Builder:
             if role == "network" and not is_of_weights(name):
                 self._check_network_value(value, f"{place}.{name}")
 
+    def _check_types(self, node: Mapping[str, Any], found: _Found, place: str) -> None:
+        """Refuses values of another type than a class of this package declares; others may declare what they take."""
+        if found.role not in ("module", "network", "loss") or not _is_below(found.function.__module__, "lightning_seg"):
+            return
+        if wrong := wrong_argument(found.function, dict(_arguments(node))):
+            raise ValueError(f"{self.source}: {place}.{wrong[:500]}.")
+
     def _check_repository(self, config: Mapping[str, Any], place: str) -> None:
         """Refuses a configuration of transformers that names a repository, or code in one."""
         is_named = str(config.get("_target_")).endswith(".TimmBackboneConfig")
@@ -413,13 +423,16 @@ class _Builder:
         prepared = partial(function, *positional, **named)
         return prepared if options.get("_partial_") else self._call(prepared, {}, place)
 
-    def _call(self, function: Callable[..., Any], arguments: dict[str, Any], place: str) -> Any:
+    def _call(
+        self, function: Callable[..., Any], arguments: dict[str, Any], place: str, written: Mapping[str, Any] = _NOTHING
+    ) -> Any:
         try:
             return function(**arguments)
         except Exception as error:  # whatever a constructor makes of a stranger's arguments
             name = getattr(function, "func", function).__name__
-            reason = " ".join(str(error).split())[:500] or type(error).__name__
-            raise ValueError(f"{self.source}: {place} ({name}) cannot be built: {reason}") from error
+            said = "" if isinstance(error, ValueError) else wrong_argument(function, written)
+            reason = " ".join((said or str(error)).split())[:500].rstrip(".") or type(error).__name__
+            raise ValueError(f"{self.source}: {place} ({name}) cannot be built: {reason}.") from error
 
 
 def _arguments(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from lightning_seg.callbacks.resumed_schedule import fit_schedule
 from lightning_seg.callbacks.training_state import (
     KEY,
     add_training_state,
+    check_optimizers,
     log_again,
     restore_logged,
     restore_training_state,
@@ -94,6 +95,7 @@ class LastCheckpoint(Checkpoint):
         """Restores what Lightning has not."""
         self._signals.listen()
         self._step, self._written, self._logged = trainer.global_step, time.monotonic(), {}
+        check_optimizers(trainer, pl_module)
         if self._state is None:
             return
         batches_done = trainer.fit_loop.batch_idx + 1 if self._state["in_epoch"] else 0

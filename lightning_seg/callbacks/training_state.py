@@ -17,6 +17,18 @@ from torchmetrics import Metric, MetricCollection
 from lightning_seg.callbacks.resumed_schedule import total_steps
 
 KEY = "training_state"
+# What torch's optimizers keep for each number of a parameter, and for a parameter as a whole.
+_OF_NUMBERS = (
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "momentum_buffer",
+    "square_avg",
+    "grad_avg",
+    "acc_delta",
+    "sum",
+)
+_OF_NUMBERS += ("exp_inf", "prev", "step_size", "ax")
 
 
 def add_training_state(
@@ -63,6 +75,28 @@ def restore_training_state(state: Mapping[str, Any], trainer: Trainer, module: L
         _restore_metric(metrics[name], values)
     logged: dict[str, Any] = own["logged"]
     return logged
+
+
+def check_optimizers(trainer: Trainer, module: LightningModule) -> None:
+    """Refuses to go on with optimizers whose state, as it was restored, is not that of their parameters.
+
+    Raises:
+        ValueError: it is of another shape, or no tensor.
+    """
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    for optimizer in trainer.optimizers:
+        for parameter, state in optimizer.state.items():
+            for key in state.keys() & {"step", *_OF_NUMBERS}:
+                value, shape = state[key], () if key == "step" else tuple(parameter.shape)
+                if not (value is None or (key == "step" and type(value) in (int, float))) and (
+                    not isinstance(value, Tensor) or tuple(value.shape) != shape
+                ):
+                    found = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                    raise ValueError(
+                        f"{trainer.ckpt_path} cannot be resumed from: its optimizer's {key} of "
+                        f"{names.get(parameter, 'a parameter')} is {found}, expected {shape}. Choose another run=NAME, "
+                        "or remove it to start again."
+                    )
 
 
 def updated_metrics(module: nn.Module) -> dict[str, Metric]:

@@ -36,4 +36,6 @@ def restoring(path: Path | None) -> Iterator[None]:
 
 
 def _restores(frame: traceback.FrameSummary) -> bool:
-    return Path(frame.filename).name in _FILES and frame.name.lstrip("_").startswith(_FUNCTIONS)
+    # An optimizer looks for its state at the first step.
+    first_step = frame.name == "_init_group" and "optim" in Path(frame.filename).parts
+    return first_step or (Path(frame.filename).name in _FILES and frame.name.lstrip("_").startswith(_FUNCTIONS))

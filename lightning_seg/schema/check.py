@@ -257,6 +257,15 @@ def _targets(group: str) -> set[str]:
     return {match[1] for match in found if match}
 
 
+def wrong_argument(built: Callable[..., Any], given: Mapping[str, Any]) -> str:
+    """Which value of a configuration is not of the type that a class or function declares; "" if none is."""
+    hints, _ = _parameters(built) or ({}, True)
+    for name, value in given.items():
+        if name in hints and not fits(value, hints[name].hint):
+            return f"{name}={text(value)} must be {words(hints[name].hint)}"
+    return ""
+
+
 class _Parameter(NamedTuple):
     hint: Any
     required: bool
@@ -286,7 +295,10 @@ def _parameters(built: Any) -> tuple[dict[str, _Parameter], bool] | None:
                 is_open = True
             elif one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and name not in found:
                 required = one.default is one.empty and function is made_by[0]
-                found[name] = _Parameter(hints.get(name, Any), required)
+                declared = (
+                    Any if one.annotation is one.empty else one.annotation
+                )  # of options that stand in no signature
+                found[name] = _Parameter(hints.get(name, declared), required)
         if not is_open:
             # A base that takes nothing cannot be what **options are for: the class reads them itself.
             return found, function is not made_by[0] and not own

@@ -1,5 +1,7 @@
 """Errors of restoring a checkpoint are told from those of the training that it resumes."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
 from lightning_seg.launch.errors import one_line
 from lightning_seg.launch.resuming import restoring
 
@@ -52,6 +55,51 @@ def test_a_checkpoint_that_cannot_be_restored_is_named_in_one_line(
         f"{path} cannot be resumed from, as it was damaged, changed, or written by another version ({reason}). Choose "
         "another run=NAME, or remove it to start again."
     )
+
+
+class Adaptive(Small):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=0.1)
+
+
+def without(state: dict[str, Any]) -> None:
+    del state["exp_avg_sq"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda state: state.update(exp_avg=torch.zeros(1, 3)), "exp_avg of layer.weight is of shape (1, 3)"),
+        (lambda state: state.update(exp_avg_sq=torch.zeros(2)), "exp_avg_sq of layer.weight is of shape (2,)"),
+        (lambda state: state.update(exp_avg="text"), "exp_avg of layer.weight is str, expected (1, 2)"),
+        (lambda state: state.update(step=torch.ones(2)), "step of layer.weight is of shape (2,), expected ()"),
+        (lambda state: state.update(step=[3]), "(TypeError: float() argument must be"),
+        (without, "(KeyError: 'exp_avg_sq')"),
+        (lambda state: None, ""),
+    ],
+)
+def test_a_state_that_is_not_that_of_its_optimizer_is_refused_before_the_first_step(
+    tmp_path: Path, trainer: lightning.Trainer, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
+    path, loader = tmp_path / "last.ckpt", DataLoader(cast(Any, torch.zeros(2, 2)))
+    trainer.fit(Adaptive(), loader)
+    trainer.save_checkpoint(path)
+    content = torch.load(path, weights_only=True)
+    change(content["optimizer_states"][0]["state"][0])
+    torch.save(content, path)
+    longer = lightning.Trainer(
+        default_root_dir=tmp_path, max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False,
+        callbacks=[LastCheckpoint(tmp_path / "next.ckpt", None)],
+    )  # fmt: skip
+    module = Adaptive()
+    if not reason:
+        with restoring(path):
+            longer.fit(module, loader, ckpt_path=path, weights_only=True)
+        return
+    with pytest.raises(ValueError, match=re.escape(reason)) as raised, restoring(path):
+        longer.fit(module, loader, ckpt_path=path, weights_only=True)
+    assert str(one_line(raised.value)).startswith(f"{path} cannot be resumed from")
+    assert torch.equal(module.layer.weight, content["state_dict"]["layer.weight"])
 
 
 def test_an_error_of_the_training_stays_what_it_is() -> None:

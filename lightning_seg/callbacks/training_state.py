@@ -83,10 +83,10 @@ def check_optimizers(trainer: Trainer, module: LightningModule) -> None:
     Raises:
         ValueError: it is of another shape, or no tensor.
     """
-    names = {parameter: name for name, parameter in module.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     for optimizer in trainer.optimizers:
         for parameter, state in optimizer.state.items():
-            for key in state.keys() & {"step", *_OF_NUMBERS}:
+            for key in state.keys() & (_OF_NUMBERS | {"step"}):
                 value, shape = state[key], () if key == "step" else tuple(parameter.shape)
                 if not (value is None or (key == "step" and type(value) in (int, float))) and (
                     not isinstance(value, Tensor) or tuple(value.shape) != shape

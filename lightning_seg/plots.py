@@ -21,12 +21,14 @@ def confusion_picture(matrix: npt.NDArray[np.int64], names: Sequence[str]) -> Im
     """
     cell = 44 if len(names) <= 24 else 14
     font = ImageFont.load_default(11)
-    room = 20 + int(max(font.getlength(_short(name)) for name in names))
+    room = 24 + int(max(font.getlength(_short(name)) for name in names))
     side = cell * len(names)
-    picture = Image.new("RGB", (room + side + 10, room + side + 24), _PAPER)
+    title = "prediction, % of each target's pixels"
+    width = room + max(side, int(font.getlength(title))) + 10
+    picture = Image.new("RGB", (width, room + side + 24), _PAPER)
     draw = ImageDraw.Draw(picture)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    draw.text((room, 4), "prediction, % of each target's pixels", fill=_INK, font=font)
+    draw.text((room, 4), title, fill=_INK, font=font)
     for row, name in enumerate(names):
         middle = room + row * cell + cell // 2
         draw.text((room - 6, middle + 14), _short(name), fill=_INK, font=font, anchor="rm")

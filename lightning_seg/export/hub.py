@@ -14,7 +14,10 @@ import lightning_seg
 from lightning_seg.checkpoint import CONFIG_KEY, load_module, module_config, read_checkpoint
 from lightning_seg.csv_files import read_csv
 from lightning_seg.hub import CARD, CONFIG, WEIGHTS, is_repository, one_line, require
-from lightning_seg.runs.contents import INTERVALS, SCORES
+from lightning_seg.reading import read_json, read_yaml
+from lightning_seg.runs.contents import CONFIG as CONFIG_FILE
+from lightning_seg.runs.contents import DATA, INTERVALS, SCORES
+from lightning_seg.runs.kept import LEFT_OUT, is_written
 from lightning_seg.runs.scores import COUNTS, read_summary
 from lightning_seg.text import printable
 
@@ -121,7 +124,7 @@ def model_card(
     }
     backbone, loss = module.get("backbone") or {}, module.get("loss") or {}
     network = ", ".join(str(backbone[key]) for key in ("architecture", "encoder_name") if key in backbone)
-    root = f", the folder `{_plain(Path(str(data['root'])).name)}`" if data.get("root") else ""
+    folder = _folder_of(data, run)
     arguments = f", trusted={list(trusted)}" if trusted else ""
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
@@ -130,7 +133,7 @@ def model_card(
         f"lightning_seg {lightning_seg.__version__}.",
         f"- **Network**: {_plain(network or _last(backbone))}",
         f"- **Loss**: {_plain(_last(loss))}",
-        f"- **Data**: {_plain(_last(data)) if data else 'not known'}{root}",
+        f"- **Data**: {_plain(_last(data)) if data else 'not known'}{folder}",
         f"- **Classes**: {', '.join(_plain(one) for one in names)}; void pixels: {module.get('ignore_index')}",
         f"- **Scale** at which the network sees images: {kept['scale']}",
         "## Use",
@@ -138,11 +141,29 @@ def model_card(
         f'labels = load_module("hf://{name}"{arguments}).predict("photo.jpg")\n```',
         "Loading runs no code from this repository: weights are read as data, and the configuration builds only "
         "networks and losses of a fixed list.",
-        "## Scores on the test split",
+        f"## Scores on the {_tested_on(data, run)}",
         _scores(run),
     ]
     text = "\n\n".join(lines)
     return text.replace("\n\n- **", "\n- **").replace("\n- **Network", "\n\n- **Network", 1) + "\n"
+
+
+def _folder_of(data: Mapping[str, Any], run: Path | None) -> str:
+    """The folder of the data by its name, which a checkpoint does not tell where it is one of the machine."""
+    root = data.get("root")
+    if root == LEFT_OUT:
+        kept = read_yaml(run / CONFIG_FILE) if run is not None else None
+        beside = kept.get("data") if isinstance(kept, dict) else None
+        root = beside.get("root") if isinstance(beside, dict) else None
+    return "" if root in (None, LEFT_OUT) or is_written(root) else f", the folder `{_plain(Path(str(root)).name)}`"
+
+
+def _tested_on(data: Mapping[str, Any], run: Path | None) -> str:
+    """What was tested on: of a folder without a test split, the images that the epoch was chosen by."""
+    path = None if run is None else run / DATA
+    if _last(data) == "FolderDataModule" and path is not None and path.is_file() and "test" not in read_json(path):
+        return "validation images, by which the epoch was chosen; there was no test split"
+    return "test split"
 
 
 def _scores(run: Path | None) -> str:
@@ -155,7 +176,9 @@ def _scores(run: Path | None) -> str:
     counts = [rows[-1].get(name, "") for name in COUNTS] if rows else []
     columns = [column for column in columns if column not in COUNTS]
     table = [f"| {' | '.join(map(_plain, columns))} |", f"|{' --- |' * len(columns)}"]
-    table += [f"| {' | '.join(_plain(_percent(row[column])) for column in columns)} |" for row in rows]
+    for row in rows:
+        name, *scores = (row[column] for column in columns)
+        table.append(f"| {' | '.join(map(_plain, [name, *map(_percent, scores)]))} |")
     if all(counts):
         table.append(f"\nOf {_plain(counts[0])} images and {_plain(counts[1])} pixels.")
     if (run / INTERVALS).is_file():

@@ -9,6 +9,7 @@ from lightning_seg import load_module
 from lightning_seg.checkpoint import CONFIG_KEY
 from lightning_seg.csv_files import write_csv
 from lightning_seg.export import push_to_hub, write_hub_folder
+from lightning_seg.export.hub import model_card
 from lightning_seg.files import write_json
 from tests.commands.test_evaluate_and_predict import planted
 from tests.console import Run
@@ -71,7 +72,7 @@ def test_the_card_is_written_from_the_run(checkpoint: Path, tmp_path: Path) -> N
     (run / "config.yaml").write_text("seed: 0\n")
     write_csv(
         run / "test.csv",
-        [("class", "iou", "images", "pixels"), ("sky", 0.5, None, None), ("mean", 0.4321, 30, 600)],
+        [("class", "iou", "images", "pixels"), ("7", 0.5, None, None), ("mean", 0.4321, 30, 600)],
     )
     (run / "evaluation").mkdir()
     write_json(run / "evaluation" / "summary.json", {"images": 7, "intervals": {"iou": {"low": 0.40111, "high": 0.45}}})
@@ -82,12 +83,27 @@ def test_the_card_is_written_from_the_run(checkpoint: Path, tmp_path: Path) -> N
         r"sky, a\|b, c",
         "CrossEntropyLoss",
         "ShapesDataModule, the folder `x`",
+        "| 7 | 50.00 |",
         "| mean | 43.21 |",
+        "## Scores on the test split",
         "Of 30 images and 600 pixels.",
         "over 7 images, in %: iou 40.11 to 45.00",
         'load_module("hf://me/model").predict("photo.jpg")',
     ):
         assert words in card
+
+
+def test_a_card_names_the_folder_of_the_run_and_says_where_no_test_split_was_scored(tmp_path: Path) -> None:
+    module = {"num_classes": 2, "backbone": {"_target_": "a.Net"}, "loss": {"_target_": "a.Loss"}}
+    data = {"_target_": "lightning_seg.data.FolderDataModule", "root": "???"}
+    kept = {"module": module, "scale": 1.0}
+    (tmp_path / "config.yaml").write_text("data:\n  root: /home/me/street_scenes\n")
+    for splits, words in ((["train", "val"], "validation images, by which the epoch"), (["val", "test"], "test split")):
+        write_json(tmp_path / "data.json", {split: {"images": 3} for split in splits})
+        card = model_card({"data": data}, kept, tmp_path, "me/model")
+        assert "FolderDataModule, the folder `street\\_scenes`" in card
+        assert f"## Scores on the {words}" in card
+    assert "**Data**: FolderDataModule\n" in model_card({"data": data}, kept, None, "me/model")
 
 
 def test_an_address_is_downloaded_under_the_rules_of_a_checkpoint(

@@ -18,17 +18,10 @@ from lightning_seg.callbacks.resumed_schedule import total_steps
 
 KEY = "training_state"
 # What torch's optimizers keep for each number of a parameter, and for a parameter as a whole.
-_OF_NUMBERS = (
-    "exp_avg",
-    "exp_avg_sq",
-    "max_exp_avg_sq",
-    "momentum_buffer",
-    "square_avg",
-    "grad_avg",
-    "acc_delta",
-    "sum",
-)
-_OF_NUMBERS += ("exp_inf", "prev", "step_size", "ax")
+_OF_NUMBERS = {
+    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "sum"),
+    *("exp_inf", "prev", "step_size", "ax"),
+}
 
 
 def add_training_state(

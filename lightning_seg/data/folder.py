@@ -133,7 +133,7 @@ class FolderDataModule(SegmentationDataModule):
         check_limit(train_limit)
         if root is None:
             raise ValueError("data.root is not given: it is the folder of images and masks, data.root=FOLDER.")
-        self.root = Path(root).expanduser()
+        self.root = Path(str(root)).expanduser()  # a folder's name may be a number
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self.seed = seed

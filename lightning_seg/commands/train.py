@@ -23,6 +23,7 @@ from lightning_seg.callbacks import FiniteLoss, FreezeEncoder, StoredConfig, Tra
 from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
 from lightning_seg.callbacks.channels import ChannelsFit
+from lightning_seg.callbacks.image_range import ImageRange
 from lightning_seg.callbacks.monitored import MonitoredIsLogged
 from lightning_seg.callbacks.run_data import RunData
 from lightning_seg.callbacks.stored_config import read_again
@@ -166,7 +167,7 @@ def train(config: dict[str, Any]) -> float:
         with_unused_parameters(config["trainer"], module),
         callbacks=[
             *map(build, callbacks),
-            *(stored, ChannelsFit(config), UntrainedParameters(), finite, timer),
+            *(stored, ChannelsFit(config), ImageRange(), UntrainedParameters(), finite, timer),
             *([] if is_known(config) else [MonitoredIsLogged(config)]),
             *([AllSplits()] if config["test"] else []),
             *(run_data, UnusedOptions(config.get(GIVEN, {}))),

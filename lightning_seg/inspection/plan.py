@@ -156,7 +156,7 @@ def _loss(train: SplitSummary, task: str) -> Choice:
 def _normalization(train: SplitSummary, is_pretrained: bool) -> list[Choice]:
     if is_pretrained or len(train.mean) != 3:
         return []
-    mean, std = ([round(value, 3) for value in values] for values in (train.mean, train.std))
+    mean, std = ([float(f"{value:.3g}") for value in values] for values in (train.mean, train.std))
     if min(std) <= 0:
         return []
     reason = "of the training images; the network has no pretrained weights that expect others"

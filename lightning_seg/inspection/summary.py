@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from lightning_seg.inspection.duplicates import Duplicate
 from lightning_seg.inspection.facts import ImageFacts, Unreadable
+from lightning_seg.text import number_of
 
 _FEW_IMAGES = 5
+_LOW_CONTRAST = 0.02  # standard deviation; five of the 256 levels of a photograph
 _THIN = 3.0  # pixels; what a network of output stride 4 or more easily loses
 
 
@@ -84,8 +86,8 @@ def problems(
     if contradictory:
         first = contradictory[0]
         found.append(
-            f"{len(contradictory)} pairs of equal images have different masks, such as {_place(first.first)} and "
-            f"{_place(first.second)}: at most one of the two is right."
+            f"{number_of(len(contradictory), 'pair')} of equal images with different masks, such as "
+            f"{_place(first.first)} and {_place(first.second)}: at most one of the two is right."
         )
     within = [pair for pair in duplicates if not pair.across]
     if within:
@@ -106,7 +108,10 @@ def _pairs(count: int) -> str:
 def _of_split(split: str, summary: SplitSummary) -> list[str]:
     found = []
     if summary.void_only:
-        found.append(f"{split}: {len(summary.void_only)} masks have no pixel of a class ({_some(summary.void_only)}).")
+        found.append(
+            f"{split}: {number_of(len(summary.void_only), 'mask')} without a pixel of a class "
+            f"({_some(summary.void_only)})."
+        )
     absent = [value.name for value in summary.values if not value.pixels]
     if absent:
         verb = "learned" if split == "train" else "scored"
@@ -119,6 +124,13 @@ def _of_split(split: str, summary: SplitSummary) -> list[str]:
         found.append(
             f"{split}: half of the pixels of {_some(thin)} are in objects at most {_THIN:g} pixels thick: keep "
             "data.scale=1, and see loss=cldice and loss=boundary."
+        )
+    if split == "train" and summary.std and max(summary.std) < _LOW_CONTRAST:
+        low, high = min(summary.mean), max(summary.mean)
+        mean = f"{low:.2g}" if high - low < 0.01 else f"{low:.2g} to {high:.2g}"
+        found.append(
+            f"{split}: images use little of their range from 0 to 1: their mean is {mean} and their standard deviation "
+            f"{max(summary.std):.2g}. Give data.range=[BLACK,WHITE], or data.mean=auto data.std=auto as in the plan."
         )
     if len(summary.stored) > 1:
         kinds = ", ".join(f"{count} {stored}" for stored, count in summary.stored.most_common())
@@ -137,9 +149,10 @@ def _leaks(summaries: Mapping[str, SplitSummary], duplicates: Sequence[Duplicate
                 continue
             seen = {place.name for pair in pairs for place in pair[:2] if place.split == other}
             equal = {place.name for pair in pairs if pair.exact for place in pair[:2] if place.split == other}
+            images = number_of(summaries[other].images, f"{other} image")
             found.append(
-                f"leak: {len(seen)} of {summaries[other].images} {other} images are in {one} too, {len(equal)} of them "
-                f"exactly and the others nearly: scores on {other} are too good. Split by video, patient or place."
+                f"leak: {len(seen)} of {images} in {one} too, {len(equal)} of them exactly and the others nearly: "
+                f"scores on {other} are too good. Split by video, patient or place."
             )
     return found
 

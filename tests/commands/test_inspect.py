@@ -38,7 +38,7 @@ def test_an_inspection_prints_what_is_wrong_and_leaves_a_page_and_a_plan(run: Ru
     write(spoiled / "some.ckpt", config=module, state=state)
     out = run(*INSPECT, "checkpoint=some.ckpt", 'data.class_names=[background,"<b>[red]","=2"]')
     assert "mask my_images/train/masks/0.png holds label 9 in 5 pixels" in out
-    assert re.search(r"leak: \d+ of 3 test images are in train too", out)
+    assert re.search(r"leak: \d+ of 3 test images in train too", out)
     assert "5 train images, 2 val images, 3 test images" in out
 
     page = (spoiled / "inspection/index.html").read_text(encoding="utf-8")

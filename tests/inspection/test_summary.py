@@ -73,18 +73,18 @@ ALL = [facts(str(seed), seed, WIRE) for seed in range(6)]
         (
             {"train": ALL, "val": [facts("v", 3, WIRE)]},
             {},
-            "leak: 1 of 1 val images are in train too, 1 of them exactly",
+            "leak: 1 of 1 val image in train too, 1 of them exactly",
         ),
         (
             {"train": [*ALL, facts("x", 3)]},
             {},
-            "1 pairs of equal images have different masks, such as train/3 and train/x",
+            "1 pair of equal images with different masks, such as train/3 and train/x",
         ),
         ({"train": [*ALL, facts("x", 3, WIRE)]}, {}, "within a split, 1 pair of images is equal: they count"),
         (
             {"train": [*ALL, facts("x", 9, torch.full((64, 64), 255))]},
             {},
-            "train: 1 masks have no pixel of a class (x).",
+            "train: 1 mask without a pixel of a class (x).",
         ),
         (
             {"train": [facts(str(seed), seed) for seed in range(9)]},
@@ -92,6 +92,11 @@ ALL = [facts(str(seed), seed, WIRE) for seed in range(6)]
             "train: no mask has a pixel of disc, wire, which",
         ),
         ({"train": [*ALL[:4], *(facts(str(seed), seed) for seed in (7, 8))]}, {}, "train: disc, wire in fewer than 5"),
+        (
+            {"train": [image_facts(0, "dark", 0.02 * smooth_image(0), WIRE, 3)]},
+            {},
+            "train: images use little of their range from 0 to 1: their mean is 0.0",
+        ),
         ({"train": ALL}, {}, "train: half of the pixels of wire are in objects at most 3 pixels thick"),
         (
             {"train": [*ALL, facts("x", 9, WIRE, stored="PNG, L"), facts("y", 10, WIRE, stored="JPEG, RGB")]},

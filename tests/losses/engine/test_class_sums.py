@@ -124,6 +124,14 @@ def test_every_valid_error_is_counted_once_and_summed(softmax, errors):
 
 
 @pytest.mark.parametrize("softmax", [True, False])
+def test_of_void_pixels_alone_every_sum_is_zero(softmax):
+    logits, target = batch(softmax, torch.float32)
+    sums = computed(logits, torch.full_like(target, VOID), softmax)
+    for name in ("by_label", "by_channel", "label_map", "error_sums", "error_counts"):
+        assert not getattr(sums, name).any(), name
+
+
+@pytest.mark.parametrize("softmax", [True, False])
 @pytest.mark.parametrize("shape", [(3, 5, 40), (40, 3, 1), (2, 300, 3), (1, 2, 0)])
 def test_blocks_of_any_size_give_the_same(softmax, shape, back_end, monkeypatch):
     logits, target = batch(softmax, shape=shape)

@@ -20,7 +20,7 @@ def back_end(request, monkeypatch):
     if request.param == "numba":
         from lightning_seg.losses.engine import numba_backend
 
-        for name, size in (("_LEAST", 1), ("_MOST", 600), ("_MOST_PIXELS", 64)):
+        for name, size in (("_LEAST", 1000), ("_MOST", 1000), ("_MOST_PIXELS", 64)):  # several tiles in a block
             monkeypatch.setattr(numba_backend, name, size)
 
 

@@ -28,12 +28,22 @@ class PadToStride(nn.Module):
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits `(N, classes, *spatial)` of an image `(N, C, *spatial)`; those of auxiliary heads follow, if any."""
         spatial = image.shape[2:]
-        # Without asking whether there is something to pad, which an export would answer once for all sizes.
-        amounts = [amount for side in reversed(spatial) for amount in (0, -side % self.stride)]
-        padded = F.pad(image, amounts, mode="replicate")
+        padded = _padded(image, self.stride)
         output = network_output(self.backbone(padded), len(spatial))
         logits = [_cropped(resized(part, padded.shape[2:]), spatial) for part in (output.logits, *output.auxiliary)]
         return tuple(logits) if output.auxiliary else logits[0]
+
+
+def _padded(image: Tensor, stride: int) -> Tensor:
+    """The image with its border repeated at the end of each spatial dimension up to a multiple of the stride."""
+    # Without asking whether there is something to pad, which an export would answer once for all sizes.
+    if not torch.compiler.is_exporting():
+        amounts = [amount for side in reversed(image.shape[2:]) for amount in (0, -side % stride)]
+        return F.pad(image, amounts, mode="replicate")
+    for dim, side in enumerate(image.shape[2:], start=2):  # a length which is seen to be a multiple: half the reasoning
+        length = (side + stride - 1) // stride * stride
+        image = image.index_select(dim, torch.arange(length, device=image.device).clamp(max=side - 1))
+    return image
 
 
 def _cropped(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -35,8 +35,9 @@ def of_conf(name):
 def of_transformers():
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-    sizes = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
-    return PadToStride(SegformerForSemanticSegmentation(SegformerConfig(num_labels=3, **sizes)), 32)
+    sizes = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_attention_heads": [1, 2], "decoder_hidden_size": 16}
+    config = SegformerConfig(num_labels=3, num_encoder_blocks=2, **sizes)
+    return PadToStride(SegformerForSemanticSegmentation(config), 32)
 
 
 def of_monai():
@@ -50,8 +51,8 @@ def of_torchvision_fcn():
     from torchvision.models.resnet import BasicBlock, ResNet
     from torchvision.models.segmentation.fcn import FCN, FCNHead
 
-    encoder = IntermediateLayerGetter(ResNet(BasicBlock, [1, 1, 1, 1]), {"layer4": "out"})
-    return PadToStride(FCN(encoder, FCNHead(512, 3)), 32)
+    encoder = IntermediateLayerGetter(ResNet(BasicBlock, [1, 1, 1, 1]), {"layer2": "out"})
+    return PadToStride(FCN(encoder, FCNHead(128, 3)), 8)
 
 
 def of_mobilenet(*arguments: Any, settings=mobilenetv3._mobilenet_v3_conf, **options: Any):
@@ -62,10 +63,10 @@ def of_mobilenet(*arguments: Any, settings=mobilenetv3._mobilenet_v3_conf, **opt
 
 FAMILIES = {
     "smp.Unet": lambda: of_smp("Unet", encoder_depth=3, decoder_channels=(16, 8, 8)),
-    "smp.FPN": lambda: of_smp("FPN", "resnet34"),
+    "smp.FPN": lambda: of_smp("FPN", "resnet34", encoder_depth=3),
     "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus", "resnet34"),
     "smp.PSPNet": lambda: of_smp("PSPNet", "resnet34", psp_out_channels=16),
-    "smp.UPerNet": lambda: of_smp("UPerNet", "resnet34", decoder_channels=16),
+    "smp.UPerNet": lambda: of_smp("UPerNet", "resnet34", encoder_depth=3, decoder_channels=16),
     "smp.Segformer": lambda: of_smp("Segformer", "mit_b0", encoder_depth=3),
     "timm": lambda: of_smp("Unet", "tu-resnet10t", encoder_depth=3, decoder_channels=(16, 8, 8)),
     "torchvision.fcn": of_torchvision_fcn,

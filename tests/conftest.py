@@ -1,18 +1,16 @@
 """Before torch is imported: what tests compute is small, and processes that share the cores take a thread each."""
 
-import functools
+import gc
 import os
 
-import omegaconf.base
 import pytest
-import yaml
+
+import tests.quick_configuration  # noqa: F401
 
 # Copies of a process whose library of threads has started others wait for these forever.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Composing a configuration reads sixty files, with the loader of libyaml eight times as fast.
-yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# Each of its interpolations is parsed a hundred times, by a parser in Python.
-omegaconf.base.parse = functools.cache(omegaconf.base.parse)  # type: ignore[attr-defined]
+# A large part of a million objects is imported; to look through them again and again takes a test of twenty.
+gc.disable()
 
 pytest_plugins = ["tests.console"]
 
@@ -39,3 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((index for index, name in enumerate(FIRST) if item.nodeid.startswith(name)), len(FIRST))
 
     items.sort(key=place)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    gc.enable()

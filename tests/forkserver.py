@@ -3,27 +3,35 @@
 Importing takes seconds, and is done once for all processes that the caller starts in this way.
 """
 
+import os
 import pickle
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
+from multiprocessing.forkserver import ensure_running
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
 PRELOADED = [
     *(f"lightning_seg.commands.{name}" for name in ("train", "evaluate", "predict", "report")),
-    *("lightning_seg.metrics", "segmentation_models_pytorch", "submitit"),
+    *("lightning_seg.metrics", "segmentation_models_pytorch", "submitit", "tests.warm"),
 ]
+ROOT = Path(__file__).parents[1]
 
 
 def forkserver() -> ForkServerContext:
     """Where such processes are made. Their environment is that of the caller when the first of them started."""
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # of what is preloaded
+    with patch.dict("os.environ", PYTHONPATH=path):
+        ensure_running()
     return context
 
 

@@ -56,12 +56,12 @@ def test_an_image_depends_on_seed_split_and_index_only() -> None:
     assert not torch.equal(many[2]["image"], many[3]["image"])
 
 
-@pytest.mark.slow
 def drawn() -> bytes:
     sample = dataset(count=2, image_size=48, seed=3)[1]
     return sample["image"].numpy().tobytes() + sample["mask"].numpy().tobytes()
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_images() -> None:
     with forkserver().Pool(1) as pool:
         other = pool.apply(drawn)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
+from lightning_seg.metrics import boundaries
 from lightning_seg.metrics.boundaries import boundary_counts, boundary_iou_counts, surface_dice_counts
 
 
@@ -53,6 +54,20 @@ def inner_cross(mask):
     padded = np.pad(mask, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return ~inside
+
+
+@pytest.mark.parametrize("tolerance", [0, 1.5, 4, 100, np.inf])
+@pytest.mark.parametrize("rows", [1, 7, 512])
+def test_distances_of_some_rows_at_a_time_are_those_of_all(tolerance, rows, monkeypatch):
+    random = np.random.default_rng(0)
+    for shape, share in (((40, 30), 0.02), ((40, 30), 0.4), ((20, 9, 8), 0.02)):
+        one, other = random.random((2, *shape)) < share
+        one[12:30] = False
+        monkeypatch.setattr(boundaries, "_ROWS", rows)
+        near = [(distance_transform_edt(~b)[a] <= tolerance).sum() for a, b in ((one, other), (other, one))]
+        assert [boundaries._near(one, other, tolerance), boundaries._near(other, one, tolerance)] == near
+    nothing = np.zeros_like(one)
+    assert boundaries._near(one, nothing, tolerance) == boundaries._near(nothing, one, tolerance) == 0
 
 
 def test_classes_are_counted_alone_and_void_pixels_belong_to_none():

@@ -221,8 +221,13 @@ class SegmentationModule(PredictingModule):
             size: spatial size of the logits. Default: that of the image.
 
         Raises:
+            TypeError: the image is not floating point, or float64 for a network of another type.
             ValueError: the backbone's channels are not `num_classes`, or those of the image not as many as `mean` has.
         """
+        if not image.is_floating_point():
+            raise TypeError(f"images are {image.dtype}, expected floating point: for 8 bits, give image / 255.")
+        if image.dtype == torch.float64 and torch.float32 in {one.dtype for one in self.backbone.parameters()}:
+            raise TypeError("images are torch.float64 and the network is torch.float32: give image.float().")
         if self.mean is not None and self.std is not None:
             if len(self.mean) not in (1, image.shape[1]) or len(self.std) not in (1, image.shape[1]):
                 raise ValueError(

@@ -148,6 +148,20 @@ def test_a_batch_of_another_form_is_refused_by_what_it_is(batch, found):
         build().unpack(batch)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_an_image_of_integers_is_refused_with_what_to_give(dtype):
+    with pytest.raises(TypeError, match=f"images are {dtype}, expected floating point: for 8 bits, give image / 255"):
+        build()(torch.ones(1, 3, 6, 8, dtype=dtype))
+
+
+def test_an_image_of_float64_is_for_a_network_of_float64():
+    with pytest.raises(
+        TypeError, match=r"images are torch\.float64 and the network is torch\.float32: give image\.float\(\)"
+    ):
+        build()(torch.rand(1, 3, 6, 8, dtype=torch.float64))
+    assert build().double()(torch.rand(1, 3, 6, 8, dtype=torch.float64)).dtype == torch.float64
+
+
 @pytest.mark.parametrize(
     "wrap", [lambda logits: {"out": logits}, lambda logits: SimpleNamespace(logits=logits)], ids=["out", "logits"]
 )

@@ -6,7 +6,9 @@ screen, begin a line of its own, nor vanish because it looks like markup.
 
 import io
 import logging
+import os
 import sys
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -42,7 +44,21 @@ def is_number(text: str) -> bool:
 
 def say(text: object, *, error: bool = False) -> None:
     """Prints one line, to stderr if it is about an error."""
-    print(printable(text), file=sys.stderr if error else sys.stdout, flush=error)
+    stream = sys.stderr if error else sys.stdout
+    try:
+        print(printable(text), file=stream, flush=True)
+    except BrokenPipeError:
+        _read_by_nobody(stream)
+
+
+def _read_by_nobody(stream: TextIO) -> None:
+    """Lets a command go on whose output is read no longer, as behind `| head`: a training must not end by that."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Tables(Console):
+    def on_broken_pipe(self) -> None:
+        _read_by_nobody(sys.stdout)  # Rich would end the process
 
 
 def say_lines(text: str, *, error: bool = False) -> None:
@@ -55,7 +71,7 @@ def print_table(table: Table) -> None:
     """Prints a table without `[markup]` or `:emoji:`, whose cells are to be `printable`; where a cell has no room it
     goes on in the next line, so that no digit is lost.
     """
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = _Tables(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, _WIDTH_OF_A_FILE)
     for column in table.columns:

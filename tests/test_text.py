@@ -1,5 +1,6 @@
 import ast
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -118,3 +119,15 @@ def test_nothing_is_printed_or_logged_by_other_means() -> None:
 @pytest.mark.parametrize(("number", "said"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (1200, "1,200 images")])
 def test_a_number_of_things_is_said_with_its_plural(number: int, said: str) -> None:
     assert number_of(number, "image") == said
+
+
+def test_a_command_goes_on_where_nobody_reads_its_output_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table("a")
+    table.add_row("1")
+    for printed in (lambda: say("a line"), lambda: print_table(table)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with os.fdopen(writer, "w", encoding="utf-8") as stream:
+            monkeypatch.setattr("sys.stdout", stream)
+            printed()
+            printed()

@@ -203,10 +203,11 @@ def train(config: dict[str, Any]) -> float:
         result = {"best": kept.value, "monitor": kept.monitor, "class_names": names, "skipped_steps": finite.skipped}
         if scores:
             write_scores(folder / SCORES, scores, "test", names, counts)
+        write_result(folder, {**result, "seconds": timer.time_elapsed(), "test": scores, "tested": counts})
+        if scores:
             print_scores(scores, "test", names, counts=counts)
         elif config["test"]:
             say("nothing was tested: there are no test images, or trainer.limit_test_batches=0.")
-        write_result(folder, {**result, "seconds": timer.time_elapsed(), "test": scores, "tested": counts})
         if unscored:
             say(f"no epoch was scored: {unscored}. The last weights are kept; all of this run is in {folder}")
         else:

@@ -67,6 +67,8 @@ def training_augmentation(
     Raises:
         ValueError: an option is outside its range, or needs an `ignore_index`.
     """
+    if len(scale) != 2:
+        raise ValueError(f"augment.scale={list(scale)} must be two factors, the smallest and the largest zoom.")
     smallest, largest = (float(factor) for factor in scale)
     if not 0 < smallest <= largest:
         raise ValueError(f"augment.scale=[{smallest}, {largest}] must be two factors above 0, the smaller one first.")
@@ -111,7 +113,8 @@ def _crop_size(crop_size: int | Sequence[int] | None) -> tuple[int, int] | None:
 def _check_crop_on(crop_on: str | Sequence[int] | None, size: object, ignore_index: int | None) -> None:
     if crop_on is None:
         return
-    if crop_on != "class" and (isinstance(crop_on, str) or not all(type(value) is int for value in crop_on)):
+    is_list = isinstance(crop_on, Sequence) and not isinstance(crop_on, str)
+    if crop_on != "class" and not (is_list and all(type(value) is int for value in crop_on)):
         raise ValueError(f"augment.crop_on={crop_on} is neither class nor a list of mask values.")
     if size is None or ignore_index is None:
         raise ValueError(f"augment.crop_on={crop_on} needs augment.crop_size and data.ignore_index.")

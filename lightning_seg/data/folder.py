@@ -475,7 +475,8 @@ def _plain(entry: Color | Sequence[Color]) -> list[Any]:
 
 def _check_fold(fold: int | None, folds: int | None) -> None:
     if (fold is None) != (folds is None):
-        raise ValueError(f"data.fold={fold} and data.folds={folds} must be given together or not at all.")
+        given, other = ("folds", "fold") if fold is None else ("fold", "folds")
+        raise ValueError(f"data.{given} is given and data.{other} is not: give both, or neither.")
     if fold is not None and folds is not None and not (folds > 1 and 0 <= fold < folds):
         raise ValueError(
             f"data.fold={fold} of data.folds={folds}: give 2 folds or more, and a fold from 0 and below it."

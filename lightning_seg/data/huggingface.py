@@ -135,8 +135,10 @@ class HuggingFaceDataModule(FolderDataModule):
         self.path = str(Path(path).expanduser()) if Path(path).expanduser().exists() else str(path)
         self.image_column, self.mask_column, self.group_column = image, mask, group
         self.config, self.revision = config, revision
-        given = {split: [name] if isinstance(name, str) else name for split, name in (splits or {}).items()}
-        self.split_names = {split: list(names) for split, names in given.items() if names is not None}
+        given = {split: names for split, names in (splits or {}).items() if names is not None}
+        self.split_names = {
+            split: list(names) if isinstance(names, list | tuple) else [str(names)] for split, names in given.items()
+        }
         unknown = [split for split in self.split_names if split not in SPLITS]
         if unknown:
             raise ValueError(f"data.splits.{unknown[0]} is not one of {', '.join(SPLITS)}.")

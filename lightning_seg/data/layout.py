@@ -62,7 +62,7 @@ class Layout:
         if (self.images is None) != (self.masks is None):
             given, other = ("images", "masks") if self.masks is None else ("masks", "images")
             raise ValueError(f"data.{given} is given and data.{other} is not: give both patterns, or neither.")
-        if self.images is None and self.table is None and (self.given_splits or self.group):
+        if self.images is None and self.table is None and (self.given_splits or self.group is not None):
             what = "splits" if self.given_splits else "group"
             raise ValueError(f"data.{what} needs data.images and data.masks, the patterns that say where files are.")
         renamed = [f"data.columns.{name}={column}" for name, column in self.columns.items() if column != name]
@@ -76,8 +76,11 @@ class Layout:
     @property
     def given_splits(self) -> dict[str, list[str]]:
         """The values of `splits` that are given, each as a list."""
-        listed = {name: [value] if isinstance(value, str) else value for name, value in self.splits.items()}
-        return {name: [str(one) for one in values] for name, values in listed.items() if values is not None}
+        return {
+            name: [str(one) for one in (value if isinstance(value, list | tuple) else [value])]
+            for name, value in self.splits.items()
+            if value is not None
+        }
 
     @property
     def is_default(self) -> bool:

@@ -99,6 +99,8 @@ VALUES = [
     ("optimizer.lr=nan", "optimizer.lr=nan must be finite."),
     ("optimizer.weight_decay=1e400", "optimizer.weight_decay=inf must be finite."),
     ("loss.smooth=-inf", "loss.smooth=-inf must be finite."),
+    ("augment.rotation=-1", "augment.rotation=-1, but it must be 0 or more."),
+    ("augment.crop_size=[0,9]", "augment.crop_size=[0,9], but it must be 1 or more."),
     ("augment.scale=[nan,1]", "augment.scale=[nan,1] must be finite."),
     (
         "trainer.accelerator=gpus",

@@ -143,6 +143,8 @@ def test_all_off_changes_nothing() -> None:
         ({"rotation": 10, "ignore_index": None}, "set data.ignore_index .* or rotation=0"),
         ({"scale": (0.5, 1), "ignore_index": None}, "no scale below 1"),
         ({"scale": (2, 1)}, "augment.scale"),
+        ({"scale": (1,)}, "two factors, the smallest and the largest"),
+        ({"crop_on": 3, "crop_size": 8}, "augment.crop_on=3 is neither class nor a list of mask values"),
         ({"horizontal_flip": 1.5}, "augment.horizontal_flip=1.5 must be a probability"),
         ({"d4": 2}, "augment.d4=2 must be a probability"),
         ({"crop_size": 0}, "augment.crop_size=0"),

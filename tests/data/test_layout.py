@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from lightning_seg.data import FolderDataModule
+from lightning_seg.data.layout import Layout
 from lightning_seg.data.patterns import Pattern
 
 SUFFIXES = (".png", ".jpg", ".gif")
@@ -127,6 +128,11 @@ def several(root: Path, stems: Sequence[str] = "abcdefgh") -> None:
 
 
 PLAIN = ("im/{id}.png", "gt/{id}.png")
+
+
+def test_a_number_is_the_name_of_a_folder() -> None:
+    layout = Layout(images="{split}/{id}.png", masks="{split}/{id}_m.png", splits={"train": 2019, "val": [2020, 2021]})
+    assert layout.given_splits == {"train": ["2019"], "val": ["2020", "2021"]}
 
 
 def test_text_files_say_which_images_are_of_a_split(tmp_path: Path) -> None:

@@ -330,7 +330,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"columns": {"image": "file", "mask": "mask"}},
         r"data\.columns\.image=file is a column of data\.table, and there is none",
     ),
-    "half a fold": ({"fold": 1}, r"data\.fold=1 and data\.folds=None must be given together"),
+    "half a fold": ({"fold": 1}, r"data.fold is given and data.folds is not"),
     "a fold too many": ({"fold": 3, "folds": 3}, r"data\.fold=3 of data\.folds=3"),
     "more folds than images": (
         {"fold": 0, "folds": 9, "masks": "gt/{id}.png", "clean": True},

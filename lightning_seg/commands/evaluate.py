@@ -16,7 +16,6 @@ from lightning_seg.checkpoint import check_not_downloaded, load_module, read_che
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options, unused_tiling
-from lightning_seg.commands.train import resolved
 from lightning_seg.data import FolderDataModule
 from lightning_seg.ensemble import load_modules
 from lightning_seg.launch.building import build
@@ -24,6 +23,7 @@ from lightning_seg.launch.cluster import check_processes
 from lightning_seg.launch.composition import typed_words
 from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.launch.processes import available_cores, requested_devices, run_on_processes
+from lightning_seg.launch.resolved import resolved
 from lightning_seg.module import SegmentationModule
 from lightning_seg.reading import read_yaml
 from lightning_seg.runs.contents import CONFIG

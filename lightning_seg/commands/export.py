@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 from lightning_seg.checkpoint import load_module
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
-from lightning_seg.commands.train import resolved
 from lightning_seg.export import push_to_hub, write_hub_folder, write_onnx, write_program
+from lightning_seg.launch.resolved import resolved
 from lightning_seg.schema import Export, check_config
 from lightning_seg.text import say
 

@@ -7,10 +7,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.commands import console
-from lightning_seg.commands.train import resolved
 from lightning_seg.inspection.inspect import PAGE, PLAN, inspect_data
-from lightning_seg.launch.composition import from_environment
 from lightning_seg.launch.errors import quiet_lightning
+from lightning_seg.launch.resolved import from_environment, resolved
 from lightning_seg.runs.identity import is_secret
 from lightning_seg.schema import Inspect, check_classes_known, check_config
 

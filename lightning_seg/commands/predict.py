@@ -11,7 +11,6 @@ from lightning_seg.commands import console
 from lightning_seg.commands.evaluate import with_what_is_left_out
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.commands.prediction_options import set_prediction_options, unused_tiling
-from lightning_seg.commands.train import resolved
 from lightning_seg.data.palette import default_palette
 from lightning_seg.ensemble import load_modules
 from lightning_seg.inference import PredictedFiles, predict_files
@@ -20,6 +19,7 @@ from lightning_seg.inference.shares import join
 from lightning_seg.launch.cluster import is_launched
 from lightning_seg.launch.composition import typed_words
 from lightning_seg.launch.processes import run_on_processes
+from lightning_seg.launch.resolved import resolved
 from lightning_seg.runs.kept import GIVEN
 from lightning_seg.schema import Predict, check_config
 from lightning_seg.schema.unused import PREDICT, given_options, unused

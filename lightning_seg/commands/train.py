@@ -1,6 +1,5 @@
 """`lightning-seg-train`: trains a network, then scores its best checkpoint on the test split."""
 
-from collections.abc import Callable
 from copy import deepcopy
 from functools import cache, partial
 from math import isnan
@@ -8,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies import FSDPStrategy
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from lightning_seg.backbones import checkpoint_activations, compile_network, use_channels_last
 from lightning_seg.backbones.encoder import described_encoder
-from lightning_seg.backbones.normalization import IMAGENET, Normalization, declared_normalization, weights_asked_for
-from lightning_seg.backbones.transformers_models import config_to_store
+from lightning_seg.backbones.normalization import weights_asked_for
 from lightning_seg.callbacks import FiniteLoss, FreezeEncoder, StoredConfig, TrainingInterrupted
 from lightning_seg.callbacks.all_splits import AllSplits
 from lightning_seg.callbacks.best_checkpoint import TestedWeights, kept_checkpoint, why_unscored
@@ -41,9 +38,17 @@ from lightning_seg.launch.cluster import (
     process_rank,
     shared_name,
 )
-from lightning_seg.launch.composition import from_environment, typed_words
+from lightning_seg.launch.composition import typed_words
+from lightning_seg.launch.derived import (
+    follow_normalization,
+    insert_class_weights,
+    insert_names,
+    insert_network_configs,
+    insert_normalization,
+)
 from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.launch.processes import requested_devices, run_on_processes
+from lightning_seg.launch.resolved import with_environment
 from lightning_seg.launch.resuming import restoring
 from lightning_seg.learning_rate import find_learning_rate
 from lightning_seg.module import SegmentationModule
@@ -68,8 +73,6 @@ from lightning_seg.text import say
 
 main = console.train
 train_composed = console.train_composed  # as its jobs are pickled
-
-_OF_A_HUB = ".transformers_model"
 
 
 def train_run(composed: DictConfig) -> float:
@@ -317,35 +320,6 @@ def pretrained_part(module: Any, trainer: lightning.Trainer, config: dict[str, A
     return f"{described}, of random weights: pretrained ones are backbone.{next(iter(asked))} or init_from=PATH"
 
 
-def follow_normalization(module: Any, config: dict[str, Any]) -> str:
-    """Lets a module normalize images as the pretrained weights of its network were trained.
-
-    Only in the place of the default; other numbers stay, such as those of a data set.
-
-    Returns:
-        One line where the two differ; "" where they do not, or the weights declare nothing.
-    """
-    given = config["module"].get("mean"), config["module"].get("std")
-    now = None if None in given else Normalization(*map(tuple, given))
-    try:
-        declared = declared_normalization(module.backbone, config["module"].get("backbone") or {})
-    except OSError as error:
-        return f"what mean and std the pretrained weights were trained with cannot be looked up ({error})."
-    if declared is None or (now is not None and declared.agrees(now)):
-        return ""
-    if config["normalization"] == "data" or now is None or not now.agrees(IMAGENET):
-        return f"the pretrained weights were trained with {declared}, and images are normalized by {now or 'nothing'}."
-    for name, values in declared._asdict().items():
-        setattr(module, name, torch.tensor(values))
-        for part in ("module", "data"):
-            if name in config[part]:
-                config[part][name] = list(values)
-    return (
-        f"images are normalized by {declared}, as for the pretrained weights, and not by {now}; normalization=data "
-        "keeps data.mean and data.std."
-    )
-
-
 def set_execution(network: nn.Module, config: dict[str, Any]) -> None:
     """Sets how a network is executed in training, as a configuration asks for."""
     if config["channels_last"]:
@@ -354,73 +328,6 @@ def set_execution(network: nn.Module, config: dict[str, Any]) -> None:
         checkpoint_activations(network)
     if config["compile"]:
         compile_network(network)
-
-
-def insert_normalization(config: dict[str, Any], datamodule: Any) -> None:
-    """Replaces `auto` as mean and standard deviation by what the training images have.
-
-    Raises:
-        ValueError: the data module measures none.
-    """
-    parts = [part for part in (config["data"], config["module"]) if "auto" in (part.get("mean"), part.get("std"))]
-    if not parts:
-        return
-    if not hasattr(datamodule, "measure_normalization"):
-        raise ValueError("data.mean=auto is measured by data modules of lightning_seg: give numbers for yours.")
-    mean, std = datamodule.measure_normalization()
-    for part in parts:
-        part["mean"], part["std"] = mean, std
-
-
-def insert_names(config: dict[str, Any], datamodule: Any) -> None:
-    """Keeps class names and palette of the data module, if it has any, where the configuration leaves them open.
-
-    The palette is kept by itself too, for predictions: not every data module has a key for it.
-    """
-    for name in ("class_names", "palette"):
-        for part in (config["data"], config["module"]):
-            if name in part and part[name] is None:
-                part[name] = getattr(datamodule, name, None)
-            if name == "class_names" and isinstance(part.get(name), list):
-                part[name] = [str(one) for one in part[name]]  # 1 is a name, too
-    config["palette"] = getattr(datamodule, "palette", None)
-
-
-def insert_network_configs(node: Any) -> None:
-    """Stores the whole configuration of a network from a hub, so that a checkpoint builds it without a download."""
-    for value in node.values() if isinstance(node, dict) else node:
-        if isinstance(value, dict) and value.get("pretrained") and str(value.get("_target_")).endswith(_OF_A_HUB):
-            value["config"] = config_to_store(value["architecture"], value.get("config"), value["pretrained"])
-        elif isinstance(value, dict | list):
-            insert_network_configs(value)
-
-
-def insert_class_weights(node: Any, estimate: Callable[[str], list[float]]) -> None:
-    """Replaces the name of an estimate, wherever a configuration has one as `class_weights`, by its numbers."""
-    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
-        if name == "class_weights" and isinstance(value, str):
-            node[name] = estimate(value)
-        elif isinstance(value, dict | list):
-            insert_class_weights(value, estimate)
-
-
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain containers, with nothing left to interpolate."""
-    container = _with_text_keys(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-    assert isinstance(container, dict)
-    return container
-
-
-def with_environment(config: DictConfig) -> dict[str, Any]:
-    """The configuration, resolved, with what to write where it has values of environment variables."""
-    return {**resolved(config), FROM_ENVIRONMENT: from_environment(config)}
-
-
-def _with_text_keys(node: Any) -> Any:
-    """A configuration whose keys are text (`data.values` has numbers), as checkpoints hold it."""
-    if isinstance(node, dict):
-        return {str(name): _with_text_keys(value) for name, value in node.items()}
-    return [_with_text_keys(value) for value in node] if isinstance(node, list) else node
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 
 from lightning_seg.callbacks.evenly_spaced import evenly_spaced_indices
 from lightning_seg.checkpoint import load_module
-from lightning_seg.commands.train import insert_class_weights, insert_names
 from lightning_seg.data.inspection import value_names
 from lightning_seg.files import atomic_write
 from lightning_seg.inspection.duplicates import Duplicate, find_duplicates
@@ -26,6 +25,7 @@ from lightning_seg.inspection.pictures import image_picture, overlay_picture
 from lightning_seg.inspection.plan import Choice, plan_choices, plan_file
 from lightning_seg.inspection.step import StepUsage, free_memory, step_usage
 from lightning_seg.inspection.summary import SplitSummary, problems, summarize
+from lightning_seg.launch.derived import insert_class_weights, insert_names
 from lightning_seg.launch.processes import available_cores
 from lightning_seg.metrics import MeanIoU
 from lightning_seg.text import number_of, print_table, printable, say

@@ -1,17 +1,15 @@
 """What is wrong with the choices of a command line, in one line and in the words of the command line."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.resolvers import oc
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.schema import did_you_mean
 from lightning_seg.schema.nearest import nearest
@@ -63,40 +61,6 @@ def typed_words(kind: str = "task") -> list[str]:
     words = OmegaConf.to_container(getattr(HydraConfig.get().overrides, kind))
     assert isinstance(words, list)
     return [str(word) for word in words]
-
-
-def from_environment(config: DictConfig) -> dict[str, Any]:
-    """What comes from environment variables, by whatever interpolations: by key with dots, and as it was written."""
-    if "oc.env" not in str(OmegaConf.to_container(config)):
-        return {}
-    config = config.copy()
-    if config.get("folder"):  # it follows, but was set
-        config.folder = f"${{runs}}/{Path(config.folder).name}"
-    OmegaConf.register_new_resolver(
-        "oc.env", lambda *words: "${oc.env:" + ",".join(map(str, words)) + "}", replace=True
-    )
-    try:
-        return {key: value for key, value in _written(config, "") if "${oc.env:" in str(value)}
-    finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
-
-
-def _written(node: DictConfig, key: str) -> Iterator[tuple[str, Any]]:
-    """The values below a node, with variables by their names, by key with dots; lists are values."""
-    raw: Any = OmegaConf.to_container(node, resolve=False)
-    for name in raw:
-        path = f"{key}.{name}" if key else str(name)
-        own = raw[name]
-        try:
-            value = node[name]
-            if isinstance(value, ListConfig):
-                value = OmegaConf.to_container(value, resolve=True)
-        except Exception:  # a resolver that a variable's name does not suit
-            value = own
-        if isinstance(value, DictConfig):
-            yield from _written(value, path)
-        else:
-            yield path, own if "${oc.env:" in str(own) else value
 
 
 def choices(group: str) -> list[str]:

@@ -14,10 +14,10 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lightning_seg.launch.composition import from_environment
 from lightning_seg.launch.ending import ProcessError, end_with
 from lightning_seg.launch.errors import JobError, one_line
 from lightning_seg.launch.overrides import quoted
+from lightning_seg.launch.resolved import from_environment
 from lightning_seg.runs.contents import DIVERGED, read_result
 from lightning_seg.runs.kept import FROM_ENVIRONMENT
 from lightning_seg.runs.monitor import check_monitored

@@ -235,7 +235,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_network_of_a_hub_is_stored_so_that_it_is_built_without_it(tmp_path: Path) -> None:
     from lightning_seg.backbones.transformers_models import config_to_store, transformers_model
-    from lightning_seg.commands.train import insert_network_configs
+    from lightning_seg.launch.derived import insert_network_configs
 
     options = FAMILIES["transformers: UperNet"].options
     small = {**options["config"], "num_labels": 7, "id2label": {index: f"a; b/{index}" for index in range(7)}}

@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_seg.backbones import PadToStride
 from lightning_seg.backbones.normalization import IMAGENET, Normalization, declared_normalization
-from lightning_seg.commands.train import follow_normalization
+from lightning_seg.launch.derived import follow_normalization
 from tests.small_module import build
 
 HALVES = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from lightning_seg.callbacks.stored_config import read_again
 from lightning_seg.commands.evaluate import with_what_is_left_out
-from lightning_seg.launch.composition import from_environment
+from lightning_seg.launch.resolved import from_environment
 
 
 def stored(data: dict[str, Any], *hidden: str) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from omegaconf import OmegaConf
 
 from lightning_seg import SegmentationModule, load_module
 from lightning_seg.checkpoint import read_checkpoint
-from lightning_seg.commands.train import insert_class_weights, resolved, train
+from lightning_seg.commands.train import train
 from lightning_seg.data import ShapesDataModule
+from lightning_seg.launch.derived import insert_class_weights
+from lightning_seg.launch.resolved import resolved
 from lightning_seg.runs.contents import read_result
 from lightning_seg.runs.folder import run_name
 from tests.console import SHORT, SMALL, Run

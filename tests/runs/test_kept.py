@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_seg.commands.train import with_environment
+from lightning_seg.launch.resolved import with_environment
 from lightning_seg.report.runs import read_run
 from lightning_seg.runs.folder import changes, kept_config, open_run, run_name
 from lightning_seg.runs.kept import as_kept

@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_seg.callbacks.classes import class_names_for
+from lightning_seg.callbacks.shapes import ScoredShapes, scored_shapes
 from lightning_seg.csv_files import write_csv
 from lightning_seg.files import atomic_write, write_json
 from lightning_seg.metrics.bootstrap import bootstrap_intervals
-from lightning_seg.metrics.boundaries import boundary_counts
 from lightning_seg.metrics.calibration import (
     average_precision,
     best_threshold,
@@ -25,7 +25,6 @@ from lightning_seg.metrics.calibration import (
     level_counts,
     precision_recall,
 )
-from lightning_seg.metrics.case_scores import CaseScores, case_scores
 from lightning_seg.metrics.confusion import count_confusion
 from lightning_seg.metrics.labels import hard_labels
 from lightning_seg.metrics.ratios import class_counts
@@ -33,8 +32,6 @@ from lightning_seg.plots import confusion_picture, curve_picture
 from lightning_seg.text import text_logger
 
 log = text_logger(__name__)
-
-_VOLUME = 3  # axes of one
 
 Array = npt.NDArray[Any]
 
@@ -85,15 +82,15 @@ class EvaluationDetails(Callback):
         self._reset()
 
     def _reset(self) -> None:
-        self._images: list[tuple[str, Array, Array | None]] = []
+        self._images: list[tuple[str, Array]] = []
         self._confusion: Array | int = 0
         self._confidence: Tensor | float = 0.0
         self._levels: Tensor | int = 0
-        self._cases: list[tuple[str, CaseScores]] = []
-        # Of a batch, until its end: confusion matrices, labels where they are needed, and the spatial size.
+        self._scored: list[tuple[str, Any]] = []  # of shapes
+        self._shapes: ScoredShapes | None = None
+        # Of a batch, until its end: confusion matrices, and labels where they are needed.
         self._matrices: Tensor | None = None
         self._predictions: Tensor | None = None
-        self._size: Sequence[int] = ()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses classes without a name before anything is trained."""
@@ -137,8 +134,11 @@ class EvaluationDetails(Callback):
         images = zip(torch.split(prediction, 1), torch.split(labels, 1), strict=True)
         matrices = torch.stack([count_confusion(*one, **spec) for one in images]).cpu()
         self._matrices = matrices if self._matrices is None else self._matrices + matrices
-        self._size = size
-        if not (self.boundaries or len(size) == _VOLUME):
+        if self._shapes is None:
+            self._shapes = scored_shapes(
+                len(size), module.task, module.num_classes, self.tolerance, outlines=self.boundaries
+            )
+        if self._shapes is None:
             return
         if self._predictions is None:
             kind = torch.uint8 if module.num_classes <= 256 else torch.int32
@@ -167,38 +167,13 @@ class EvaluationDetails(Callback):
             right = matrix.diagonal(dim1=-2, dim2=-1).sum().item(), matrix.sum().item()
             number = len(self._images) * trainer.world_size + trainer.global_rank
             name = str(names[index]) if index < len(names) else str(number)
-            outlines = None
-            if predictions is not None:
+            self._images.append((name, np.concatenate([counts.ravel(), right])))
+            if predictions is not None and self._shapes is not None:
                 labels = torch.as_tensor(target[index]).cpu()
-                parts = predictions[index], labels, _valid(module, labels)
-                if len(self._size) == _VOLUME:
-                    places = torch.ones(_VOLUME) if spacing is None else spacing[index].cpu()
-                    self._add_case(module, name, parts, places.tolist())
-                else:
-                    outlines = self._outlines(module, *(part.numpy() for part in parts))
-            self._images.append((name, np.concatenate([counts.ravel(), right]), outlines))
+                distances = None if spacing is None else spacing[index].tolist()
+                scores = self._shapes.score(predictions[index], labels, _valid(module, labels), distances)
+                self._scored.append((name, scores))
             self._confusion = self._confusion + matrix.numpy()
-
-    def _add_case(self, module: Any, name: str, parts: Sequence[Tensor], spacing: Sequence[float]) -> None:
-        if module.task == "multilabel":
-            return
-        prediction, target, valid = (part.reshape(part.shape[-3:]).cpu() for part in parts)
-        scores = case_scores(
-            prediction,
-            target,
-            valid,
-            module.num_classes,
-            spacing=spacing,
-            tolerance=self.tolerance,
-            distances=self.boundaries,
-        )
-        self._cases.append((name, scores))
-
-    def _outlines(self, module: Any, *parts: Array) -> Array:
-        prediction, target, valid = parts
-        if module.task != "multiclass":
-            prediction, target, valid = (part.astype(bool).reshape(-1, *self._size) for part in parts)
-        return boundary_counts(prediction, target, valid, module.num_classes, self.tolerance)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the files."""
@@ -210,7 +185,7 @@ class EvaluationDetails(Callback):
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: Any) -> None:
-        parts = [(self._images, self._confusion, self._confidence, self._levels, self._cases)]
+        parts = [(self._images, self._confusion, self._confidence, self._levels, self._scored, self._shapes)]
         if trainer.world_size > 1:
             own = parts[0]
             parts = [own] * trainer.world_size
@@ -235,12 +210,10 @@ class EvaluationDetails(Callback):
         summary["expected_calibration_error"] = self._write_calibration(sum(part[2] for part in parts))
         if module.task == "binary":
             summary |= self._write_thresholds(sum(part[3] for part in parts))
-        cases = sorted((case for part in parts for case in part[4]), key=lambda case: case[0])
-        if cases:
-            summary |= self._write_cases(cases, names)
-        elif self.boundaries:
-            outlines = np.stack([image[2] for image in images if image[2] is not None]).sum(0)
-            summary |= self._write_boundaries(outlines, names)
+        shapes = next((part[5] for part in parts if part[5] is not None), None)
+        if shapes is not None:
+            scored = sorted((one for part in parts for one in part[4]), key=lambda one: one[0])
+            summary |= shapes.write(self.folder, scored, names, leaves_out_first=self.background == 0)
         write_json(self.folder / "summary.json", summary)
 
     def _left_out(self, module: Any) -> int | None:
@@ -278,31 +251,6 @@ class EvaluationDetails(Callback):
         picture = curve_picture(curve.recall.tolist(), curve.precision.tolist(), ("recall", "precision"))
         self._save("precision_recall.png", picture)
         return {"best_threshold": best_threshold(counts), "average_precision": average_precision(counts)}
-
-    def _write_boundaries(self, counts: Array, names: Sequence[str]) -> dict[str, float]:
-        with np.errstate(invalid="ignore"):
-            values = np.stack([counts[:, 0] / counts[:, 1], counts[:, 2] / counts[:, 3]], 1)
-        means = [float(np.nanmean(column)) if np.isfinite(column).any() else np.nan for column in values.T]
-        rows = [(name, *row) for name, row in zip([*names, "mean"], [*values.tolist(), means], strict=True)]
-        write_csv(self.folder / "boundaries.csv", [("class", "boundary_iou", "surface_dice"), *rows])
-        return {"boundary_iou": means[0], "surface_dice": means[1], "surface_tolerance": self.tolerance}
-
-    def _write_cases(self, cases: Sequence[tuple[str, CaseScores]], names: Sequence[str]) -> dict[str, float]:
-        """Dice, and distances if asked for; the means over cases of the means over classes without the background."""
-        kinds = CaseScores._fields if self.boundaries else CaseScores._fields[:1]
-        columns = [f"{kind}/{name}" for kind in kinds for name in names]
-        rows = [
-            (name, *(None if np.isnan(value) else float(value) for kind in kinds for value in getattr(scores, kind)))
-            for name, scores in cases
-        ]
-        write_csv(self.folder / "cases.csv", [("case", *columns), *rows])
-        first = 1 if self.background == 0 and len(names) > 1 else 0
-        means = {}
-        for kind in kinds:
-            values = np.stack([getattr(scores, kind)[first:] for _, scores in cases])
-            known = values[np.isfinite(values)]
-            means[f"case_{kind}"] = float(known.mean()) if known.size else np.nan
-        return {**means, "surface_tolerance": self.tolerance} if self.boundaries else means
 
     def _save(self, name: str, picture: Image.Image) -> None:
         with atomic_write(self.folder / name, overwrite=True) as temporary:

@@ -47,20 +47,21 @@ def values_advice(pairs: Sequence[Pair], root: Path, given: Mapping[str, Any]) -
     Args:
         pairs: of a split.
         root: the folder of the data.
-        given: options as they are, of those that say how masks are read.
+        given: options as they are, of those that say how masks are read; `num_classes` is 1 in the binary task.
     """
-    options = guess_values(pairs, root)
+    options = _of_task(guess_values(pairs, root), given.get("num_classes") == 1)
     if not options or all(str(given.get(name)) == value for name, value in options.items()):
         return ""
     return f" These masks are read by {as_typed(options)}{_or_void(options)}"
 
 
-def classes_advice(root: Path, given: Mapping[str, Any]) -> str:
+def classes_advice(root: Path, given: Mapping[str, Any], *, is_binary: bool = False) -> str:
     """What to type for a folder of images of which nothing is said but where it is; likewise.
 
     Args:
         root: the folder.
         given: the options of `data`.
+        is_binary: whether the task is.
     """
     if given.get("images") is not None or given.get("table") is not None:
         return ""
@@ -68,8 +69,16 @@ def classes_advice(root: Path, given: Mapping[str, Any]) -> str:
     if found is None:
         return f" {root} holds {contents(root)}, and no images with masks are found in it."
     values = guess_values(found.pairs, root)
-    options = {**({} if _is_usual(root, found) else found.options), **values}
+    options = _of_task({**({} if _is_usual(root, found) else found.options), **values}, is_binary)
     return f" The masks of {root} are read by {as_typed(options)}{_or_void(values)}" if options else ""
+
+
+def _of_task(options: Mapping[str, str], is_binary: bool) -> dict[str, str]:
+    """The same for the binary task, which has one class where there are two values."""
+    if not is_binary or options.get("num_classes") != "2":
+        return dict(options)
+    names = options.get("class_names", "").replace("[background,", "[")
+    return {**options, "num_classes": "1", **({"class_names": names} if names else {})}
 
 
 def _or_void(values: Mapping[str, str]) -> str:

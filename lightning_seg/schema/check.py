@@ -116,7 +116,8 @@ def _data_advice(composed: DictConfig, missing: Sequence[str]) -> str:
         return ""
     from lightning_seg.data.advice import classes_advice  # torch, for which commands do not wait elsewhere
 
-    return classes_advice(folder, OmegaConf.to_container(data, resolve=False))  # type: ignore[arg-type]
+    is_binary = composed.get("task") == "binary"
+    return classes_advice(folder, OmegaConf.to_container(data, resolve=False), is_binary=is_binary)  # type: ignore[arg-type]
 
 
 def check_classes_known(composed: DictConfig) -> None:

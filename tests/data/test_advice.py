@@ -198,6 +198,20 @@ def test_that_the_last_class_may_be_void_is_said_where_values_do_not_tell(tmp_pa
     FolderDataModule(tmp_path, 2, **given, ignore_index=2).setup("fit")
 
 
+def test_the_binary_task_has_one_class_where_masks_hold_two_values(tmp_path: Path) -> None:
+    given = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": 0, "batch_size": 1}
+    for index in range(4):
+        save(tmp_path / f"images/{index}.jpg")
+        save(tmp_path / f"masks/{index}.png", np.where(LABELS > 0, 255, 0).astype(np.uint8))
+    assert classes_advice(tmp_path, {}, is_binary=True).endswith("by data.num_classes=1 data.threshold=128")
+    with pytest.raises(ValueError, match=r"read by data\.num_classes=1 data\.threshold=128$"):
+        FolderDataModule(tmp_path, 1, **given).setup("fit")
+    FolderDataModule(tmp_path, 1, **given, threshold=128).setup("fit")
+    for index in range(4):
+        save(tmp_path / f"masks/{index}.png")
+    assert "by data.num_classes=3" in classes_advice(tmp_path, {}, is_binary=True)  # which the task then refuses
+
+
 @pytest.mark.parametrize(
     ("image", "masks"),
     [

@@ -27,12 +27,13 @@ from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.compound.deep_supervision import target_at_size
 from lightning_seg.losses.engine.back_ends import agree_on_back_ends
-from lightning_seg.losses.loss import not_negative
+from lightning_seg.losses.loss import Loss, not_negative
 from lightning_seg.metrics import segmentation_metrics
 from lightning_seg.metrics.confusion import ConfusionMatrixMetric
 from lightning_seg.parameter_groups import parameter_groups
 from lightning_seg.schedulers import Plateau
 from lightning_seg.task import Task, check_classes, check_same_task
+from lightning_seg.text import number_of
 
 Stage = Literal["train", "val", "test"]
 
@@ -133,6 +134,7 @@ class SegmentationModule(PredictingModule):
         class_names = [str(name) for name in (range(num_classes) if class_names is None else class_names)]
         check_classes(task, num_classes, ignore_index, class_names)
         check_same_task(loss, task, ignore_index)
+        _check_numbers(loss, num_classes)
         if (mean is None) != (std is None):
             raise ValueError(f"mean={mean} and std={std} must be given together or not at all.")
         if std is not None and not all(0 < value < math.inf for value in std):
@@ -343,7 +345,7 @@ class SegmentationModule(PredictingModule):
         """The optimizer, and the scheduler by optimizer step."""
         groups = [dict(group) for group in self.parameter_groups()]
         factors = [group.pop("learning_rate_factor", 1.0) for group in groups]
-        optimizer = self.optimizer_factory(groups)
+        optimizer = _made(self.optimizer_factory, "optimizer", groups)
         for group, factor in zip(optimizer.param_groups, factors, strict=True):
             group["lr"] *= factor
         if self.scheduler_factory is None:
@@ -354,7 +356,7 @@ class SegmentationModule(PredictingModule):
                 "a learning-rate schedule needs to know the length of the training: "
                 "give trainer.max_epochs or trainer.max_steps, or choose scheduler=constant."
             )
-        scheduler = self.scheduler_factory(optimizer, int(steps))
+        scheduler = _made(self.scheduler_factory, "scheduler", optimizer, int(steps))
         if isinstance(scheduler, Plateau):
             every = self.trainer.check_val_every_n_epoch or 1
             by_score = LRSchedulerConfigType(
@@ -560,3 +562,23 @@ class SegmentationModule(PredictingModule):
             self.evaluation.count(self.trainer.strategy)
             from_summed = getattr(self.loss, "from_summed", None)
             self.log(f"{stage}/loss", self.evaluation.loss(from_summed, self.trainer.strategy))
+
+
+def _check_numbers(loss: nn.Module, num_classes: int) -> None:
+    """Refuses losses of this package with numbers for another number of classes."""
+    for path, part in loss.named_modules() if isinstance(loss, nn.Module) else ():
+        for name, numbers in part.named_buffers(recurse=False) if isinstance(part, Loss) else ():
+            if name in ("class_weights", "alpha") and numbers.ndim == 1 and len(numbers) != num_classes:
+                key = ".".join(["loss", *([path] if path else []), name])
+                raise ValueError(
+                    f"{key} has {number_of(len(numbers), 'number')}, and there are {num_classes} classes: give one for "
+                    "each."
+                )
+
+
+def _made(factory: Callable[..., Any], what: str, *arguments: Any) -> Any:
+    """What a factory makes, whose complaints about its options are said by the name of the option's group."""
+    try:
+        return factory(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error

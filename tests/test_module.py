@@ -3,6 +3,7 @@
 import warnings
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import lightning
 import pytest
@@ -300,6 +301,14 @@ def test_distances_of_another_shape_are_refused():
         ({"loss": CrossEntropyLoss(ignore_index=11)}, "built with ignore_index=11, the module with ignore_index=255"),
         ({"loss": CrossEntropyLoss()}, "built with ignore_index=None, the module with ignore_index=255"),
         ({"loss": CrossEntropyLoss(task="multilabel", ignore_index=VOID)}, "task=multilabel, the module with task=mul"),
+        (
+            {"loss": CrossEntropyLoss(ignore_index=VOID, class_weights=[1.0, 2.0])},
+            r"loss\.class_weights has 2 numbers, and there are 3 classes: give one for each\.",
+        ),
+        (
+            {"loss": CrossEntropyDiceLoss(ignore_index=VOID, class_weights=[1.0])},
+            r"loss\.terms\.cross_entropy\.class_weights has 1 number, and there are 3 classes",
+        ),
         ({"mean": [0.5] * 3}, r"mean=\[0.5, 0.5, 0.5\] and std=None must be given together"),
     ],
 )
@@ -354,6 +363,19 @@ def test_the_scheduler_steps_with_the_optimizer_to_the_end_of_the_training():
     expected = [[0.01 * (1 - step / 9), 0.1 * (1 - step / 9)] for step in range(9)]
     torch.testing.assert_close(torch.tensor(seen), torch.tensor(expected))
     assert [group["lr"] for group in fit.optimizers[0].param_groups] == pytest.approx([0, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": partial(torch.optim.AdamW, betas=(2, 0.9))}, "^optimizer: Invalid beta parameter at index 0: 2"),
+        ({"optimizer": partial(torch.optim.SGD, lr=0.1, nesterov=True)}, "^optimizer: Nesterov momentum requires a "),
+        ({"scheduler": partial(polynomial, power=0.9, warmup=1)}, "^scheduler: scheduler.warmup=1 must be a share"),
+    ],
+)
+def test_what_an_optimizer_or_a_schedule_says_of_its_options_names_it(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trainer(max_steps=1).fit(build(**options), DataLoader(images(1)))
 
 
 def test_a_schedule_over_an_endless_training_is_refused():

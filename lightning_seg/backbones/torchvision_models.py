@@ -19,7 +19,7 @@ def torchvision_model(
         **options: passed to the network.
 
     Raises:
-        ValueError: there is no such network, or it has no auxiliary head.
+        ValueError: there is no such network, there are no such weights, or it has no auxiliary head.
     """
     architectures = list_models(module=segmentation)
     if architecture not in architectures:
@@ -27,7 +27,10 @@ def torchvision_model(
     if aux_loss and architecture.startswith("lraspp"):
         raise ValueError(f"aux_loss=true, but {architecture} has no auxiliary head: use aux_loss=false.")
     given = {} if architecture.startswith("lraspp") else {"aux_loss": aux_loss}
-    network: nn.Module = get_model_builder(architecture)(
-        weights=None, weights_backbone=weights_backbone, num_classes=classes, **given, **options
-    )
+    try:
+        network: nn.Module = get_model_builder(architecture)(
+            weights=None, weights_backbone=weights_backbone, num_classes=classes, **given, **options
+        )
+    except KeyError as error:  # of its enumeration of weights
+        raise ValueError(f"backbone.weights_backbone={error.args[0]} does not exist: use IMAGENET1K_V1.") from None
     return network

@@ -208,6 +208,11 @@ def test_it_trains_with_a_gradient_in_every_parameter_and_is_loaded_from_a_check
             of("unet"),
             "architecture='unet' does not exist; there are deeplabv3_mobilenet_v3_large, ",
         ),
+        (
+            "torchvision_model",
+            of("lraspp_mobilenet_v3_large", weights_backbone="imagenet"),
+            "backbone.weights_backbone=imagenet does not exist: use IMAGENET1K_V1",
+        ),
         ("torchvision_model", of("lraspp_mobilenet_v3_large", aux_loss=True), "has no auxiliary head: use aux_loss=f"),
         ("transformers_model", transformers("AutoModel"), "architecture='AutoModel' is not one of BeitFor"),
         (

@@ -345,7 +345,7 @@ class SegmentationModule(PredictingModule):
         """The optimizer, and the scheduler by optimizer step."""
         groups = [dict(group) for group in self.parameter_groups()]
         factors = [group.pop("learning_rate_factor", 1.0) for group in groups]
-        optimizer = _made(self.optimizer_factory, "optimizer", groups)
+        optimizer: Optimizer = _made(self.optimizer_factory, "optimizer", groups)
         for group, factor in zip(optimizer.param_groups, factors, strict=True):
             group["lr"] *= factor
         if self.scheduler_factory is None:

@@ -1,5 +1,6 @@
 """`lightning-seg-evaluate`: scores a checkpoint, on the data that it was trained with or on other data."""
 
+import sys
 from collections.abc import Collection, Mapping
 from math import nan
 from pathlib import Path
@@ -235,7 +236,7 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
     split = chosen_split(config, datamodule)
     stage = "val" if split == "val" else "test"
     changed = {"default_root_dir": None, "num_sanity_val_steps": 0, "logger": False, "enable_checkpointing": False}
-    trainer = build({**config["trainer"], **changed})
+    trainer = build({"enable_progress_bar": sys.stdout.isatty(), **config["trainer"], **changed})
     if config["details"]:
         folder = Path(config["details"]).expanduser()
         tolerance = {} if config["tolerance"] is None else {"tolerance": config["tolerance"]}

@@ -40,7 +40,8 @@ _LESS_MEMORY = (
     "use a smaller data.batch_size (trainer.accumulate_grad_batches makes up for it), a smaller augment.crop_size or "
     "data.scale, or trainer.precision=bf16-mixed"
 )
-_FREE_SPACE = "free some space or choose another disk; a training resumes with resume=auto"
+_RESUMES = "; a training resumes with resume=auto"
+_FREE_SPACE = f"free some space or choose another disk{_RESUMES}"
 # What the system says of a file, in words that say what to do.
 _OF_FILES = {
     errno.EACCES: "you may not read or write it: change its permissions, or choose another place",
@@ -89,6 +90,12 @@ _OF_LIBRARIES: tuple[tuple[str, str], ...] = (
         "trainer.accelerator=gpu, and torch finds no GPU here: use trainer.accelerator=auto or cpu, or install a "
         "torch that supports this one",
     ),
+    (
+        r"`(\w+)Accelerator` can not run on your system",
+        "trainer.accelerator={0} is not on this machine: use trainer.accelerator=auto or cpu",
+    ),
+    (r"Neither `tensorboard` nor", "the logger needs tensorboard: pip install tensorboard"),
+    (r"Requirement '([\w.-]+?)[<>=!~][^']*' not met", "this choice needs {0}: pip install {0}"),
     (r"File too large \(os error", "the file is larger than the limit allows: raise it (ulimit -f unlimited)"),
     (
         r"PytorchStreamWriter|inline_container\.cc.*unexpected pos|iostream error|file write failed",
@@ -195,10 +202,15 @@ def print_error(error: BaseException) -> None:
 
 def one_line(error: BaseException) -> str | None:
     """What a person should read of an error, in one line; None if it is a defect of this package, or of their code."""
+    line = _one_line(error)
+    return line if line is None or _command() == "lightning-seg-train" else line.replace(_RESUMES, "")
+
+
+def _one_line(error: BaseException) -> str | None:
     if isinstance(error, ProcessError):
         return _of_traceback(error.callstack) if error.callstack else str(error)
     if isinstance(error, HydraException) and error.__cause__ is not None:  # Hydra wraps what a constructor raised.
-        line = one_line(error.__cause__)
+        line = _one_line(error.__cause__)
         if line is not None or not isinstance(error, InstantiationException):
             return line
         built = re.search(r"call to target '(?:\S*\.)?(\w+)'", str(error))

@@ -285,11 +285,23 @@ def test_options_of_ones_own_are_those_of_the_base_if_that_takes_any(composed: D
         ),
         (
             RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),  # safetensors
-            "the disk is full: free some space or choose another disk; ",
+            "the disk is full: free some space or choose another disk",
         ),
         (
             RuntimeError("No supported gpu backend found!"),
             "trainer.accelerator=gpu, and torch finds no GPU here: use ",
+        ),
+        (
+            ModuleNotFoundError("Requirement 'wandb>=0.12.10' not met. HINT: Try running `pip install -U 'wandb'`"),
+            "this choice needs wandb: pip install wandb.",
+        ),
+        (
+            ModuleNotFoundError("Neither `tensorboard` nor `tensorboardX` is available. Try `pip install`ing either."),
+            "the logger needs tensorboard: pip install tensorboard.",
+        ),
+        (
+            RuntimeError("`MPSAccelerator` can not run on your system since the accelerator is not available."),
+            "trainer.accelerator=MPS is not on this machine: use trainer.accelerator=auto or cpu.",
         ),
         (
             RuntimeError("Error while serializing: I/O error: File too large (os error 27)"),
@@ -370,3 +382,12 @@ def test_a_device_that_is_not_here_is_refused_by_name(name: str) -> None:
     assert str(find_device("cpu")) == "cpu"
     with pytest.raises(ValueError, match=f"device={name} is not available: this machine has cpu"):
         find_device(name)
+
+
+@pytest.mark.parametrize(("command", "resumes"), [("lightning-seg-train", True), ("lightning-seg-evaluate", False)])
+def test_only_a_training_is_said_to_resume(monkeypatch: pytest.MonkeyPatch, command: str, resumes: bool) -> None:
+    monkeypatch.setattr("sys.argv", [command])
+    line = one_line(OSError(28, "No space left on device", "a.csv"))
+    assert line is not None
+    assert line.startswith("a.csv: the disk is full: free some space or choose another disk")
+    assert ("resume=auto" in line) == resumes

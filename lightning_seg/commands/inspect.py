@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from lightning_seg.commands import console
 from lightning_seg.inspection.inspect import PAGE, PLAN, inspect_data
 from lightning_seg.launch.errors import quiet_lightning
+from lightning_seg.launch.overrides import literal
 from lightning_seg.launch.resolved import from_environment, resolved
 from lightning_seg.runs.identity import is_secret
 from lightning_seg.schema import Inspect, check_classes_known, check_config
@@ -54,10 +55,10 @@ def given_choices(composed: DictConfig) -> tuple[dict[str, str], dict[str, Any]]
             of_environment = any(f"{one}.".startswith(f"{key}.") for one in written)
             if OmegaConf.is_config(value):
                 value = OmegaConf.to_container(value, resolve=not of_environment)
+            if key == "data.root" and value is not None:
+                value = str(Path(str(value)).expanduser().absolute())
             if not is_secret(key):
-                values[key] = written.get(key, value)
-    if values.get("data.root") is not None and "data.root" not in written:
-        values["data.root"] = str(Path(values["data.root"]).expanduser().absolute())
+                values[key] = written.get(key, value if of_environment else literal(value))
     return groups, values
 
 

@@ -122,5 +122,8 @@ def _of_annotations(sources: Sequence[object], root: Path) -> dict[str, str] | N
 
 
 def _quoted(name: str) -> str:
-    """A name as an item of a list on the command line."""
-    return name if re.fullmatch(r"[^\W\d]\w*", name) and name.lower() not in ("null", "true", "false") else f'"{name}"'
+    """A name as an item of a list on the command line, where nothing in it is computed or ends the quotes."""
+    if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) and name.lower() not in ("null", "true", "false"):
+        return name
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), name)
+    return '"{}"'.format(re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped))

@@ -1,6 +1,7 @@
 """Text in the grammar of Hydra's overrides: with quotes, which keep every character, and without."""
 
 import re
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -11,6 +12,15 @@ _QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 def quoted(text: str) -> str:
     """Text in quotes, so that Hydra reads all of its characters as they are."""
     return QuotedString(text, Quote.double).with_quotes()
+
+
+def literal(value: Any) -> Any:
+    """A value each text of which OmegaConf reads as it is: what looks as if it were to be computed is escaped."""
+    if isinstance(value, dict):
+        return {name: literal(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [literal(one) for one in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def is_quoted(value: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
@@ -120,6 +121,37 @@ def test_annotations_of_coco_are_found_with_the_classes_that_occur(tmp_path: Pat
     assert found is not None
     assert found.options == {"images": "{split}/{id}.jpg", "masks": "{split}/_annotations.coco.json"}
     assert guess_values(found.pairs, tmp_path) == {"num_classes": "2", "class_names": "[background,cat]"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "${oc.env:HOME}",
+            "\\${oc.env:HOME}",
+            "$${oc.env:HOME}",
+            'a"],b',
+            "a\\",
+            'a\\"',
+            "it's",
+            "a,b",
+            "null",
+            "1",
+            "",
+        ),
+        *("a b", "é", "{a: b}", "$(touch x)", "`x`"),
+    ],
+)
+def test_a_class_is_proposed_as_words_that_give_its_name_and_nothing_else(tmp_path: Path, name: str) -> None:
+    for index in range(2):
+        save(tmp_path / f"{index}.jpg")
+        shape = {"label": name, "points": POLYGON}
+        (tmp_path / f"{index}.json").write_text(json.dumps({"shapes": [shape]}))
+    typed = shlex.split(classes_advice(tmp_path, {}).split(" are read by ")[1])
+    override = next(word for word in typed if word.startswith("data.class_names="))
+    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
+        names = compose("train", ["data=folder", override]).data.class_names
+    assert list(names) == ["background", name]
 
 
 def test_classes_of_yolo_and_labelme_are_named(tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ def printable(text: object) -> str:
 
 
 def number_of(number: int, noun: str) -> str:
-    """`1 image`, `1,200 images`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """`1 image`, `1,200 images`, `2 classes`."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def is_number(text: str) -> bool:

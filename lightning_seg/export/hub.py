@@ -19,7 +19,7 @@ from lightning_seg.runs.contents import CONFIG as CONFIG_FILE
 from lightning_seg.runs.contents import DATA, INTERVALS, SCORES
 from lightning_seg.runs.kept import LEFT_OUT, is_written
 from lightning_seg.runs.scores import COUNTS, read_summary
-from lightning_seg.text import printable
+from lightning_seg.text import number_of, printable
 
 _MOST_ROWS = 2**16 + 1  # a class each, and the mean
 
@@ -125,16 +125,17 @@ def model_card(
     backbone, loss = module.get("backbone") or {}, module.get("loss") or {}
     network = ", ".join(str(backbone[key]) for key in ("architecture", "encoder_name") if key in backbone)
     folder = _folder_of(data, run)
+    void = "none" if module.get("ignore_index") is None else module["ignore_index"]
     arguments = f", trusted={list(trusted)}" if trusted else ""
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {_plain(name.partition('/')[2] or name)}",
-        f"Semantic segmentation ({module.get('task', 'multiclass')}) of {len(names)} classes, trained with "
-        f"lightning_seg {lightning_seg.__version__}.",
+        f"Semantic segmentation ({module.get('task', 'multiclass')}) of {number_of(len(names), 'class')}, trained "
+        f"with lightning_seg {lightning_seg.__version__}.",
         f"- **Network**: {_plain(network or _last(backbone))}",
         f"- **Loss**: {_plain(_last(loss))}",
         f"- **Data**: {_plain(_last(data)) if data else 'not known'}{folder}",
-        f"- **Classes**: {', '.join(_plain(one) for one in names)}; void pixels: {module.get('ignore_index')}",
+        f"- **Classes**: {', '.join(_plain(one) for one in names)}; void pixels: {void}",
         f"- **Scale** at which the network sees images: {kept['scale']}",
         "## Use",
         "```python\nfrom lightning_seg import load_module\n\n"

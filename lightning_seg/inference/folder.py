@@ -124,6 +124,10 @@ def predict_files(
         raise ValueError("resume=true keeps existing files and overwrite=true replaces them: choose one.")
     if precision not in _PRECISIONS:
         raise ValueError(f"precision={precision} is not one of {', '.join(_PRECISIONS)}.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: at least 1 tile goes through the network.")
+    if not simplify >= 0:
+        raise ValueError(f"simplify={simplify} is a distance in pixels, 0 or more.")
     check_tiling(tile, margin, tiling)
     of_labels = {"contours": contours, "run_lengths": run_lengths, "areas": areas}
     names = _mask_names(module, class_names, len(palette))

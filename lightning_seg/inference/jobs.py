@@ -145,6 +145,8 @@ def check_targets(jobs: Sequence[Job], others: Sequence[Path], *, overwrite: boo
     by_target: dict[Path, Path] = {}
     for job in jobs:
         for target in job.targets():
+            if by_target.get(target) == job.sources[0]:
+                raise ValueError(f"{job.sources[0]} is given twice: name it once.")
             if target in by_target:
                 raise ValueError(
                     f"{by_target[target]} and {job.sources[0]} would both be written to {target}: rename one of them."

@@ -96,7 +96,8 @@ class Raster:
         try:
             values: npt.NDArray[Any] = self.dataset.read(bands, window=((top, bottom), (left, right)))
         except Exception as error:  # of rasterio's own classes
-            raise ImageFileError(f"{self.dataset.name} cannot be read: {' '.join(str(error).split())}") from None
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise ImageFileError(f"{self.dataset.name} cannot be read: {reason}") from None
         return values
 
 

@@ -83,6 +83,7 @@ def test_the_card_is_written_from_the_run(checkpoint: Path, tmp_path: Path) -> N
         r"sky, a\|b, c",
         "CrossEntropyLoss",
         "ShapesDataModule, the folder `x`",
+        "(multiclass) of 6 classes, trained",
         "| 7 | 50.00 |",
         "| mean | 43.21 |",
         "## Scores on the test split",
@@ -94,7 +95,7 @@ def test_the_card_is_written_from_the_run(checkpoint: Path, tmp_path: Path) -> N
 
 
 def test_a_card_names_the_folder_of_the_run_and_says_where_no_test_split_was_scored(tmp_path: Path) -> None:
-    module = {"num_classes": 2, "backbone": {"_target_": "a.Net"}, "loss": {"_target_": "a.Loss"}}
+    module = {"num_classes": 1, "backbone": {"_target_": "a.Net"}, "loss": {"_target_": "a.Loss"}}
     data = {"_target_": "lightning_seg.data.FolderDataModule", "root": "???"}
     kept = {"module": module, "scale": 1.0}
     (tmp_path / "config.yaml").write_text("data:\n  root: /home/me/street_scenes\n")
@@ -103,7 +104,10 @@ def test_a_card_names_the_folder_of_the_run_and_says_where_no_test_split_was_sco
         card = model_card({"data": data}, kept, tmp_path, "me/model")
         assert "FolderDataModule, the folder `street\\_scenes`" in card
         assert f"## Scores on the {words}" in card
-    assert "**Data**: FolderDataModule\n" in model_card({"data": data}, kept, None, "me/model")
+    card = model_card({"data": data}, kept, None, "me/model")
+    assert "**Data**: FolderDataModule\n" in card
+    assert "of 1 class, trained" in card
+    assert "void pixels: none\n" in card
 
 
 def test_an_address_is_downloaded_under_the_rules_of_a_checkpoint(

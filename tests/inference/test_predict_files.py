@@ -168,6 +168,12 @@ def test_images_of_one_stem_are_refused_before_anything_is_written(module, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_an_image_that_is_listed_twice_is_said_to_be(module, tmp_path):
+    source = write_image(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg is given twice: name it once"):
+        predict(module, [source, source], tmp_path / "out")
+
+
 def test_an_image_named_like_an_overlay_is_refused_only_if_overlays_are_written(module, tmp_path):
     write_image(tmp_path / "in" / "a.png")
     write_image(tmp_path / "in" / "a_overlay.png")
@@ -225,6 +231,8 @@ def test_an_input_is_never_replaced(module, tmp_path):
         ({"palette": PALETTE[:2]}, "2 colors for 3 mask values"),
         ({"scale": 0}, "scale=0 must be positive"),
         ({"tile": 4}, "tile=4 leaves no center between two margins of 2"),
+        ({"batch_size": 0}, "batch_size=0: at least 1 tile"),
+        ({"contours": True, "simplify": -1}, "simplify=-1 is a distance in pixels, 0 or more"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(module, tmp_path, options, message):

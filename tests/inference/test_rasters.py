@@ -193,6 +193,14 @@ def test_bands_that_are_no_image_are_skipped_with_the_reason(module, tmp_path, b
     assert message in reason
 
 
+def test_a_geotiff_that_breaks_off_is_skipped_with_the_reason(module, tmp_path):
+    write_geotiff(tmp_path / "a.tif", size=(300, 400))
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:200_000])
+    ((_, reason),) = predict(module, tmp_path / "a.tif", tmp_path / "out").failed
+    assert "a.tif cannot be read: " in reason
+    assert "previous exception" not in reason
+
+
 def test_what_is_too_large_is_skipped_by_its_header(module, tmp_path):
     write_geotiff(tmp_path / "in" / "a.tif")
     np.save(tmp_path / "in" / "a.npy", np.zeros((50, 50), np.uint8))

@@ -142,9 +142,10 @@ def _backward(
         gradients.by_label, dtype, (images, *((classes,) if softmax else (classes, 2)), 3 + len(requires.gammas))
     )
     by_channel = _table(gradients.by_channel, dtype, (images, classes, 1 + requires.squares + requires.uniform))
-    of_errors = None if gradients.error_sums is None else _table(gradients.error_sums, dtype, ())
-    if of_errors is not None:
-        of_errors = of_errors * np.array([[1], [-1]], of_errors.dtype)  # an error of the own class falls with p and z
+    of_errors = None
+    if gradients.error_sums is not None:
+        of_errors = gradients.error_sums.to(dtype, copy=True, memory_format=torch.contiguous_format).numpy()
+        of_errors[:, :, 1] *= -1  # an error of the own class falls with p and z
     of_map = None if gradients.label_map is None else _table(gradients.label_map, dtype, ()).reshape(-1)
     margins = requires.errors == "margin"
     reads_probabilities = not margins or of_map is not None or bool(by_label.any()) or bool(by_channel.any())

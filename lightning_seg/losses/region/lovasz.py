@@ -182,8 +182,10 @@ def _mean_of_integrals(loss: Loss, errors: Errors, statistics: Statistics) -> Te
         sums, counts = sum_if(loss.syncs, sums), sum_if(loss.syncs, counts)
         present, valid_count = sum_if(loss.syncs, torch.stack([present, valid_count]).sum(1, keepdim=True))
     gradients = jaccard_gradients(counts[:, :, 1], counts[:, :, 0], present.detach())
+    # One label after the other: tables of margins are as large as an image of 192 × 256 pixels.
+    of_background, of_foreground = ((sums[:, :, label] * gradients[:, :, 1 - label]).sum(2) for label in (0, 1))
     # A NaN among the logits must show, and a bin of integers cannot hold it.
-    extensions = (sums.flip(2) * gradients).sum((2, 3)) + 0 * statistics.probability_sum.detach().sum()
+    extensions = of_background + of_foreground + 0 * statistics.probability_sum.detach().sum()
     counted = loss.counted_classes(present > 0, valid_count)
     weights = loss.weights_for(statistics)
     return mean_over_classes(extensions, counted, weights, loss.per_image, loss.syncs).to(statistics.pixels.dtype)

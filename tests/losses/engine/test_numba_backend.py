@@ -134,6 +134,11 @@ def test_log_probabilities_in_float32_are_right_to_the_last_digits(softmax):
     torch.testing.assert_close(ours.double(), exact, rtol=3e-7, atol=3e-7)
 
 
+def test_of_labels_that_are_right_torch_operations_see_nothing(monkeypatch):
+    monkeypatch.setattr("lightning_seg.losses.engine.numba_backend.valid_labels", None)  # says which one is wrong
+    computed("numba", *batch(True, (2, 5, 300)), True, Requirements())
+
+
 @pytest.mark.parametrize("void", [VOID, None])
 @pytest.mark.parametrize("label", [-1, 5, 2**32 + 1])
 def test_a_label_out_of_range_is_named(label, void):

@@ -26,7 +26,7 @@ from lightning_seg.data.values import Values
 from lightning_seg.reading import StoredFile
 from lightning_seg.renamed import warn_renamed
 from lightning_seg.task import Task, check_task
-from lightning_seg.text import text_logger
+from lightning_seg.text import number_of, text_logger
 
 log = text_logger(__name__)
 
@@ -428,7 +428,7 @@ class FolderDataModule(SegmentationDataModule):
             except ValueError as error:
                 raise ImageFileError(f"{error}{self._how_masks_are_read(pairs[split])}") from None
             counts = found.counts.sum(dim=0)
-            log.info("%s: %d images; %s", split, len(dataset), describe_counts(counts, self.mask_names))
+            log.info("%s: %s; %s", split, number_of(len(dataset), "image"), describe_counts(counts, self.mask_names))
             if split == "train":
                 self._check_training(found)
                 self._training_pixels = found.counts

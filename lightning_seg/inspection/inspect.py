@@ -86,7 +86,7 @@ def inspect_data(config: dict[str, Any], folder: Path, groups: Mapping[str, str]
     page = inspection_page(
         Inspected(
             title=f"Inspection of {_name_of(datamodule)}",
-            summary=", ".join(f"{one.images} {split} images" for split, one in summaries.items()),
+            summary=", ".join(number_of(one.images, f"{split} image") for split, one in summaries.items()),
             summaries=summaries,
             problems=found_problems,
             duplicates=_duplicate_figures(duplicates[:_DUPLICATES], splits, sets),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lightning_seg.inspection.plan import Choice
 from lightning_seg.inspection.summary import SplitSummary, ValueSummary
-from lightning_seg.text import printable
+from lightning_seg.text import number_of, printable
 
 _SIZES = 12  # rows of the table of sizes
 _SEVERAL = (
@@ -101,8 +101,8 @@ def _classes(split: str, summary: SplitSummary, colors: Sequence[Sequence[int]])
         rows.append([name, f"{100 * value.share:.3f} {bar}", *_numbers(value)])
     heads = ["class", "share of pixels, %", "pixels", "images", "objects", "area, pixels", "thickness, pixels"]
     caption = (
-        f"{split}: {summary.images} images, {100 * summary.void_share:.2f} % of the pixels are void. Objects are "
-        "connected components; area and thickness are those of the object that the median pixel lies in."
+        f"{split}: {number_of(summary.images, 'image')}, {100 * summary.void_share:.2f} % of the pixels are void. "
+        "Objects are connected components; area and thickness are those of the object that the median pixel lies in."
     )
     return _table(caption, heads, rows)
 

@@ -1,5 +1,6 @@
 """The one LightningModule: a backbone, a loss and the metrics of a segmentation task."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -31,7 +32,7 @@ from lightning_seg.losses.loss import Loss, not_negative
 from lightning_seg.metrics import segmentation_metrics
 from lightning_seg.metrics.confusion import ConfusionMatrixMetric
 from lightning_seg.parameter_groups import parameter_groups
-from lightning_seg.schedulers import Plateau
+from lightning_seg.schedulers import Plateau, schedule
 from lightning_seg.task import Task, check_classes, check_same_task
 from lightning_seg.text import number_of
 
@@ -356,7 +357,7 @@ class SegmentationModule(PredictingModule):
                 "a learning-rate schedule needs to know the length of the training: "
                 "give trainer.max_epochs or trainer.max_steps, or choose scheduler=constant."
             )
-        scheduler = _made(self.scheduler_factory, "scheduler", optimizer, int(steps))
+        scheduler = _made(schedule, "scheduler", self.scheduler_factory, optimizer, int(steps))
         if isinstance(scheduler, Plateau):
             every = self.trainer.check_val_every_n_epoch or 1
             by_score = LRSchedulerConfigType(
@@ -375,6 +376,11 @@ class SegmentationModule(PredictingModule):
         for _, compound in compounds:
             compound.forget_values()
         loss = self._scalar_loss(logits, mask)
+        if not loss.requires_grad and torch.is_grad_enabled():
+            raise ValueError(
+                f"the loss of {self._loss_name} has no gradient, so there is nothing to train: some parameter of the "
+                "backbone must be trained, and neither its output nor the loss may be detached from it."
+            )
         self.loss_terms = {
             "/".join([*path, term]): value
             for path, compound in compounds
@@ -451,16 +457,32 @@ class SegmentationModule(PredictingModule):
             batch = batch[0]
         return self.predict_labels(self.predict_logits(batch))
 
+    @property
+    def _loss_name(self) -> str:
+        """What computes the loss."""
+        as_given = type(self).compute_loss is SegmentationModule.compute_loss
+        return type(self.loss if as_given else self).__name__
+
     def _scalar_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """`compute_loss`, whose result is refused unless it is one number."""
-        loss: Any = self.compute_loss(logits, target)
+        try:
+            loss: Any = self.compute_loss(logits, target)
+        except (TypeError, RuntimeError) as error:
+            name, reason = type(self.loss).__name__, " ".join(str(error).split())
+            if not _takes_two(self.loss):
+                raise ValueError(
+                    f"{name} must be called as loss(logits, target), which its forward does not take: {reason}."
+                ) from error
+            if type(self.loss).__module__.startswith("torch.nn.") and not isinstance(error, torch.OutOfMemoryError):
+                raise ValueError(
+                    f"{name} cannot be computed of logits {tuple(logits.shape)} and a target {tuple(target.shape)} of "
+                    f"{str(target.dtype).removeprefix('torch.')}: {reason}."
+                ) from error
+            raise
         if isinstance(loss, Tensor) and loss.numel() == 1:
             return loss.reshape(())
-        of = self.loss if type(self).compute_loss is SegmentationModule.compute_loss else self
         found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise TypeError(
-            f"{type(of).__name__} gives {found} as loss: return a scalar tensor, such as the mean or total."
-        )
+        raise TypeError(f"{self._loss_name} gives {found} as loss: return a scalar tensor, such as the mean or total.")
 
     def _is_left_out(self, loss: Tensor) -> bool:
         """Whether a callback, such as `FiniteLoss`, leaves out the step of this loss, which is then not logged."""
@@ -503,8 +525,9 @@ class SegmentationModule(PredictingModule):
             for callback in details if new else []:
                 callback.add_part(self, logits[:new], part, place, size)
         if is_tiled and not self.evaluation.has_sums:
-            of = type(self.loss if type(self).compute_loss is SegmentationModule.compute_loss else self).__name__
-            self._say_of_tiles(f"{stage}/loss is the mean over tiles: {of} is not a function of sums over pixels.")
+            self._say_of_tiles(
+                f"{stage}/loss is the mean over tiles: {self._loss_name} is not a function of sums over pixels."
+            )
         self.evaluation.end_batch(new, names[:new])
         for callback in details if new else []:
             spacing = {"spacing": batch["spacing"][:new]} if names and "spacing" in batch else {}
@@ -580,5 +603,14 @@ def _made(factory: Callable[..., Any], what: str, *arguments: Any) -> Any:
     """What a factory makes, whose complaints about its options are said by the name of the option's group."""
     try:
         return factory(*arguments)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{what}: {error}") from error
+
+
+def _takes_two(loss: nn.Module) -> bool:
+    """Whether a loss can be called with logits and target."""
+    try:
+        inspect.signature(loss.forward).bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -5,6 +5,9 @@ scheduler of `torch.optim`. Choose one as `scheduler=polynomial`, or pass `funct
 `SegmentationModule`.
 """
 
+import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from torch.optim import Optimizer
@@ -102,6 +105,28 @@ def plateau(
     return Plateau(
         optimizer, monitor, mode=mode, factor=factor, patience=patience, threshold=min_delta, threshold_mode="abs"
     )
+
+
+def schedule(factory: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int) -> LRScheduler:
+    """What a factory makes: a function of the optimizer and the number of steps, or a class of `torch.optim`.
+
+    A class of `torch.optim` is given the optimizer and, if it asks for `total_steps` and has none, the number.
+
+    Raises:
+        ValueError: it cannot be made of these, or it follows a score.
+    """
+    function = factory.func if isinstance(factory, partial) else factory
+    given = factory.keywords if isinstance(factory, partial) else {}
+    name = getattr(function, "__name__", type(function).__name__)
+    try:
+        if not str(getattr(function, "__module__", "")).startswith("torch.optim."):
+            return factory(optimizer, total_steps)
+        if function is ReduceLROnPlateau:
+            raise ValueError("ReduceLROnPlateau follows a score: take scheduler=plateau, which says which.")
+        asks = "total_steps" in inspect.signature(function).parameters and "total_steps" not in given
+        return factory(optimizer, **({"total_steps": total_steps} if asks else {}))
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be made of an optimizer and a number of steps: {error}.") from error
 
 
 def _warmup_steps(total_steps: int, warmup: float) -> int:

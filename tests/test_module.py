@@ -173,6 +173,28 @@ def test_wrapped_outputs_give_the_same_logits_as_a_tensor(wrap):
     assert torch.equal(build(wrapped)(image), plain(image))
 
 
+class TakesLogits(nn.Module):
+    """A loss that knows no target."""
+
+    def forward(self, logits):
+        return logits.mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (Returns(lambda logits: logits.detach().mean()), "the loss of Returns has no gradient"),
+        (TakesLogits(), r"TakesLogits must be called as loss\(logits, target\), which its forward does not take"),
+        (nn.MSELoss(), r"MSELoss cannot be computed of logits \(2, 4, 8, 8\) and a target \(2, 8, 8\) of int64"),
+    ],
+)
+def test_a_loss_that_cannot_be_computed_or_trains_nothing_is_refused(loss, message):
+    module = SegmentationModule(nn.Conv2d(3, 4, 1), loss, num_classes=4)
+    batch = {"image": torch.rand(2, 3, 8, 8), "mask": torch.zeros(2, 8, 8, dtype=torch.long)}
+    with pytest.raises(ValueError, match=message):
+        module.training_step(batch, 0)
+
+
 def test_logits_have_the_images_size_whatever_the_backbones_stride():
     assert build(Network(stride=4))(torch.rand(2, 3, 9, 13)).shape == (2, 3, 9, 13)
 

@@ -111,3 +111,33 @@ def test_a_factor_that_does_not_lower_a_rate_is_refused(factor: float) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1)])
     with pytest.raises(ValueError, match=rf"scheduler.factor={factor} must be above 0 and less than 1"):
         plateau(optimizer, 0, monitor="val/iou", mode="max", factor=factor, patience=1, min_delta=0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "rates"),
+    [
+        (torch.optim.lr_scheduler.StepLR, {"step_size": 2, "gamma": 0.5}, [1.0, 1.0, 0.5, 0.5, 0.25]),
+        (torch.optim.lr_scheduler.LinearLR, {"start_factor": 0.5, "total_iters": 2}, [0.5, 0.75, 1.0, 1.0, 1.0]),
+        (torch.optim.lr_scheduler.OneCycleLR, {"max_lr": 1.0, "pct_start": 0.5, "anneal_strategy": "linear"}, None),
+    ],
+)
+def test_schedulers_of_torch_are_given_what_they_ask_for(kind, options, rates):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    made = schedulers.schedule(partial(kind, **options), optimizer, 5)
+    found = []
+    for _ in range(5):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        made.step() if len(found) < 5 else None
+    if rates is None:
+        assert made.total_steps == 5
+    else:
+        assert found == pytest.approx(rates)
+
+
+def test_schedules_that_cannot_be_made_are_refused_in_one_line():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match="follows a score: take scheduler=plateau"):
+        schedulers.schedule(torch.optim.lr_scheduler.ReduceLROnPlateau, optimizer, 5)
+    with pytest.raises(ValueError, match=r"StepLR cannot be made of .* 'step_size'"):
+        schedulers.schedule(torch.optim.lr_scheduler.StepLR, optimizer, 5)

@@ -5,6 +5,7 @@ import warnings
 
 from lightning.pytorch import LightningModule, Trainer
 
+from lightning_seg.schedulers import schedule
 from lightning_seg.text import say
 
 
@@ -42,7 +43,7 @@ def fit_schedule(trainer: Trainer, module: LightningModule, before: int | None, 
         group["lr"] = group.get("max_lr", group.get("initial_lr", group["lr"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the optimizer has not stepped yet
-        scheduler = factory(optimizer, steps)
+        scheduler = schedule(factory, optimizer, steps)
         for _ in range(done):
             scheduler.step()
     config.scheduler = scheduler

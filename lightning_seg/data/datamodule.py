@@ -1,6 +1,6 @@
 """What all data modules share: the classes, the loaders, and the checks of both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any, Literal, NotRequired, TypedDict
@@ -124,6 +124,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         self.sampler = sampler
         self.train_repeats = train_repeats
         self.unlabeled_per_image = unlabeled_per_image
+        if augment is not None and not callable(augment):
+            raise TypeError(f"augment is a {type(augment).__name__}, and must be called with a sample.")
         self.augment = augment
         if "auto" in (mean, std):
             if mean != std:
@@ -406,6 +408,12 @@ def augmented(sample: Sample, augment: Augment | None) -> Sample:
     changed = augment(
         {"image": tv_tensors.Image(sample["image"]), "mask": tv_tensors.Mask(sample["mask"]), "name": sample["name"]}
     )
+    lacking = [name for name in ("image", "mask") if not isinstance(changed, Mapping) or name not in changed]
+    if lacking:
+        got = f"a mapping without {lacking[0]}" if isinstance(changed, Mapping) else f"a {type(changed).__name__}"
+        raise TypeError(
+            f"augment, a {type(augment).__name__}, returned {got}, and it must return a mapping with image and mask."
+        )
     # A tv_tensor calls Python code in each operation, which only augmentation needs.
     return {
         "image": changed["image"].as_subclass(Tensor),

@@ -214,7 +214,10 @@ def _one_line(error: BaseException) -> str | None:
         if line is not None or not isinstance(error, InstantiationException):
             return line
         built = re.search(r"call to target '(?:\S*\.)?(\w+)'", str(error))
-        return f"{built[1] if built else 'a part'}: {' '.join(str(error.__cause__).split())}"
+        said = " ".join(str(error.__cause__).split())
+        kind = type(error.__cause__).__name__
+        # The message of a KeyError is the key alone.
+        return f"{built[1] if built else 'a part'}: {said if kind in _ON_PURPOSE and said else f'{kind}: {said}'}"
     if "Original Traceback (most recent call last):" in str(error):  # from a process of a DataLoader
         return _of_traceback(str(error))
     frames = traceback.extract_tb(error.__traceback__)

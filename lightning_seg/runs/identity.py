@@ -79,7 +79,7 @@ def changed_machine(
     was, has = flattened(before), flattened(now)
     # Those of the module last: most of them take their value from another, by whose name it is typed.
     keys = sorted(was.keys() | has.keys(), key=lambda key: (key.startswith(("module.", "environment.")), key))
-    differing = [key for key in keys if was.get(key) != has.get(key) and not is_place(key)]
+    differing = [key for key in keys if not _is_same(was.get(key), has.get(key)) and not is_place(key)]
     for key in differing:
         if not is_machine(key) and not _is_younger(key, before, now, overrides):
             if key.startswith("environment."):
@@ -94,6 +94,10 @@ def changed_machine(
                 "a run is resumed with the values that it was started with; run=ANOTHER starts a new one."
             )
     return {key: (was.get(key), has.get(key)) for key in differing}
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return bool(one == other or (one != one and other != other))  # a NaN is itself
 
 
 def raised_length(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[int, int]]:

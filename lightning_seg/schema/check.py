@@ -281,6 +281,11 @@ def _parameters(built: Any) -> tuple[dict[str, _Parameter], bool] | None:
     )
     found: dict[str, _Parameter] = {}
     for function in made_by:
+        if (
+            getattr(function, "__module__", None) == "torch.nn.modules.module"
+            and function.__qualname__ == "Module.__init__"
+        ):
+            return found, False  # which takes whatever it is given, and refuses it later
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):

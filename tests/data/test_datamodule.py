@@ -163,3 +163,23 @@ def test_the_loading_processes_compute_the_distances_that_the_loss_reads_of_the_
 def test_no_distances_are_computed_for_a_loss_that_reads_none() -> None:
     seen, _ = trained(CrossEntropyDiceLoss(ignore_index=255), distances=True)
     assert all(distances is None for _, distances in seen.train + seen.val)
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (lambda sample: None, "augment, a function, returned a NoneType, and it must return a mapping with image and"),
+        (lambda sample: {"image": sample["image"]}, "returned a mapping without mask"),
+        (3, "augment is a int, and must be called with a sample"),
+    ],
+)
+def test_what_is_no_augmentation_is_refused_by_what_it_is(augment: Any, message: str) -> None:
+    options: dict[str, Any] = {"num_train": 2, "num_val": 1, "num_test": 1, "image_size": 32, "seed": 0}
+
+    def first() -> Any:
+        data = ShapesDataModule(**options, batch_size=1, augment=augment)
+        data.setup("fit")
+        return next(iter(data.train_dataloader()))
+
+    with pytest.raises(TypeError, match=message):
+        first()

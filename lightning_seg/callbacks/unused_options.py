@@ -20,10 +20,9 @@ class UnusedOptions(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Called after the data module was set up for the stage."""
-        find = getattr(trainer.datamodule, "unused_options", None)  # type: ignore[attr-defined]
-        names = [name for name in find() if f"data.{name}" in self.given] if find and stage != "test" else []
-        for name in names:
-            self._say(trainer, f"data.{name}", "the data themselves say which images are of which split")
+        lines = [] if stage == "test" else unused_of_data(trainer.datamodule, self.given)  # type: ignore[attr-defined]
+        for line in lines if trainer.is_global_zero else []:
+            say(line)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Looks at the first step."""
@@ -43,3 +42,16 @@ class UnusedOptions(Callback):
     def _say(self, trainer: Trainer, key: str, why: str) -> None:
         if trainer.is_global_zero:
             say(f"{key}={self.given[key]} is not used: {why}.")
+
+
+def unused_of_data(datamodule: Any, given: Mapping[str, str]) -> list[str]:
+    """One line for each option of random splits that was given for data that are divided already.
+
+    Args:
+        datamodule: the data; only those of this package tell it.
+        given: what was typed, by key.
+    """
+    find = getattr(datamodule, "unused_options", None)
+    keys = [f"data.{name}" for name in find()] if find else []
+    why = "the data themselves say which images are of which split"
+    return [f"{key}={given[key]} is not used: {why}." for key in keys if key in given]

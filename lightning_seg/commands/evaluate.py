@@ -13,6 +13,7 @@ from torch import nn
 
 from lightning_seg.callbacks.evaluation_details import EvaluationDetails
 from lightning_seg.callbacks.stored_config import SCORED_WITH
+from lightning_seg.callbacks.unused_options import unused_of_data
 from lightning_seg.checkpoint import check_not_downloaded, load_module, read_checkpoint
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
@@ -233,6 +234,8 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
             f"the data has {datamodule.num_classes} classes, but the checkpoint was trained for {module.num_classes}."
         )
     use_classes(module, datamodule, config["data"])
+    for line in unused_of_data(datamodule, config[GIVEN]) if rank_zero_only.rank == 0 else []:  # type: ignore[attr-defined]
+        say(line)
     split = chosen_split(config, datamodule)
     stage = "val" if split == "val" else "test"
     changed = {"default_root_dir": None, "num_sanity_val_steps": 0, "logger": False, "enable_checkpointing": False}

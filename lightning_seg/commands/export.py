@@ -8,8 +8,11 @@ from lightning_seg.checkpoint import load_module
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
 from lightning_seg.export import push_to_hub, write_hub_folder, write_onnx, write_program
+from lightning_seg.launch.composition import typed_words
 from lightning_seg.launch.resolved import resolved
 from lightning_seg.schema import Export, check_config
+from lightning_seg.schema.types import text
+from lightning_seg.schema.unused import EXPORT, given_options, unused
 from lightning_seg.text import say
 
 main = console.export
@@ -19,6 +22,8 @@ def export(composed: DictConfig) -> None:
     """Exports as `conf/export.yaml` composes to, and says what was compared."""
     check_config(composed, Export)
     config = resolved(composed)
+    for line in unused(config, given_options(typed_words()), EXPORT):
+        say(line)
     if config["trusted"]:
         find_own_packages()
     checkpoint, output = config["checkpoint"], Path(config["output"]).expanduser()
@@ -27,7 +32,7 @@ def export(composed: DictConfig) -> None:
     if config["format"] == "hub":
         for name in ("argmax", "tolerance", "overwrite"):
             if config[name]:
-                raise ValueError(f"{name}={config[name]} does not apply to format=hub: leave it out.")
+                raise ValueError(f"{name}={text(config[name])} does not apply to format=hub: leave it out.")
         trusted = tuple(config["trusted"])
         write_hub_folder(checkpoint, output, half=config["half"], trusted=trusted, name=config["push"] or "")
         say(f"{output}: {_size(output)}, loaded by load_module({str(output)!r})")

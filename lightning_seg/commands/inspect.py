@@ -8,11 +8,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.commands import console
 from lightning_seg.inspection.inspect import PAGE, PLAN, inspect_data
+from lightning_seg.launch.composition import typed_words
 from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.launch.overrides import literal
 from lightning_seg.launch.resolved import from_environment, resolved
 from lightning_seg.runs.identity import is_secret
 from lightning_seg.schema import Inspect, check_classes_known, check_config
+from lightning_seg.schema.unused import INSPECT, given_options, unused
+from lightning_seg.text import say
 
 main = console.inspect
 
@@ -29,6 +32,8 @@ def inspect_composed(composed: DictConfig) -> None:
     check_classes_known(composed)
     check_config(composed, Inspect)
     config = resolved(composed)
+    for line in unused(config, given_options(typed_words()), INSPECT):
+        say(line)
     folder = Path(config["output"]).expanduser()
     for file in (folder / PAGE, folder / PLAN):
         if file.exists() and not config["overwrite"]:
@@ -44,13 +49,13 @@ def given_choices(composed: DictConfig) -> tuple[dict[str, str], dict[str, Any]]
     groups: dict[str, str] = {}
     values: dict[str, Any] = {}
     written = from_environment(composed)
-    for override in OmegaConf.to_container(hydra.overrides.task):  # type: ignore[union-attr]
-        key = str(override).lstrip("+~").partition("=")[0]
+    for override in typed_words():
+        key = override.lstrip("+~").partition("=")[0]
         if key.partition(".")[0] not in _OF_TRAINING:
             continue
         if key in hydra.runtime.choices:
             groups[key] = str(hydra.runtime.choices[key])
-        elif not str(override).startswith("~"):
+        elif not override.startswith("~"):
             value = OmegaConf.select(composed, key)
             of_environment = any(f"{one}.".startswith(f"{key}.") for one in written)
             if OmegaConf.is_config(value):

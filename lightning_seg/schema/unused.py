@@ -28,7 +28,7 @@ def unused(config: Config, given: Mapping[str, str], rules: Sequence[Rule]) -> l
     Args:
         config: composed and resolved.
         given: what was typed, by key.
-        rules: `TRAIN`, `INSPECT`, `EVALUATE` or `PREDICT`.
+        rules: those of the command, `TRAIN` for instance.
     """
     return [
         f"{key}={value} is not used: {rule.why}."
@@ -309,6 +309,7 @@ PREDICT = (
     Rule(("one_in_memory",), _is_one_checkpoint, "there is one checkpoint"),
     Rule(("simplify",), _is("contours", False), "it is for contours=true"),
 )
+EXPORT = (Rule(("private",), _is("push", None), "it is for push=OWNER/NAME", nothing=(True,)),)
 INSPECT = (
     Rule(("folder", "run_id"), lambda config: True, "an inspection trains nothing"),
     Rule(("trusted",), _is("checkpoint", None), "it is for checkpoint=PATH"),

@@ -8,7 +8,17 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_seg.schema.unused import EVALUATE, PREDICT, TRAIN, given_options, never_used, unused
+from lightning_seg.schema.unused import (
+    EVALUATE,
+    EXPORT,
+    INSPECT,
+    PREDICT,
+    TRAIN,
+    Rule,
+    given_options,
+    never_used,
+    unused,
+)
 
 GROUPS = ("data", "augment", "backbone", "loss", "scheduler", "callbacks", "trainer", "logger")
 CASES = [
@@ -139,8 +149,16 @@ def test_an_evaluation_says_what_is_of_trainings(word: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "why"), [("simplify=2", "it is for contours=true"), ("one_in_memory=true", "there is one checkpoint")]
+    ("command", "rules", "needed", "word", "why"),
+    [
+        ("predict", PREDICT, "checkpoint=a.ckpt input=b output=c", "simplify=2", "it is for contours=true"),
+        ("predict", PREDICT, "checkpoint=a.ckpt input=b output=c", "one_in_memory=true", "there is one checkpoint"),
+        ("export", EXPORT, "checkpoint=a.ckpt output=b", "private=false", "it is for push=OWNER/NAME"),
+        ("inspect", INSPECT, "", "trusted=[mine]", "it is for checkpoint=PATH"),
+    ],
 )
-def test_a_prediction_says_what_is_of_other_outputs(word: str, why: str) -> None:
-    config = composed(f"checkpoint=a.ckpt input=b output=c {word}", "predict")
-    assert unused(config, given_options([word]), PREDICT) == [f"{word} is not used: {why}."]
+def test_other_commands_say_what_belongs_to_what_was_not_asked_for(
+    command: str, rules: tuple[Rule, ...], needed: str, word: str, why: str
+) -> None:
+    config = composed(f"{needed} {word}", command)
+    assert unused(config, given_options([word]), rules) == [f"{word} is not used: {why}."]

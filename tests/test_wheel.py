@@ -41,10 +41,11 @@ def test_an_installed_wheel_trains_parts_of_a_package_in_the_working_directory(
     assert Path(where.strip()).is_relative_to(site)
     lines = [line for block in blocks(READMES[0], "bash") for line in block.splitlines() if "my_package." in line]
     assert len(lines) == 2
-    for line in lines:
-        command, *words = [word.strip("'") for word in line.split()]
-        ran([str(site / "bin" / command), *words, *SMALL, *SHORT], work, str(site))
+    commands = [[word.strip("'") for word in line.split()] for line in lines]
+    command = str(site / "bin" / commands[0][0])
+    both = [word for words in commands for word in words[1:] if not word.startswith("run=")]  # a network and a loss
+    ran([command, *both, "run=own_network", *SMALL, *SHORT], work, str(site))
     monkeypatch.syspath_prepend(str(work))
     monkeypatch.delitem(sys.modules, "my_package", raising=False)  # of another README's test
     module = load_module(work / "runs" / "own_network" / "checkpoints" / "best.ckpt", trusted=["my_package"])
-    assert type(module.backbone).__name__ == "Net"
+    assert (type(module.backbone).__name__, type(module.loss).__name__) == ("Net", "SquaredError")

@@ -10,8 +10,8 @@ import pytest
 from tests.console import SHORT, SMALL, Run
 from tests.readmes import CONTRIBUTING, LINES, READMES, ROOT, blocks, without_code
 
-# Those that start processes in other ways are run in tests/cluster.
-COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and "launcher=slurm" not in line]
+# Those that start processes in other ways are run in tests/cluster and tests/sweeps.
+COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and " launcher=" not in line]
 PYTHON = [(readme, block) for readme in [*READMES, CONTRIBUTING] for block in blocks(readme, "python")]
 # Files that are not a choice by themselves: lists of others, what others have in common, and what is one's own.
 LISTS = {"custom", "default", "no_pictures", "none", "shared"}

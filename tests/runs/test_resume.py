@@ -26,7 +26,9 @@ from tests.one_composition import get_mode
 
 NETWORK = ["~backbone", "+backbone={_target_:tests.runs.network.small_network}"]
 DATA = ["data.num_train=24", "data.num_val=3", "data.num_test=2", "data.image_size=32", "data.batch_size=2"]
-SMALL = [*NETWORK, *DATA, "trainer.accelerator=cpu", "trainer.max_epochs=3"]
+# Pictures and details of the test are no part of what is resumed.
+SMALL = [*NETWORK, *DATA, "trainer.accelerator=cpu", "trainer.max_epochs=3", "callbacks=no_pictures"]
+SMALL += ["callbacks.details=null", "callbacks.confusion=null", "callbacks.progress=null"]
 STEPS = 12  # an epoch in one process
 TWO = ["trainer=ddp_sim", "trainer.max_epochs=2"]
 Start = Callable[..., BaseProcess]
@@ -186,7 +188,7 @@ def test_a_job_that_slurm_starts_again_resumes_with_its_run(
 
 @pytest.mark.slow
 def test_a_run_survives_twenty_kills_at_random_moments(start: Start, tmp_path: Path) -> None:
-    options = ["trainer.max_epochs=50"]  # far longer than twenty times the moments
+    options = ["trainer.max_epochs=25"]  # far longer than twenty times the moments
     assert wait(start("run=whole", *options)) == 0
     moments = random.Random(0)
     checkpoints = tmp_path / "runs/killed/checkpoints"
@@ -197,7 +199,7 @@ def test_a_run_survives_twenty_kills_at_random_moments(start: Start, tmp_path: P
         # Most once the training is under way, the others before.
         while kill % 4 and process.is_alive() and not written_since(begun, checkpoints):
             time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.4))
+        time.sleep(moments.uniform(0, 0.2))
         assert process.is_alive(), f"the run ended before it could be killed {20 - kill} more times"
         process.kill()
         process.join()

@@ -21,6 +21,7 @@ from lightning_seg.runs.contents import read_result
 from lightning_seg.sweeps.grid import combine
 from lightning_seg.sweeps.space import read_space
 from tests.console import SHORT, Run
+from tests.readmes import LINES
 
 TINY = ["data.num_train=4", "data.num_val=1", "data.num_test=1", "data.image_size=32", "data.batch_size=4"]
 SWEEP = ("lightning-seg-train", "-m", *SHORT, *TINY, "~callbacks.progress", "run=s")
@@ -214,7 +215,8 @@ def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the
 @pytest.mark.slow
 def test_joblib_runs_jobs_in_processes_that_share_the_cores(run: Run, folder: Path) -> None:
     note = "+callbacks.note={_target_:tests.launch.callbacks.NoteThreads,path:'${folder}/threads.txt'}"
-    run(*SWEEP, "seed=0,1", "launcher=joblib", "hydra.launcher.n_jobs=2", note)
+    (line,) = [line for line in LINES if "launcher=joblib" in line]
+    run(*line.split(), *SWEEP[2:], "hydra.launcher.n_jobs=2", note)
     assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 2
     notes = [path.read_text().split() for path in folder.glob("runs/*/threads.txt")]
     assert len(notes) == 2

@@ -15,7 +15,7 @@ from tests.readmes import LINES
 SMALL = (
     *("~backbone", "+backbone={_target_:tests.runs.network.small_network}"),
     *("data.num_train=8", "data.num_val=2", "data.num_test=2", "data.image_size=32", "data.batch_size=2"),
-    "trainer.max_epochs=2",
+    *("trainer.max_epochs=2", "callbacks=no_pictures", "callbacks.details=null"),
 )
 ROOT = Path(__file__).parents[2]
 

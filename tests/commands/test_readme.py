@@ -13,6 +13,8 @@ from tests.readmes import CONTRIBUTING, LINES, READMES, ROOT, blocks, without_co
 # Those that start processes in other ways are run in tests/cluster and tests/sweeps.
 COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and " launcher=" not in line]
 PYTHON = [(readme, block) for readme in [*READMES, CONTRIBUTING] for block in blocks(readme, "python")]
+# The network of the run that is exported, which takes seconds for each of its layers.
+SHALLOW = ["+backbone.encoder_depth=3", "backbone.decoder_channels=[16,8,8]"]
 # Files that are not a choice by themselves: lists of others, what others have in common, and what is one's own.
 LISTS = {"custom", "default", "no_pictures", "none", "shared"}
 
@@ -33,6 +35,7 @@ def test_every_command_of_the_readmes_runs_and_then_the_python_that_needs_their_
     for line in COMMANDS:
         command, *arguments = shlex.split(line)
         if command == "lightning-seg-train":
+            arguments += SHALLOW if "run=mine" in arguments else []
             arguments += SHORT + ([] if {"data=folder", "data=custom", "experiment=plan"} & set(arguments) else SMALL)
         run(command, *arguments)
     assert {path.name for path in (folder / "masks").glob("*.png")} >= {"0.png", "1.png", "2.png", "0_overlay.png"}

@@ -5,18 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_module
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lightning_seg import SegmentationModule, load_module
 from lightning_seg.checkpoint import read_checkpoint
 from lightning_seg.commands.train import train
 from lightning_seg.data import ShapesDataModule
-from lightning_seg.launch.derived import insert_class_weights
 from lightning_seg.launch.resolved import resolved
 from lightning_seg.runs.contents import read_result
 from lightning_seg.runs.folder import run_name
 from tests.console import SHORT, SMALL, Run
+from tests.first_step import loss_of_first_step
 
 CONF = Path(__file__).parents[2] / "conf"
 TRAIN = ("lightning-seg-train", *SHORT, *SMALL)
@@ -187,27 +186,16 @@ def test_debugging_choices_run(run: Run, folder: Path, debug: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", ["backbone", "optimizer", "scheduler", "loss", "augment"])
+@pytest.mark.parametrize("group", ["backbone", "optimizer", "scheduler", "augment"])
 def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
+    """Losses: in tests/losses/test_loss_configs.py, which composes their configurations."""
     for choice in choices(group):
         overrides = [f"{group}={choice}", *SMALL]
-        if choice == "lovasz_hinge":
-            overrides += BINARY
         if choice in ("unet_3d", "volumes"):
             overrides += ["backbone=unet_3d", "augment=volumes", "data.dimensions=3", "data.image_size=16"]
         with initialize_config_module("lightning_seg.conf", version_base="1.3"):
-            config = resolved(compose("train", [*overrides, f"folder={folder}"]))
-        datamodule = instantiate(config["data"])
-        insert_class_weights(config, datamodule.class_weights)
-        module = instantiate(config["module"])
-        datamodule.setup("fit")
-        batch = next(iter(datamodule.train_dataloader()))
-        image, mask = module.unpack(batch)
-        loss = module.compute_loss(module(image), mask)
-        loss.backward()
-        assert torch.isfinite(loss), choice
-        optimizer = module.optimizer_factory(module.parameter_groups())
-        module.scheduler_factory(optimizer, 10)
+            composed = compose("train", [*overrides, f"folder={folder}"])
+        assert torch.isfinite(loss_of_first_step(composed)), choice
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from lightning_seg.launch.ending import ProcessError
 from lightning_seg.launch.processes import _first_error, run_on_processes
+from tests.forkserver import launch_copies
 from tests.launch import ranks
 
 TWO = {"trainer": {"devices": 2}}
@@ -22,15 +23,20 @@ TWO = {"trainer": {"devices": 2}}
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], set[int]]]:
-    """Which processes live that this test has started, and those that they have started."""
+    """Which processes live that this test has started, and those that they have started.
+
+    New programs are told by their environment, copies of this process by a file that it has opened.
+    """
     mark = f"STARTED_BY={tmp_path}"
     monkeypatch.setenv(*mark.split("="))
+    opened = (tmp_path / "opened_by_copies").open("w")
 
     def find() -> set[int]:
         found = set()
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 is_ours = mark.encode() in (folder / "environ").read_bytes().split(b"\0")
+                is_ours |= folder.name != str(os.getpid()) and opened.name in map(os.readlink, folder.glob("fd/*"))
                 is_alive = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
             except OSError:
                 continue
@@ -41,6 +47,13 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     yield find
     for pid in find():
         os.kill(pid, signal.SIGKILL)
+    opened.close()
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that have imported torch when they begin, which takes new ones seconds."""
+    monkeypatch.setattr("lightning_seg.launch.processes.elastic_launch", launch_copies)
 
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
@@ -61,7 +74,7 @@ def test_the_value_is_that_of_rank_zero_the_threads_are_shared_and_no_other_mach
 
 @pytest.mark.slow
 def test_a_rank_that_fails_before_the_rendezvous_ends_the_others_and_its_own_error_is_raised(
-    started: Callable[[], set[int]],
+    copies: None, started: Callable[[], set[int]]
 ) -> None:
     with pytest.raises(ProcessError) as raised:
         run_on_processes(ranks.fail_before_the_rendezvous, TWO)
@@ -101,7 +114,7 @@ def test_the_process_that_died_is_named_and_not_the_one_that_lost_it(
     "function", [ranks.be_killed_while_others_wait, ranks.be_interrupted_while_others_wait], ids=["KILL", "INT"]
 )
 def test_a_rank_that_a_signal_ends_ends_the_others(
-    function: Callable[[dict[str, object]], None], started: Callable[[], set[int]]
+    copies: None, function: Callable[[dict[str, object]], None], started: Callable[[], set[int]]
 ) -> None:
     with pytest.raises((ProcessError, SystemExit)):
         run_on_processes(function, TWO)

@@ -10,7 +10,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lightning_seg import losses
+from tests import small_encoder
 from tests.compositions import of_loss
+from tests.first_step import loss_of_first_step
 
 CONF = Path(__file__).parents[2] / "conf" / "loss"
 SINGLE = {
@@ -81,6 +83,16 @@ def test_every_file_builds_its_loss_and_steps_in_every_task_it_is_for(name):
         logits, target = batch(task)
         loss(logits, target).backward()
         assert logits.grad is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*FILES, "weighted_ce"])
+def test_every_file_trains(name, monkeypatch):
+    small_encoder.replace(monkeypatch, "resnet18")
+    data = {"num_train": 8, "num_val": 2, "num_test": 3, "image_size": 32, "batch_size": 4}
+    binary = {"num_classes": 1, "class_names": ["object"]} if name == "lovasz_hinge" else {}
+    values = {"data": {**data, **binary}, **({"task": "binary"} if binary else {})}
+    assert torch.isfinite(loss_of_first_step(chosen(name, folder=".", **values)))
 
 
 @pytest.mark.parametrize("name", SINGLE)

@@ -22,9 +22,10 @@ SHORTER = {
     "02_train_and_sweep": {
         r"\"train\": 32, \"val\": 12, \"test\": 24": r"\"train\": 8, \"val\": 4, \"test\": 6",
         "trainer.max_epochs=8": "trainer.max_epochs=2",
-        "max_epochs: 5": "max_epochs: 2",
-        "trainer.max_epochs=3": "trainer.max_epochs=2",
-        "n_trials: 5": "n_trials: 4",
+        "max_epochs: 5": "max_epochs: 1",
+        "trainer.max_epochs=3": "trainer.max_epochs=1",
+        "n_trials: 5": "n_trials: 3",
+        r"  - override /trainer: cpu\n": r"  - override /trainer: cpu\n  - override /callbacks: no_pictures\n",
         "tu-mobilenetv3_small_100": "resnet18",
     },
     "03_subclass": {"num_train: 128": "num_train: 16", "max_epochs: 8": "max_epochs: 2"},

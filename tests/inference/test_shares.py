@@ -10,6 +10,7 @@ import torch
 
 from lightning_seg.commands import predict as command
 from lightning_seg.commands.predict import find_devices
+from lightning_seg.inference import PredictedFiles
 from lightning_seg.inference.shares import Share
 from tests.inference.test_predict_files import Brightest, predict, write_image
 
@@ -118,7 +119,7 @@ def test_the_process_of_a_rank_loads_to_its_device_and_makes_it_the_current_one(
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
     monkeypatch.setattr(command, "load_modules", load)
     monkeypatch.setattr(command, "set_prediction_options", lambda *_: None)
-    monkeypatch.setattr(command, "predict_files", lambda *_, share, **__: shares.append(share))
+    monkeypatch.setattr(command, "predict_files", lambda *_, share, **__: shares.append(share) or PredictedFiles())
     devices = [torch.device("cuda", index) for index in range(3)]
     config = dict.fromkeys((*command._PASSED, "trusted", "checkpoint", "one_in_memory", "input", "output"))
     command._predict({**config, "checkpoint": "a.ckpt", "devices": devices})

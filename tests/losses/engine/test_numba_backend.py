@@ -257,6 +257,16 @@ def test_where_nothing_can_be_written_code_is_compiled_without_a_cache(kernel, t
     assert printed(start(kernel, tmp_path / "a file")) == ["4", "5.0", "0"]
 
 
+def test_where_numba_finds_no_folder_code_is_compiled_without_a_cache(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+
+    @numba_cache.compiled(set())
+    def twice(x):
+        return x + x
+
+    assert twice(2) == 4
+
+
 @pytest.mark.slow
 def test_processes_that_compile_at_once_do_not_disturb_each_other(kernel, tmp_path):
     processes = [start(kernel, tmp_path / "cache") for _ in range(3)]

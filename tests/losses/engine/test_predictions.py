@@ -51,7 +51,7 @@ def counted_one_by_one(logits, target, softmax):
     return counts
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 301), (2, 2, 7), (1, 30, 40), (0, 3, 5), (2, 3, 0)])
+@pytest.mark.parametrize("shape", [(3, 5, 301), (3, 2, 7), (1, 30, 40), (0, 3, 5), (2, 3, 0)])
 def test_the_largest_channel_is_that_of_argmax_with_ties_and_nan(shape):
     logits, _ = batch(True, shape)
     found = largest_channels(logits)

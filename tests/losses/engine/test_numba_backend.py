@@ -1,5 +1,6 @@
 """The CPU's kernels against torch operations, and the cache of what they are compiled to."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -267,8 +268,23 @@ def test_where_numba_finds_no_folder_code_is_compiled_without_a_cache(monkeypatc
     assert twice(2) == 4
 
 
+def test_other_processes_may_compile_once_code_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+
+    @numba_cache.compiled(set())
+    def twice(x):
+        return x + x
+
+    assert twice(2) == 4
+    (lock,) = tmp_path.rglob("lightning_seg.lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where it is taken
+
+
 @pytest.mark.slow
 def test_processes_that_compile_at_once_do_not_disturb_each_other(kernel, tmp_path):
     processes = [start(kernel, tmp_path / "cache") for _ in range(3)]
-    assert all(printed(process)[:2] == ["4", "5.0"] for process in processes)
+    results = [printed(process) for process in processes]
+    assert all(result[:2] == ["4", "5.0"] for result in results)
+    assert sum(int(hits) for *_, hits in results) == 4  # one compiles each of two, which the others load
     assert printed(start(kernel, tmp_path / "cache")) == ["4", "5.0", "2"]

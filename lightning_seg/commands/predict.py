@@ -57,7 +57,8 @@ def predict(composed: DictConfig) -> PredictedFiles:
     for path, reason in result.failed:
         say(f"skipped {path}: {reason}", error=True)
     kept = f", {result.kept} kept" if result.kept else ""
-    say(f"{number_of(result.written, 'image')} predicted into {config['output']}{kept}, {len(result.failed)} skipped")
+    count = number_of(result.written, result.noun)
+    say(f"{count} predicted into {config['output']}{kept}, {len(result.failed)} skipped")
     return result
 
 

@@ -159,7 +159,7 @@ def predict_files(
     with torch.inference_mode(), autocast, _tiled_by(module, tile=tile, margin=margin, tiling=tiling):
         result, counted = _predicted(jobs_of, share.of(left), output, share, progress, kept=len(jobs) - len(left))
     result, counted = _of_all(share, result, counted, [job.sources[0] for job in left])
-    result.kept = len(jobs) - len(left)
+    result.kept, result.noun = len(jobs) - len(left), jobs_of.noun
     if areas and share.rank == 0:
         new = set(left)
         counted |= _areas_of_kept(jobs_of, [job for job in jobs if job not in new], result)

@@ -27,11 +27,13 @@ class PredictedFiles:
         written: images whose results were written.
         kept: images whose results were there before, with `resume`.
         failed: each image that could not be read or whose results could not be written, and why.
+        noun: what one is called, `image` or `volume`.
     """
 
     written: int = 0
     kept: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    noun: str = "image"
 
 
 class Job(Protocol):

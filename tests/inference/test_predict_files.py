@@ -360,7 +360,7 @@ def test_volumes_that_are_kept_are_counted_from_their_masks_and_not_predicted_ag
     (out / "deep" / "b.nii.gz").unlink()
     monkeypatch.setattr(module, "predict_logits", lambda *given: seen.append(given) or forward(*given))
     done = predict_volumes(module, source, out, areas=True, resume=True)
-    assert (done.written, done.kept, len(seen)) == (1, 1, 1)
+    assert (done.written, done.kept, done.noun, len(seen)) == (1, 1, "volume", 1)
     assert (out / "areas.csv").read_text() == table
     (out / "a.nii.gz").write_bytes(b"damaged")
     ((path, reason),) = predict_volumes(module, source, out, areas=True, resume=True).failed

@@ -83,6 +83,10 @@ _OF_LIBRARIES: tuple[tuple[str, str], ...] = (
         r"(?:can't|not enough memory: you tried to) allocate (?:memory)?.*?([\d.]+ ?\w*B\w*|\d+)",
         f"memory ran out: {_LESS_MEMORY}",
     ),
+    (
+        r"(\S+): failed to map segment from shared object",
+        "memory ran out while {0} was loaded: raise the limit (ulimit -v unlimited), or use a machine with more",
+    ),
     (r"(?:bad_alloc|Cannot allocate memory)", f"memory ran out: {_LESS_MEMORY}"),
     (r"No space left on device|disk is full", f"the disk is full: {_FREE_SPACE}"),
     (

@@ -292,6 +292,10 @@ def test_options_of_ones_own_are_those_of_the_base_if_that_takes_any(composed: D
             "trainer.accelerator=gpu, and torch finds no GPU here: use ",
         ),
         (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "memory ran out while libtorch_cpu.so was loaded: raise the limit",
+        ),
+        (
             ModuleNotFoundError("Requirement 'wandb>=0.12.10' not met. HINT: Try running `pip install -U 'wandb'`"),
             "this choice needs wandb: pip install wandb.",
         ),

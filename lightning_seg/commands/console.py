@@ -10,11 +10,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.help import help_text
-from lightning_seg.commands.own_packages import find_own_packages
+from lightning_seg.commands.own_packages import find_own_packages, named_in_config, named_in_words
 from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.launch.cluster import end_all_processes, is_submitted, world_size
 from lightning_seg.launch.composition import typed_words
@@ -30,7 +30,7 @@ def train() -> None:
     _read_arguments("train")
     if _is_sweep():
         _imported("train")  # whose jobs need it, and some of them at once
-    find_own_packages()
+    find_own_packages(named_in_words(sys.argv[1:]))
     register_plugins()
     _run(train_composed, "train")
 
@@ -42,6 +42,7 @@ def train_composed(composed: DictConfig) -> float:
     """
     try:
         _check_sweeps()
+        find_own_packages(named_in_config(OmegaConf.to_container(composed)))
         check_classes_known(composed)
         check_keys(composed, Train)
         return float(_imported("train").train_run(composed))
@@ -58,10 +59,11 @@ def inspect() -> None:
     with errors_in_one_line():
         if _is_sweep():
             raise ValueError("lightning-seg-inspect takes one data set: leave -m out.")
-    find_own_packages()
+    find_own_packages(named_in_words(sys.argv[1:]))
     register_plugins()
 
     def inspect_composed(composed: DictConfig) -> None:
+        find_own_packages(named_in_config(OmegaConf.to_container(composed)))
         check_classes_known(composed)
         check_keys(composed, Inspect)
         _imported("inspect").inspect_composed(composed)

@@ -59,7 +59,7 @@ def evaluate_composed(composed: DictConfig) -> float:
     check_config(composed, Evaluate)
     config = resolved(composed)
     if config["trusted"]:
-        find_own_packages()
+        find_own_packages(config["trusted"])
     output = config["output"] and Path(config["output"]).expanduser()
     if output and output.exists():
         raise FileExistsError(f"output={output} exists: choose another name.")

@@ -25,7 +25,7 @@ def export(composed: DictConfig) -> None:
     for line in unused(config, given_options(typed_words()), EXPORT):
         say(line)
     if config["trusted"]:
-        find_own_packages()
+        find_own_packages(config["trusted"])
     checkpoint, output = config["checkpoint"], Path(config["output"]).expanduser()
     if str(checkpoint).endswith(".onnx"):
         raise ValueError(f"checkpoint={checkpoint} is an export already: name a .ckpt file.")

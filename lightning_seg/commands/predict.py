@@ -44,7 +44,7 @@ def predict(composed: DictConfig) -> PredictedFiles:
     for line in unused(config, config[GIVEN], PREDICT):
         say(line)
     if config["trusted"]:
-        find_own_packages()
+        find_own_packages(config["trusted"])
     devices = find_devices(config["device"], config["devices"])
     if len(devices) > 1 and is_launched():
         raise ValueError(
@@ -65,7 +65,7 @@ def predict(composed: DictConfig) -> PredictedFiles:
 def _predict(config: dict[str, Any]) -> PredictedFiles:
     """Predicts the share of this process, on its own of the devices; what became of all images."""
     if config["trusted"]:
-        find_own_packages()
+        find_own_packages(config["trusted"])
     share = join(len(config["devices"]))
     device: torch.device = config["devices"][share.rank]
     if device.type == "cuda":

@@ -3,30 +3,37 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from lightning_seg.data.annotations import ANNOTATION_SUFFIXES, read_coco
 from lightning_seg.data.images import IMAGE_SUFFIXES
 from lightning_seg.data.layout import Layout
 from lightning_seg.data.mask_sources import NoObject
-from lightning_seg.data.masks import MASK_SUFFIXES
+from lightning_seg.data.masks import MASK_SUFFIXES, raw_pixels
 from lightning_seg.data.pairs import Pair, is_data, stem_of
 from lightning_seg.data.splits import USUAL_SPLITS
 
 _MOST_FILES = 50_000  # of a folder, beyond which no layout is looked for
 _DEEPEST = 6
 _MOST_BYTES = 2**26  # of a file of COCO
+_MOST_PIXELS = 2**24  # of a file that is looked into
 _SPLIT_OF = {name: split for split, names in USUAL_SPLITS.items() for name in names}
 _SPLIT = re.compile("|".join(sorted(_SPLIT_OF, key=len, reverse=True)), re.IGNORECASE)
 _MASK = re.compile(
-    "(masks?|labels?|lbls?|annotations?|annots?|gts?|groundtruths?|segmentations?|segs?|targets?|manual|class|ids)"
+    "(masks?|msks?|labels?|lbls?|annotations?|annots?|annos?|gts?|groundtruths?|truths?|segmentations?|segs?|semantic"
+    "|targets?|manual|class|ids)"
 )
 _IMAGE = re.compile("(images?|imgs?|jpeg|jpg|png|pictures?|photos?|pics?|inputs?|rgb|tr)")
 _WORD = re.compile(r"\d+(?:st|nd|rd|th|bit)(?![a-z])|[A-Z]+(?![a-z])|[^\W\d_][a-z]*|[^\W\d_A-Z]+|\d+")
-_UNLIKELY = ("object", "instance", "color", "vis", "overlay", "edge")  # in the names of further masks
+_UNLIKELY = ("object", "instance", "color", "rgb", "vis", "overlay", "edge")  # in the names of further masks
+_LIKELY = ("manual",)  # beside which `mask` is of what the camera saw
+_NO_PICTURES = ("depth", "disparity", "thermal", "nir")  # beside images
+_MOST_LABELS = 32  # values of a mask that nothing but its pixels tells
 
 _OBJECT = "object"  # what is called so that is the only class
 
@@ -72,7 +79,22 @@ def guess_layout(
     suffixes = (*mask_suffixes, *ANNOTATION_SUFFIXES)
     files = [_file(path) for path in paths if path.name.lower().endswith((*image_suffixes, *suffixes))]
     tried = {"image_suffixes": image_suffixes, "mask_suffixes": mask_suffixes, "class_names": class_names}
-    candidates = sorted(_paired(files, image_suffixes, suffixes), key=_likelihood)
+    of_images = (*image_suffixes, ".npy")
+    by_name = sorted(_paired(files, of_images, suffixes), key=_likelihood)
+    found = _first_tried(root, by_name, paths, tried) or _of_objects(root, files, tried)
+    if found is None and not by_name:
+        told = _told_by_content(root, [one.path for one in files])
+        found = _first_tried(root, sorted(_paired(told, of_images, suffixes), key=_likelihood), paths, tried)
+    return found or _of_coco(root, paths, tried, image_suffixes)
+
+
+def _first_tried(
+    root: Path,
+    candidates: Iterable[Sequence[tuple[PurePosixPath, PurePosixPath]]],
+    paths: Paths,
+    options: Mapping[str, Sequence[str]],
+) -> GuessedLayout | None:
+    """The first of these that a layout finds."""
     for pairs in candidates:
         patterns = _patterns([image for image, _ in pairs], [mask for _, mask in pairs])
         if patterns is None:
@@ -80,10 +102,34 @@ def guess_layout(
         chosen: dict[str, str] = dict(zip(("images", "masks"), patterns, strict=True))
         lists = {} if "{split}" in patterns[0] else _lists(paths)
         for splits in [lists, {}] if lists else [{}]:
-            found = _tried(root, chosen, splits, tried)
+            found = _tried(root, chosen, splits, options)
             if found is not None:
                 return found
-    return _of_objects(root, files, tried) or _of_coco(root, paths, tried, image_suffixes)
+    return None
+
+
+def _told_by_content(root: Path, paths: Paths) -> list[_File]:
+    """Files whose folders' names say nothing, such as `x/1.png` and `y/1.png`: masks are those of few values."""
+    examples = {path.parent.name: path for path in reversed(paths)}
+    are_labels = {name: _shows_labels(root / path) for name, path in examples.items()} if len(examples) > 1 else {}
+    return [
+        _File(
+            path,
+            are_labels[path.parent.name],
+            (path.parent.name,),
+            tuple(word for part in (*path.parts[:-2], stem_of(Path(path.name))) for word in _words(part)),
+        )
+        for path in paths
+        if are_labels
+    ]
+
+
+def _shows_labels(path: Path) -> bool:
+    try:
+        pixels = raw_pixels(path, False, _MOST_PIXELS, None, None)
+    except (OSError, ValueError, MemoryError):
+        return False
+    return len(np.unique(pixels.reshape(-1, *pixels.shape[2:]), axis=0)) <= _MOST_LABELS
 
 
 def _files(root: Path) -> Iterator[PurePosixPath]:
@@ -111,7 +157,9 @@ def _file(path: PurePosixPath) -> _File:
             elif _IMAGE.fullmatch(word):
                 here = bool(here)
             else:
-                key.append(_SPLIT_OF.get(word, word))
+                split = _SPLIT_OF.get(word)
+                if split is None or split not in key:  # `training/1_training.tif` says it twice
+                    key.append(split or word)
                 continue
             kind.append(word)
         # A folder of masks may hold `image_1.png`, and one of images `1_mask.png`.
@@ -153,7 +201,8 @@ def _paired(
                 )
                 pairs = [(path, of_masks[key]) for key, path in of_images.items() if key in of_masks]
                 unique = len(of_images) == len(some) and len(of_masks) == len(others)
-                if unique and len(pairs) > 1 and 2 * len(pairs) > len(some):
+                # Images to be predicted may be many more.
+                if unique and len(pairs) > 1 and (2 * len(pairs) > len(some) or len(pairs) == len(others)):
                     yield pairs
 
 
@@ -168,8 +217,10 @@ def _cut(key: Sequence[str], words: set[str]) -> tuple[str, ...]:
 
 def _likelihood(pairs: Sequence[tuple[PurePosixPath, PurePosixPath]]) -> tuple[int, int, int]:
     """More pairs come first, then masks before annotations, then those that are not for the eye or of instances."""
-    mask = str(pairs[0][1]).lower()
-    return -len(pairs), int(mask.endswith(ANNOTATION_SUFFIXES)), sum(word in mask for word in _UNLIKELY)
+    image, mask = (str(path).lower() for path in pairs[0])
+    unlikely = sum(word in mask for word in _UNLIKELY) + sum(word in image for word in _NO_PICTURES)
+    is_annotation = int(mask.endswith(ANNOTATION_SUFFIXES))
+    return -len(pairs), is_annotation, unlikely - sum(word in mask for word in _LIKELY)
 
 
 def _patterns(images: Paths, masks: Paths) -> tuple[str, str] | None:

@@ -64,13 +64,20 @@ def save(path: Path, pixels: np.ndarray = LABELS) -> None:
         ("{}.jpg {}.json", "{id}.jpg", "{id}.json"),
         ("JPEGImages/{}.jpg SegmentationClass/{}.png SegmentationObject/{}.png", "JPEGImages/{id}.jpg",
          "SegmentationClass/{id}.png"),
+        ("training/images/{}_training.tif training/1st_manual/{}_manual1.gif training/mask/{}_training_mask.gif",
+         "training/images/{id}_training.tif", "training/1st_manual/{id}_manual1.gif"),
+        ("rgb/{}.png depth/{}.png label/{}.png", "rgb/{id}.png", "label/{id}.png"),
+        ("training/image_2/{}_10.png training/semantic/{}_10.png training/semantic_rgb/{}_10.png",
+         "training/image_2/{id}.png", "training/semantic/{id}.png"),
+        ("Original/{}.tif GroundTruth/{}.tif", "Original/{id}.tif", "GroundTruth/{id}.tif"),
+        ("train_{}.bmp train_{}_anno.bmp", "{id}.bmp", "{id}_anno.bmp"),
         ("images/._{}.jpg images/{}.jpg masks/{}.png .cache/images/{}.jpg", "images/{id}.jpg", "masks/{id}.png"),
     ],
 )  # fmt: skip
 def test_a_layout_is_found_that_finds_the_pairs(tmp_path: Path, files: str, images: str, masks: str) -> None:
     for pattern in files.split():
-        for index in range(3):
-            save(tmp_path / pattern.format(index))
+        for number in range(21, 24):
+            save(tmp_path / pattern.format(number))
     found = guess_layout(tmp_path)
     assert found is not None
     assert (found.options["images"], found.options["masks"]) == (images, masks)
@@ -95,6 +102,31 @@ def test_layouts_of_volumes_are_found(tmp_path: Path, files: str, images: str, m
     with pytest.raises(ValueError, match="neither train/") as refused:
         VolumesDataModule(tmp_path, 2, **given).setup("fit")
     assert str(refused.value).endswith(f"3 pairs here are found by 'data.images={images}' 'data.masks={masks}'")
+
+
+@pytest.mark.parametrize(
+    "names", [("x", "y", "png"), ("Bilder", "Masken", "png"), ("图像", "标签", "png"), ("X", "Y", "npy")]
+)
+def test_folders_whose_names_say_nothing_are_told_by_what_lies_in_them(
+    tmp_path: Path, names: tuple[str, str, str]
+) -> None:
+    random = np.random.default_rng(0)
+    images, masks, suffix = names
+    for index in range(3):
+        save(tmp_path / images / f"{index}.{suffix}", random.integers(0, 255, (16, 20, 3), dtype=np.uint8))
+        save(tmp_path / masks / f"{index}.{suffix}")
+    found = guess_layout(tmp_path)
+    assert found is not None
+    assert found.options == {"images": f"{images}/{{id}}.{suffix}", "masks": f"{masks}/{{id}}.{suffix}"}
+
+
+def test_images_without_masks_beside_them_hide_no_pairs(tmp_path: Path) -> None:
+    for index in range(9):
+        save(tmp_path / f"test/images/t{index}.png")
+        if index < 3:
+            save(tmp_path / f"train/images/{index}.png")
+            save(tmp_path / f"train/masks/{index}.png")
+    assert "are read by data.num_classes=3" in classes_advice(tmp_path, {})
 
 
 def test_lists_of_splits_are_found(tmp_path: Path) -> None:

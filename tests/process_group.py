@@ -1,4 +1,4 @@
-"""Tests in several processes that are one process group."""
+"""Tests in several processes that are one process group: copies of the test's, which have imported what it has."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,22 +9,19 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 
-from tests.forkserver import forkserver
-
 
 def run_on_ranks(function: Callable[[int, int], Any], world_size: int, folder: Path) -> list[Any]:
     """What `function(rank, world_size)` returns on each rank of a gloo group, whose processes have a thread each.
 
     Args:
-        function: of a module that another process can import. It returns what torch loads with `weights_only=True`.
+        function: it returns what torch loads with `weights_only=True`.
         world_size: how many processes there are.
         folder: an empty one, for the rendezvous and the values.
 
     Raises:
         ProcessRaisedException: one of the processes failed; the others are ended.
     """
-    start = forkserver().get_start_method()
-    start_processes(partial(_run, function=function), (world_size, folder), nprocs=world_size, start_method=start)
+    start_processes(partial(_run, function=function), (world_size, folder), nprocs=world_size, start_method="fork")
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(world_size)]
 
 

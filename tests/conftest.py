@@ -9,7 +9,7 @@ import tests.quick_configuration  # noqa: F401
 
 # Copies of a process whose library of threads has started others wait for these forever.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A large part of a million objects is imported; to look through them again and again takes a test of twenty.
+# Half a million objects are imported; looking through them for garbage takes a twentieth of the time of tests.
 gc.disable()
 
 pytest_plugins = ["tests.console"]

@@ -325,7 +325,7 @@ def _wrong_use(module: Mapping[str, Any]) -> str:
     for name in ("tile", "margin"):
         value = module.get(name)
         if value is not None and not is_tile(value):
-            return f"config.module.{name} is {_shown(value)}, expected a non-negative integer, or several"
+            return f"config.module.{name} is {_shown(value)}, expected a non-negative integer, or one for each axis"
     for name in ("mean", "std"):
         value = module.get(name)
         numbers: list[Any] = value if isinstance(value, list) else [value]

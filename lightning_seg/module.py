@@ -588,8 +588,14 @@ class SegmentationModule(PredictingModule):
 
 
 def _check_numbers(loss: nn.Module, num_classes: int) -> None:
-    """Refuses losses of this package with numbers for another number of classes."""
+    """Refuses losses of this package with numbers for other classes."""
     for path, part in loss.named_modules() if isinstance(loss, nn.Module) else ():
+        chosen = getattr(part, "classes", None)
+        if isinstance(part, Loss) and isinstance(chosen, tuple) and max(chosen) >= num_classes:
+            raise ValueError(
+                f"loss.classes={list(chosen)} names class {max(chosen)}, and the {num_classes} classes are 0 to "
+                f"{num_classes - 1}."
+            )
         for name, numbers in part.named_buffers(recurse=False) if isinstance(part, Loss) else ():
             if name in ("class_weights", "alpha") and numbers.ndim == 1 and len(numbers) != num_classes:
                 key = ".".join(["loss", *([path] if path else []), name])

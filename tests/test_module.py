@@ -328,6 +328,10 @@ def test_distances_of_another_shape_are_refused():
             r"loss\.class_weights has 2 numbers, and there are 3 classes: give one for each\.",
         ),
         (
+            {"loss": CrossEntropyDiceLoss(ignore_index=VOID, classes=[0, 3])},
+            r"loss\.classes=\[0, 3\] names class 3, and the 3 classes are 0 to 2\.",
+        ),
+        (
             {"loss": CrossEntropyDiceLoss(ignore_index=VOID, class_weights=[1.0])},
             r"loss\.terms\.cross_entropy\.class_weights has 1 number, and there are 3 classes",
         ),

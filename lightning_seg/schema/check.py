@@ -365,6 +365,7 @@ def _check_together(config: Mapping[str, Any]) -> None:
         )
     _check_lengths(trainer)
     _check_devices(trainer)
+    _check_batchnorm(trainer)
     data, backbone = config.get("data") or {}, config.get("backbone") or {}
     _check_data(config, data, backbone)
 
@@ -399,6 +400,11 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
         raise ValueError(f"trainer.devices={text(devices)} names a device twice: each has one process.")
     if trainer.get("accelerator") == "cpu" and (devices in (-1, "-1") or isinstance(devices, list)):
         raise ValueError(f"trainer.devices={text(devices)} names GPUs; with trainer.accelerator=cpu give a number.")
+
+
+def _check_batchnorm(trainer: Mapping[str, Any]) -> None:
+    if trainer.get("accelerator") == "cpu" and trainer.get("sync_batchnorm"):
+        raise ValueError("trainer.sync_batchnorm=true is for GPUs, and trainer.accelerator=cpu has none: leave it out.")
 
 
 def _check_data(config: Mapping[str, Any], data: Mapping[str, Any], backbone: Mapping[str, Any]) -> None:

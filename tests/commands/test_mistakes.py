@@ -115,6 +115,7 @@ VALUES = [
     ("trainer.val_check_interval=0", "trainer.val_check_interval=0, but it must be above 0."),
     ("trainer.val_check_interval=1h", "trainer.val_check_interval=1h must be days:hours:minutes:seconds, as in "),
     ("trainer.fast_dev_run=-1", "trainer.fast_dev_run=-1, but it must be 0 or more."),
+    ("trainer.sync_batchnorm=true", "trainer.sync_batchnorm=true is for GPUs, and trainer.accelerator=cpu has none"),
     ("trainer.devices=-1", "trainer.devices=-1 names GPUs; with trainer.accelerator=cpu give a number."),
     ("callbacks.checkpoint.mode=maximum", "callbacks.checkpoint.mode=maximum must be max or min: did you mean max?"),
     ("callbacks.checkpoint.save_top_k=0", "callbacks.checkpoint.save_top_k=0, but it must be 1 or more, or -1."),

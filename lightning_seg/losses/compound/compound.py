@@ -57,6 +57,8 @@ class CompoundLoss(nn.Module):
             name: not_negative(weight(0) if callable(weight) else weight, f"weights[{name!r}]")
             for name, weight in weights.items()
         }
+        if not self.schedules and not any(self.weights.values()):
+            raise ValueError(f"the weights of {', '.join(terms)} are all 0, so that nothing would be learned.")
         self.last_values: dict[str, Tensor] = {}
         self.task: Task | None = self._agreed("task")
         self.ignore_index: int | None = self._agreed("ignore_index")

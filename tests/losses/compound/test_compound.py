@@ -89,6 +89,7 @@ def test_terms_must_agree_on_task_and_ignore_index():
         ({}, {}, "got no terms"),
         ({"ce": CrossEntropyLoss()}, {"dice": 1}, r"terms are \['ce'\] and weights are for \['dice'\]"),
         ({"ce": CrossEntropyLoss()}, {"ce": -1}, r"weights\['ce'\]=-1 is not a finite number of 0 or more"),
+        ({"ce": CrossEntropyLoss()}, {"ce": 0}, "the weights of ce are all 0, so that nothing would be learned"),
         ({"ce": CrossEntropyLoss(reduction="none")}, {"ce": 1}, "the term ce has reduction='none'"),
     ],
 )

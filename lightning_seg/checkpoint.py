@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_seg.bounds import check_values
 from lightning_seg.data.volume_reading import VolumeReading
 from lightning_seg.hub import ADDRESS, CONFIG, WEIGHTS, downloaded, read_hub_folder
 from lightning_seg.inference.tiling import is_tile
@@ -22,7 +23,7 @@ from lightning_seg.reading import wrong_entries
 from lightning_seg.runs.identity import flattened
 from lightning_seg.runs.kept import LEFT_OUT
 from lightning_seg.runs.plain import IN_PARTS, SHARDS
-from lightning_seg.trust import Untrusted, build_trusted, check_values, is_of_weights, own_packages
+from lightning_seg.trust import Untrusted, build_trusted, is_of_weights, own_packages
 
 CONFIG_KEY = "lightning_seg"
 

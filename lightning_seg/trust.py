@@ -5,30 +5,21 @@ built, and what was built is checked for its kind. Hydra has no part in it: a st
 """
 
 import inspect
-import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule
 from omegaconf import OmegaConf
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
-from torchvision.transforms import v2
+from torch import nn
 
-from lightning_seg.backbones.monai_models import FROM_VALUES
-from lightning_seg.backbones.transformers_models import SEGMENTS
-from lightning_seg.losses import LinearWeight
+from lightning_seg.bounds import Bounded, check_values
 from lightning_seg.module import SegmentationModule
 from lightning_seg.schema.check import wrong_argument
-
-Role = Literal["module", "network", "loss", "schedule", "data", "transform", "part"]
+from lightning_seg.trusted import CLASSES, FUNCTIONS, Role, is_below, is_of
 
 
 class Untrusted(ValueError):
@@ -52,97 +43,6 @@ class _Found:
     function: Callable[..., Any]
     role: Role | None
 
-
-@dataclass(frozen=True)
-class Source:
-    """Classes that may be built: of one kind, from one package.
-
-    Attributes:
-        written: the package, as names are written: `torch.nn` allows `torch.nn.Conv2d`.
-        defined: where its classes are defined, and may be written too: `torch.nn.modules.conv.Conv2d`.
-        kind: what they are subclasses of.
-        names: these only; None for all.
-        without: modules of `defined` that are left out.
-    """
-
-    written: str
-    defined: str
-    kind: type
-    names: frozenset[str] | None = None
-    without: tuple[str, ...] = ()
-
-
-_MONAI_LOSSES = frozenset(
-    {
-        *("AsymmetricUnifiedFocalLoss", "Dice", "DiceCELoss", "DiceFocalLoss", "DiceLoss", "FocalLoss"),
-        *("GeneralizedDiceFocalLoss", "GeneralizedDiceLoss", "HausdorffDTLoss", "LogHausdorffDTLoss"),
-        *("SSIMLoss", "SoftDiceclDiceLoss", "SoftclDiceLoss", "TverskyLoss"),
-    }
-)
-# Of the networks of transformers that segment, and of those that may be within them.
-_CONFIGURATIONS = frozenset(
-    {
-        *(f"{re.split('For(?:Sem|Univ|Inst)', name)[0]}Config" for name in SEGMENTS),
-        *("BitConfig", "ConvNextConfig", "ConvNextV2Config", "DetrConfig", "Dinov2Config", "DINOv3ConvNextConfig"),
-        *("DINOv3ViTConfig", "FocalNetConfig", "HieraConfig", "PvtV2Config", "ResNetConfig", "SwinConfig"),
-        *("Swinv2Config", "TimmBackboneConfig"),
-    }
-)
-
-# MONAI has losses that run code from torch.hub, and networks that load weights as they are made: hence by name.
-# Configurations of transformers can name a repository, which is refused below.
-# Of torch.nn, an encoder or decoder of transformers copies what it is given as often as it is told; of torchvision,
-# feature_extraction makes modules of code.
-CLASSES: dict[Role, tuple[Source, ...]] = {
-    "module": (
-        Source("lightning_seg", "lightning_seg.module", SegmentationModule),
-        Source("lightning_seg", "lightning_seg.consistency", SegmentationModule),
-    ),
-    "network": (
-        Source("lightning_seg.backbones", "lightning_seg.backbones", nn.Module),
-        Source("torch.nn", "torch.nn.modules", nn.Module, without=("torch.nn.modules.transformer",)),
-        Source(
-            "torchvision.models", "torchvision.models", nn.Module, without=("torchvision.models.feature_extraction",)
-        ),
-        Source("segmentation_models_pytorch", "segmentation_models_pytorch.decoders", nn.Module),
-        Source("monai.networks.nets", "monai.networks.nets", nn.Module, FROM_VALUES),
-        Source("transformers", "transformers.models", nn.Module, SEGMENTS),
-        Source("transformers", "transformers.models", object, _CONFIGURATIONS),
-    ),
-    "loss": (
-        Source("lightning_seg.losses", "lightning_seg.losses", nn.Module),
-        Source("torch.nn", "torch.nn.modules.loss", nn.Module),
-        Source("segmentation_models_pytorch.losses", "segmentation_models_pytorch.losses", nn.Module),
-        Source("monai.losses", "monai.losses", nn.Module, _MONAI_LOSSES),
-    ),
-    "schedule": (Source("lightning_seg.losses", "lightning_seg.losses.compound.weight_schedule", LinearWeight),),
-    "data": (Source("lightning_seg.data", "lightning_seg.data", LightningDataModule),),
-    "transform": (Source("torchvision.transforms.v2", "torchvision.transforms.v2", v2.Transform),),
-}
-
-_SEGMENTATION = "torchvision.models.segmentation"
-FUNCTIONS: dict[Role, frozenset[str]] = {
-    "network": frozenset(
-        {
-            "lightning_seg.backbones.segmentation_model",
-            "lightning_seg.backbones.segmentation_models.segmentation_model",
-            *(
-                f"lightning_seg.backbones.{module}{name}"
-                for name in ("timm_model", "torchvision_model", "transformers_model", "monai_model")
-                for module in ("", f"{name}s.")
-            ),
-            *(f"{_SEGMENTATION}.fcn_{body}" for body in ("resnet50", "resnet101")),
-            *(f"{_SEGMENTATION}.deeplabv3_{body}" for body in ("resnet50", "resnet101", "mobilenet_v3_large")),
-            f"{_SEGMENTATION}.lraspp_mobilenet_v3_large",
-        }
-    ),
-    "transform": frozenset(
-        {
-            *("lightning_seg.data.training_augmentation", "lightning_seg.data.augment.training_augmentation"),
-            *("lightning_seg.data.volume_augmentation", "lightning_seg.data.volume_augment.volume_augmentation"),
-        }
-    ),
-}
 
 # What must come out.
 _KINDS: dict[Role, type] = {
@@ -169,9 +69,6 @@ _RESERVED = ("_args_", "_recursive_", "_convert_", "_partial_")
 # Arguments by which a network opens or downloads weights; a checkpoint has its own.
 _WEIGHTS = ("encoder_weights", "weights", "weights_backbone", "checkpoint_path", "cache_dir")
 
-MOST_VALUES = 200_000
-_DEEPEST = 48
-_LONGEST = 4096
 _LARGEST = 2**16  # of a network's integers: channels, sizes, layers
 # Packages by which a file could run anything: naming one of them is never proposed.
 _NEVER_PROPOSED = sys.stdlib_module_names | frozenset(
@@ -209,7 +106,7 @@ def build_trusted(
         ValueError: it holds something else, or cannot be built; if a name or value is refused, nothing was built.
     """
     builder = _checked(config, role, trusted, source)
-    with _Bounded(tensors, memory):
+    with Bounded(tensors, memory):
         built = builder.build(config, (role,), role)
     return builder.require(built, role, role)
 
@@ -243,42 +140,6 @@ def own_packages(config: Any) -> list[str]:
         elif isinstance(node, list | tuple):
             pending.extend(node)
     return sorted(name for name in found if _may_be_trusted(name))
-
-
-def check_values(config: Any, source: str, most: int = MOST_VALUES) -> None:
-    """Refuses a configuration that is not plain data of a bounded size, shared parts counted each time they occur.
-
-    Raises:
-        ValueError: it is not.
-    """
-    count = 0
-    pending: list[tuple[Any, str, int]] = [(config, "config", 0)]
-    while pending:
-        node, key, depth = pending.pop()
-        count += len(node) if isinstance(node, dict | list | tuple) else 0
-        if count > most or depth > _DEEPEST:
-            amount = f"over {most} values" if count > most else f"over {_DEEPEST} levels"
-            raise ValueError(f"{source} holds more than any configuration of lightning_seg: {amount}, met in {key}.")
-        if isinstance(node, dict):
-            for name in node:
-                if type(name) is not str or len(name) > _LONGEST:
-                    raise ValueError(f"{source} has a key of type {type(name).__name__} in {key}: expected short text.")
-            pending.extend((value, f"{key}.{name}"[:200], depth + 1) for name, value in node.items())
-        elif isinstance(node, list | tuple):
-            pending.extend((value, key, depth + 1) for value in node)
-        elif type(node) is str:
-            if len(node) > _LONGEST:
-                raise ValueError(f"{source} holds a text of {len(node)} characters as {key}; expected {_LONGEST}.")
-            if "${" in node:
-                # A stored configuration is resolved. OmegaConf would compute this, and could make a new target of it.
-                raise ValueError(
-                    f"{source} holds {key}={node!r}, a computed value, which a stored configuration never has."
-                )
-        elif type(node) is int:
-            if abs(node) >= 2**63:
-                raise ValueError(f"{source} holds an integer of more than 63 bits as {key}.")
-        elif node is not None and type(node) not in (bool, float):
-            raise ValueError(f"{source} holds a {type(node).__name__} as {key}, which is not plain data.")
 
 
 class _Builder:
@@ -361,7 +222,7 @@ class _Builder:
                 continue
             found = _import(target)
             plain = inspect.isclass(found) or (inspect.isfunction(found) and found.__name__ != "<lambda>")
-            if plain and found.__qualname__ == found.__name__ and _is_below(found.__module__, _owner(package)):
+            if plain and found.__qualname__ == found.__name__ and is_below(found.__module__, _owner(package)):
                 return _Found(found, None)
         return None
 
@@ -381,7 +242,7 @@ class _Builder:
 
     def _check_types(self, node: Mapping[str, Any], found: _Found, place: str) -> None:
         """Refuses values of another type than a class of this package declares; others may declare what they take."""
-        if found.role not in ("module", "network", "loss") or not _is_below(found.function.__module__, "lightning_seg"):
+        if found.role not in ("module", "network", "loss") or not is_below(found.function.__module__, "lightning_seg"):
             return
         if wrong := wrong_argument(found.function, dict(_arguments(node))):
             raise ValueError(f"{self.source}: {place}.{wrong[:500]}.")
@@ -472,24 +333,11 @@ def _listed(target: str, roles: tuple[Role, ...]) -> _Found | None:
         for classes in CLASSES.get(role, ()):
             if classes.names is not None and name not in classes.names:
                 continue
-            if module == classes.written or _is_below(module, classes.defined):
+            if module == classes.written or is_below(module, classes.defined):
                 found = _import(target)
                 if is_of(found, classes):
                     return _Found(found, role)
     return None
-
-
-def is_of(found: Any, classes: Source) -> bool:
-    """Whether something is one of the classes that a source allows."""
-    return (
-        inspect.isclass(found)
-        and issubclass(found, classes.kind)
-        and not inspect.isabstract(found)
-        and found.__name__ == found.__qualname__
-        and not found.__name__.startswith("_")
-        and _is_below(found.__module__, classes.defined)
-        and not any(_is_below(found.__module__, module) for module in classes.without)
-    )
 
 
 def _import(target: str) -> Any:
@@ -505,10 +353,6 @@ def _owner(package: str) -> str:
     """The module of what a user trusts, which may also be the full name of a class."""
     found = _import(package) if "." in package else None
     return package.rpartition(".")[0] if inspect.isclass(found) or inspect.isfunction(found) else package
-
-
-def _is_below(name: str, package: str) -> bool:
-    return f"{name}.".startswith(f"{package}.")
 
 
 def _is_plain_word(text: str) -> bool:
@@ -541,40 +385,3 @@ def _as_it_is(value: Any) -> Any:
 def _as_hydra_gives(value: Any) -> Any:
     """Containers as Hydra's `instantiate` gives them to a constructor that asks for them by `_convert_`."""
     return OmegaConf.create(value, flags={"allow_objects": True}) if isinstance(value, list | dict) else value
-
-
-class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses to make many more tensors, or many more bytes of them, than the weights of a file are.
-
-    What an operation gives is known by its shape before there is memory for it.
-    """
-
-    def __init__(self, tensors: int | None, memory: int | None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.calls = math.inf if tensors is None else 50 * tensors + 5_000
-        self.bytes = math.inf if memory is None else 4 * memory + 2**28
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        self.calls -= 1
-        if not func._schema.is_mutable and self.bytes != math.inf:
-            self.bytes -= sum(tensor.numel() * tensor.element_size() for tensor in _shapes(func, args, kwargs))
-        if self.calls < 0 or self.bytes < 0:
-            raise MemoryError("it asks for far more memory or layers than the file's weights need.")
-        return func(*args, **kwargs)
-
-
-def _shapes(func: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
-    """What an operation would give, without its values; nothing where that depends on values."""
-    if any(alias for alias in (result.alias_info for result in func._schema.returns)):
-        return
-    args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
-    if "device" in kwargs or any(argument.name == "device" for argument in func._schema.arguments):
-        kwargs = {**kwargs, "device": torch.device("meta"), "pin_memory": None}
-        if not any(argument.name == "pin_memory" for argument in func._schema.arguments):
-            del kwargs["pin_memory"]
-    try:
-        results = func(*args, **kwargs)
-    except (RuntimeError, NotImplementedError, TypeError):
-        return
-    yield from (result for result in tree_leaves(results) if isinstance(result, Tensor))

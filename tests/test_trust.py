@@ -20,11 +20,13 @@ from torch import nn
 from torchvision.transforms import v2
 
 from lightning_seg import trust
+from lightning_seg.bounds import DEEPEST, LONGEST, MOST_VALUES, Bounded, check_values
 from lightning_seg.checkpoint import module_config
 from lightning_seg.data import ShapesDataModule
 from lightning_seg.losses import LinearWeight
 from lightning_seg.module import SegmentationModule
-from lightning_seg.trust import CLASSES, FUNCTIONS, Role, Source, build_trusted, check_values, is_of, own_packages
+from lightning_seg.trust import build_trusted, own_packages
+from lightning_seg.trusted import CLASSES, FUNCTIONS, Role, Source, is_of
 from tests.audit import audited
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -390,12 +392,12 @@ def test_a_network_far_larger_than_the_weights_in_the_file_is_not_made(node: dic
 
 
 def test_what_is_made_may_have_as_many_tensors_and_bytes_as_its_bound_and_no_more() -> None:
-    with trust._Bounded(tensors=2, memory=None):
+    with Bounded(tensors=2, memory=None):
         for _ in range(5_100):
             torch.empty(())
         with pytest.raises(MemoryError, match="far more memory or layers"):
             torch.empty(())
-    with trust._Bounded(tensors=None, memory=10):
+    with Bounded(tensors=None, memory=10):
         torch.empty(2**28 + 39, dtype=torch.uint8)
         torch.empty(1, dtype=torch.uint8)
         with pytest.raises(MemoryError, match="far more memory or layers"):
@@ -403,14 +405,14 @@ def test_what_is_made_may_have_as_many_tensors_and_bytes_as_its_bound_and_no_mor
 
 
 def test_values_of_a_configuration_may_be_as_large_as_their_bound_and_no_larger() -> None:
-    for least in ([0] * trust.MOST_VALUES, deep(trust._DEEPEST), "a" * trust._LONGEST, 2**63 - 1, -(2**63) + 1):
+    for least in ([0] * MOST_VALUES, deep(DEEPEST), "a" * LONGEST, 2**63 - 1, -(2**63) + 1):
         check_values(least, "best.ckpt")
-    for more in ([0] * (trust.MOST_VALUES + 1), deep(trust._DEEPEST + 1), "a" * (trust._LONGEST + 1), 2**63, -(2**63)):
+    for more in ([0] * (MOST_VALUES + 1), deep(DEEPEST + 1), "a" * (LONGEST + 1), 2**63, -(2**63)):
         with pytest.raises(ValueError, match=r"^best.ckpt holds"):
             check_values(more, "best.ckpt")
     with pytest.raises(ValueError, match=r"^best.ckpt has a key"):
-        check_values({"a" * (trust._LONGEST + 1): 1}, "best.ckpt")
-    check_values({"a" * trust._LONGEST: 1}, "best.ckpt")
+        check_values({"a" * (LONGEST + 1): 1}, "best.ckpt")
+    check_values({"a" * LONGEST: 1}, "best.ckpt")
     build({**NETWORK, "dilation": 1, "stride": trust._LARGEST})
     with pytest.raises(ValueError, match="expected at most 65536"):
         build({**NETWORK, "stride": trust._LARGEST + 1})

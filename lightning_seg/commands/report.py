@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from lightning_seg.launch.errors import one_line
-from lightning_seg.text import say
+from lightning_seg.text import number_of, say
 
 
 def main() -> None:
@@ -46,5 +46,6 @@ def report(folders: list[Path], output: Path, *, overwrite: bool) -> None:
     for job in damaged:
         say(f"left out: {job.error}", error=True)
     left = len(jobs) - len(damaged)
-    left_none = f", and {left} jobs that left no run" if left else ""
-    say(f"{output}: {len(runs)} runs, {finished} of them finished{left_none}, {output.stat().st_size / 1e6:.1f} MB")
+    left_none = f", and {number_of(left, 'job')} that left no run" if left else ""
+    size = f"{output.stat().st_size / 1e6:.1f} MB"
+    say(f"{output}: {number_of(len(runs), 'run')}, {finished} of them finished{left_none}, {size}")

@@ -86,7 +86,7 @@ def _one_named(path: Path, number: int, text: str, known: Mapping[str, Sequence[
                     "their paths below data.root."
                 )
             return found[0]
-    raise ValueError(f"line {number} of {path} names {text}, which is not an image that data.images fits.")
+    raise ValueError(f"line {number} of {path} names {text:.200}, which is not an image that data.images fits.")
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -1,5 +1,6 @@
 """The networks of MONAI, for images of any size."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
@@ -42,7 +43,7 @@ def monai_model(
 
     Raises:
         ImportError: MONAI is not installed.
-        ValueError: there is no such network.
+        ValueError: there is no such network, or it takes other arguments.
     """
     networks = required("monai.networks.nets")
     build = getattr(networks, architecture, None)
@@ -51,6 +52,25 @@ def monai_model(
             f"{architecture=} is not one of {', '.join(sorted(FROM_VALUES))}; another network of MONAI is built by "
             f"backbone=custom backbone._target_=monai.networks.nets.{architecture}."
         )
+    takes = {
+        name: one for name, one in inspect.signature(build).parameters.items() if one.kind is not one.VAR_POSITIONAL
+    }
+    is_open = any(one.kind is one.VAR_KEYWORD for one in takes.values())
+    unknown = [name for name in options if name not in takes and not is_open]
+    if unknown:
+        raise ValueError(
+            f"{architecture} has no {', '.join(unknown)}, keys of another network: take them out, "
+            f"{' '.join(f'~backbone.{name}' for name in unknown)}, and give what it has: {', '.join(takes)}."
+        )
+    lacking = [
+        name
+        for name, one in takes.items()
+        if one.default is one.empty
+        and one.kind is not one.VAR_KEYWORD
+        and name not in {*options, "spatial_dims", "in_channels", "out_channels"}
+    ]
+    if lacking:
+        raise ValueError(f"{architecture} needs {' and '.join(f'backbone.{name}=VALUE' for name in lacking)}.")
     network = build(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=classes, **options)
     return PadToStride(network, stride=stride or _stride(architecture, options))
 

@@ -1,6 +1,7 @@
 """The segmentation networks of transformers, built from plain values, so that a checkpoint builds them again."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -70,6 +71,15 @@ def config_to_store(
     return _stored(_settings(_network_class(architecture), config or {}, pretrained))
 
 
+def check_config(architecture: str, config: Mapping[str, Any] | None) -> None:
+    """Refuses a configuration with a name that the network does not know, and would keep and not use.
+
+    Raises:
+        ValueError: it has one, or there is no such network.
+    """
+    _check_names(_network_class(architecture).config_class, config or {}, "backbone.config")
+
+
 class WithAuxiliaryHead(nn.Module):
     """A network of transformers, which keeps the logits of its auxiliary head for a loss of its own, with them.
 
@@ -114,6 +124,19 @@ def _settings(network_class: Any, config: Mapping[str, Any], pretrained: str | N
     kind = network_class.config_class
     below = _stored(kind.from_pretrained(pretrained)) if pretrained else {}
     return kind(**_merged(below, config))
+
+
+def _check_names(kind: Any, config: Mapping[str, Any], place: str) -> None:
+    known = kind()
+    for name, value in config.items():
+        if not hasattr(known, str(name)):
+            near = get_close_matches(str(name), [one for one in vars(known) if not one.startswith("_")], n=1)
+            hint = f": did you mean {place}.{near[0]}?" if near else "; its documentation lists what it has."
+            raise ValueError(f"{kind.__name__} has no {place}.{name}{hint}")
+        if isinstance(value, Mapping) and isinstance(value.get("model_type"), str):
+            kinds = required("transformers").CONFIG_MAPPING
+            if value["model_type"] in kinds:
+                _check_names(kinds[value["model_type"]], value, f"{place}.{name}")
 
 
 def _stored(settings: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lightning_seg.backbones.normalization import IMAGENET, Normalization, declared_normalization
-from lightning_seg.backbones.transformers_models import config_to_store
+from lightning_seg.backbones.transformers_models import check_config, config_to_store
 
 _OF_A_HUB = ".transformers_model"
 
@@ -53,8 +53,10 @@ def insert_normalization(config: dict[str, Any], datamodule: Any) -> None:
 def insert_network_configs(node: Any) -> None:
     """Stores the whole configuration of a network from a hub, so that a checkpoint builds it without a download."""
     for value in node.values() if isinstance(node, dict) else node:
-        if isinstance(value, dict) and value.get("pretrained") and str(value.get("_target_")).endswith(_OF_A_HUB):
-            value["config"] = config_to_store(value["architecture"], value.get("config"), value["pretrained"])
+        if isinstance(value, dict) and str(value.get("_target_")).endswith(_OF_A_HUB) and "architecture" in value:
+            check_config(value["architecture"], value.get("config"))
+            if value.get("pretrained"):
+                value["config"] = config_to_store(value["architecture"], value.get("config"), value["pretrained"])
         elif isinstance(value, dict | list):
             insert_network_configs(value)
 

@@ -228,6 +228,40 @@ def test_what_does_not_exist_is_said(target: str, options: dict[str, Any], messa
         build({"_target_": f"lightning_seg.backbones.{target}", **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"architecture": "SegResNet", "kernel_size": [3], "strides": [1]},
+         r"SegResNet has no kernel_size, strides, .* ~backbone\.kernel_size ~backbone\.strides, and .*blocks_down"),
+        ({"architecture": "UNet"}, r"UNet needs backbone\.channels=VALUE and backbone\.strides=VALUE"),
+    ],
+)  # fmt: skip
+def test_keys_of_another_network_of_monai_are_named(options: dict[str, Any], message: str) -> None:
+    from lightning_seg.backbones import monai_model
+
+    with pytest.raises(ValueError, match=message):
+        monai_model(classes=CLASSES, **options)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config", "message"),
+    [
+        ("SegformerForSemanticSegmentation", {"hidden_sizess": [8]},
+         r"SegformerConfig has no backbone\.config\.hidden_sizess: did you mean backbone\.config\.hidden_sizes\?"),
+        ("UperNetForSemanticSegmentation", {"backbone_config": {"model_type": "swin", "embed_dimm": 8}},
+         r"SwinConfig has no backbone\.config\.backbone_config\.embed_dimm: did you mean .*embed_dim\?"),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_transformers_would_not_use_is_refused(
+    architecture: str, config: dict[str, Any], message: str
+) -> None:
+    from lightning_seg.launch.derived import insert_network_configs
+
+    target = "lightning_seg.backbones.transformers_model"
+    with pytest.raises(ValueError, match=message):
+        insert_network_configs({"backbone": {"_target_": target, "architecture": architecture, "config": config}})
+
+
 @pytest.mark.parametrize(("module", "extra"), [("monai.networks.nets", "monai"), ("transformers", "transformers")])
 def test_a_library_that_is_missing_is_named_with_its_extra(
     module: str, extra: str, monkeypatch: pytest.MonkeyPatch

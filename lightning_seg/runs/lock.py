@@ -41,7 +41,7 @@ def locked(folder: Path) -> Iterator[None]:
     do not hold it.
 
     Raises:
-        ValueError: another process has locked it; the message names it.
+        ValueError: another process has locked it; the message names it. Or the lock is no regular file.
     """
     descriptor = _lock(folder / LOCK)
     try:
@@ -59,6 +59,8 @@ def locked(folder: Path) -> Iterator[None]:
 def _lock(path: Path) -> int:
     """Opens the file and locks it; closing it, or another descriptor of it in this process, frees it."""
     while True:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise ValueError(f"{path} is not a regular file, as the lock of a run is: remove it.")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
         try:
             # Unlike flock, this is not for copies of the process as well, and network file systems have it.
@@ -100,5 +102,5 @@ def _holder(descriptor: int) -> Holder | None:
     try:
         content = json.loads(os.pread(descriptor, 1024, 0))
         return Holder(str(content["host"]), int(content["process"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -89,8 +89,21 @@ def test_a_file_system_without_locks_is_named(
                 )
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}', '{"host": "a", "process": "b"}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 5000, '{"host": 1}', '{"host": "a", "process": "b"}'])
 def test_a_lock_that_was_not_written_to_the_end_does_no_harm(tmp_path: Path, content: str) -> None:
     (tmp_path / ".lock").write_text(content)
     with locked(tmp_path):
         assert (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path), lambda path: os.symlink("new", path)]
+)
+def test_a_lock_that_is_no_file_is_neither_followed_nor_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / ".lock")
+    said = r"\.lock is not a regular file, as the lock of a run is: remove it"
+    with pytest.raises(ValueError, match=said), locked(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -213,6 +213,12 @@ def test_it_trains_with_a_gradient_in_every_parameter_and_is_loaded_from_a_check
             of("lraspp_mobilenet_v3_large", weights_backbone="imagenet"),
             "backbone.weights_backbone=imagenet does not exist: use IMAGENET1K_V1",
         ),
+        (
+            "torchvision_model",
+            of("lraspp_mobilenet_v3_large", in_channels=4),
+            r"has no backbone\.in_channels: its networks",
+        ),
+        ("torchvision_model", of("lraspp_mobilenet_v3_large", width=4), r"has no backbone\.width\."),
         ("torchvision_model", of("lraspp_mobilenet_v3_large", aux_loss=True), "has no auxiliary head: use aux_loss=f"),
         ("transformers_model", transformers("AutoModel"), "architecture='AutoModel' is not one of BeitFor"),
         (

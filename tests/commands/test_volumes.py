@@ -88,7 +88,7 @@ def test_a_small_network_learns_the_embedded_volumes_in_half_a_minute(
             "backbone=monai backbone.spatial_dims=3, and augment=volumes",
         ),
         (["backbone=unet_3d"], "data gives pictures, and backbone is a network for volumes: use backbone=unet."),
-        (["data=volumes", "data.root=x", "data.num_classes=2", "backbone=unet_3d"], "take augment=volumes."),
+        (["data=volumes", "data.root=x", "data.num_classes=2", "backbone=unet_3d"], "use augment=volumes."),
         (["experiment=volumes", "data.root=x", "data.num_classes=2", "task=multilabel"], "reads one label a voxel."),
     ],
 )

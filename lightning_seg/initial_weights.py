@@ -78,13 +78,15 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
                 f"init_from={path} holds objects, such as a whole network, and reading them runs code from the file: "
                 "save its state_dict() with torch.save, or as safetensors."
             ) from error
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        said = next(iter(str(error).splitlines()), "")
+        reason = said if any(map(str.isalpha, said)) else "it is damaged, or something else"
         raise ValueError(
             f"init_from={path} is neither a checkpoint, nor a state dict of torch.save, nor safetensors: {reason}"
         ) from error
     weights = _tensors(content)
     if not weights:
-        found = f"the keys {', '.join(map(str, list(content)[:8]))}" if isinstance(content, Mapping) else "no mapping"
+        keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else ""
+        found = f"the keys {keys}" if keys else "nothing" if isinstance(content, Mapping) else "no mapping"
         raise ValueError(f"init_from={path} holds {found}, not a mapping from names to tensors.")
     return weights
 

@@ -285,7 +285,8 @@ def _parameters(built: Any) -> tuple[dict[str, _Parameter], bool] | None:
             getattr(function, "__module__", None) == "torch.nn.modules.module"
             and function.__qualname__ == "Module.__init__"
         ):
-            return found, False  # which takes whatever it is given, and refuses it later
+            # It takes whatever it is given, and refuses it later; a class with **options reads them itself.
+            return found, function is not made_by[0]
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):

@@ -28,8 +28,13 @@ def segmentation_model(
         **options: passed to the architecture, for example `decoder_channels`.
 
     Raises:
-        ValueError: the architecture or the encoder does not exist; the message lists what does.
+        ValueError: an activation is given, or the architecture or encoder does not exist; the message lists what does.
     """
+    if options.get("activation") not in (None, "identity"):
+        raise ValueError(
+            f"backbone.activation={options['activation']} would change the logits, of which losses and metrics take "
+            "softmax or sigmoid themselves: leave it out."
+        )
     import segmentation_models_pytorch as smp  # here: it takes seconds, and a network of one's own needs none of it
 
     architectures = sorted(network.__name__ for network in smp.MODEL_ARCHITECTURES_MAPPING.values())

@@ -218,6 +218,7 @@ def test_it_trains_with_a_gradient_in_every_parameter_and_is_loaded_from_a_check
             of("lraspp_mobilenet_v3_large", in_channels=4),
             r"has no backbone\.in_channels: its networks",
         ),
+        ("segmentation_model", smp("Unet", "resnet18", activation="softmax"), "would change the logits"),
         ("torchvision_model", of("lraspp_mobilenet_v3_large", width=4), r"has no backbone\.width\."),
         ("torchvision_model", of("lraspp_mobilenet_v3_large", aux_loss=True), "has no auxiliary head: use aux_loss=f"),
         ("transformers_model", transformers("AutoModel"), "architecture='AutoModel' is not one of BeitFor"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import DictConfig
 from torch import nn
@@ -146,15 +146,8 @@ def train(config: dict[str, Any]) -> float:
     folder = Path(config["folder"])
     run_data = RunData(folder, deepcopy(config))  # as composed, without what follows
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
-    datamodule = build(config["data"])
-    check_data_module(datamodule)
-    # What the data module derived belongs to the checkpoint too.
-    insert_class_weights(config, cache(partial(estimated_class_weights, datamodule)))
-    insert_names(config, datamodule)
-    insert_normalization(config, datamodule)
-    callbacks = [callback for callback in config["callbacks"].values() if callback is not None]  # NAME=null: left out
+    datamodule = built_data(config)
     save_where_logged(config["callbacks"])
-    insert_network_configs(config["module"])
     module = built_module(config)
     check_direction(config, module)
     normalized = follow_normalization(module, config)
@@ -169,7 +162,7 @@ def train(config: dict[str, Any]) -> float:
     trainer = build(
         with_unused_parameters(config["trainer"], module),
         callbacks=[
-            *map(build, callbacks),
+            *built_callbacks(config),
             *(stored, ChannelsFit(config), ImageRange(), UntrainedParameters(), finite, timer),
             *([] if is_known(config) else [MonitoredIsLogged(config)]),
             *([AllSplits()] if config["test"] else []),
@@ -211,19 +204,49 @@ def train(config: dict[str, Any]) -> float:
             print_scores(scores, "test", names, counts=counts)
         elif config["test"]:
             say("nothing was tested: there are no test images, or trainer.limit_test_batches=0.")
+        best = f"{kept.monitor} was {score_text(kept.monitor, kept.value)} at best"
         if unscored:
-            say(f"no epoch was scored: {unscored}. The last weights are kept; all of this run is in {folder}")
-        else:
-            say(f"{kept.monitor} was {score_text(kept.monitor, kept.value)} at best; all of this run is in {folder}")
+            best = f"no epoch was scored: {unscored}. The last weights are kept"
+        say(f"{best}; the run is in {folder}")
     return kept.value
 
 
+def built_data(config: dict[str, Any]) -> lightning.LightningDataModule:
+    """The data module of a configuration, which gets what that leaves open: it belongs to the checkpoint, too.
+
+    Raises:
+        ValueError: it is of another kind, or lacks what the configuration asks of it.
+    """
+    datamodule: lightning.LightningDataModule = build(config["data"])
+    check_data_module(datamodule)
+    insert_class_weights(config, cache(partial(estimated_class_weights, datamodule)))
+    insert_names(config, datamodule)
+    insert_normalization(config, datamodule)
+    return datamodule
+
+
+def built_callbacks(config: dict[str, Any]) -> list[Callback]:
+    """The callbacks of a configuration; one that is null is left out.
+
+    Raises:
+        ValueError: one is of another kind.
+    """
+    built = {name: build(one) for name, one in config["callbacks"].items() if one is not None}
+    for name, one in built.items():
+        if not isinstance(one, Callback):
+            raise ValueError(
+                f"callbacks.{name} builds a {type(one).__name__}, not a Callback: derive it from that class."
+            )
+    return list(built.values())
+
+
 def built_module(config: dict[str, Any]) -> SegmentationModule:
-    """The module of a configuration.
+    """The module of a configuration, which gets what a network of a hub is described by.
 
     Raises:
         ValueError: it is of another kind.
     """
+    insert_network_configs(config["module"])
     module = build(config["module"])
     if not isinstance(module, SegmentationModule):
         raise ValueError(
@@ -246,9 +269,7 @@ def find_rate(config: dict[str, Any]) -> float:
     """Suggests a learning rate without training; nothing is kept."""
     quiet_lightning()
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
-    datamodule = build(config["data"])
-    check_data_module(datamodule)
-    insert_class_weights(config, cache(partial(estimated_class_weights, datamodule)))
+    datamodule = built_data(config)
     module = built_module(config)
     follow_normalization(module, config)
     initial_weights(module, config)

@@ -170,6 +170,10 @@ LINES = [
         ["data=custom", "data._target_=builtins.dict", "module.num_classes=2", "augment=none"],
         "data builds a dict, not a LightningDataModule: derive it from that class.",
     ),
+    (
+        ["callbacks=[default,custom]", "callbacks.custom._target_=builtins.dict"],
+        "callbacks.custom builds a dict, not a Callback: derive it from that class.",
+    ),
     (["runs=dangling"], "exists, but is not a folder that can be used: choose another name, or move it away."),
 ]
 

@@ -4,7 +4,7 @@ Larger objects are drawn first, so that smaller ones lie over them; of equal are
 no object covers is class 0, the background.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +49,8 @@ class LabelmeFile:
         stated = content.get("imageHeight") or height, content.get("imageWidth") or width
         if stated != (height, width):
             raise ImageFileError(
-                f"{self.path} describes an image of {stated[0]}×{stated[1]}, and its image is {height}×{width}."
+                f"{self.path} describes an image of {_short(stated[0])}×{_short(stated[1])}, and its image is "
+                f"{height}×{width}."
             )
         return drawn(self._objects(shapes, reader, (height, width)), reader, (height, width))
 
@@ -60,7 +61,8 @@ class LabelmeFile:
             kind, points = shape.get("shape_type", "polygon"), shape.get("points", [])
             if kind not in ("polygon", "rectangle", "circle"):
                 raise ImageFileError(
-                    f"{self.path} has a {kind} as shape {number}, and polygons, rectangles and circles are drawn."
+                    f"{self.path} has a {_short(kind)} as shape {number}, and polygons, rectangles and circles are "
+                    "drawn."
                 )
             label = _named(shape.get("label"), reader, self.path)
             yield _labelme_shape(kind, points, size, f"shape {number} of {self.path}"), label
@@ -178,7 +180,13 @@ def read_coco(path: Path) -> dict[str, CocoImage]:
         raise ImageFileError(f"{path} is not a COCO file, which has images, annotations and categories.")
     images, annotations, categories = parts
     try:
-        names = {int(one["id"]): str(one["name"]) for one in categories}  # type: ignore[union-attr]
+        _check_different(categories, "id", "categories")
+        _check_different(images, "id", "images")
+        _check_different(images, "file_name", "images")
+        for one in categories:  # type: ignore[union-attr]
+            if type(one["id"]) is not int:
+                raise ValueError(f"id={one['id']!r:.20}")
+        names = {one["id"]: str(one["name"]) for one in categories}  # type: ignore[union-attr]
         of_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
         for one in annotations:  # type: ignore[union-attr]
             if type(one["category_id"]) is not int:
@@ -191,6 +199,16 @@ def read_coco(path: Path) -> dict[str, CocoImage]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         wrong = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed ({error})"
         raise ImageFileError(f"{path} {wrong} in one of its entries.") from None
+
+
+def _check_different(entries: Any, key: str, what: str) -> None:
+    twice = [name for name, count in Counter(one[key] for one in entries).items() if count > 1]
+    if twice:
+        raise ValueError(f"two of its {what} have the {key} {_short(twice[0])}")
+
+
+def _short(value: object) -> str:
+    return f"{value!s:.80}"
 
 
 def drawn(objects: Iterable[tuple[Shape, int]], reader: MaskReader, size: Size) -> Tensor:
@@ -215,8 +233,8 @@ def _named(name: object, reader: MaskReader, place: object) -> int:
     if name == VOID and reader.ignore_index is not None and not reader.multilabel:
         return reader.ignore_index
     raise ImageFileError(
-        f"{place} has an object of {name}, which is not one of data.class_names ({', '.join(reader.class_names)}): add "
-        "it there, or, of COCO, map its id with data.values."
+        f"{place} has an object of {_short(name)}, which is not one of data.class_names "
+        f"({', '.join(reader.class_names)}): add it there, or, of COCO, map its id with data.values."
     )
 
 

@@ -13,6 +13,7 @@ Shape = npt.NDArray[np.bool_]
 
 _FAR = 8  # sides of the image around it in which corners lie
 _LONGEST = 4  # pixels of an object's rim for each of the image, which it may have besides a million
+_EDGES = 256  # that are drawn together
 _MOST_DIGITS = 12  # of a number in COCO's text of run lengths
 
 
@@ -26,7 +27,7 @@ def corners(points: Any, least: int, size: Size, place: object) -> npt.NDArray[n
         place: for the message.
 
     Raises:
-        ImageFileError: they are not pairs of numbers, too few, or far outside of the image.
+        ImageFileError: they are not pairs of numbers, too few, far outside of the image, or too far from each other.
     """
     try:
         found = np.array(points, dtype=np.float64)
@@ -36,19 +37,33 @@ def corners(points: Any, least: int, size: Size, place: object) -> npt.NDArray[n
         raise ImageFileError(f"{place} has an outline that is not {least} corners or more, x and y of each.")
     if not (np.abs(found) <= _FAR * max(size)).all():
         raise ImageFileError(f"{place} has an outline with corners that are not finite, or far outside of the image.")
+    _check_rim(_rim(found), size, place)
     return found
+
+
+def _rim(found: npt.NDArray[np.float64]) -> float:
+    return float(np.abs(found - np.roll(found, 1, axis=0)).max(1).sum())
+
+
+def _check_rim(rim: float, size: Size, place: object) -> None:
+    height, width = size
+    if rim > _LONGEST * height * width + 1_000_000:
+        raise ImageFileError(f"{place} has an outline far longer than any in an image of {height}×{width}.")
 
 
 def polygon(points: npt.NDArray[np.float64], size: Size) -> Shape:
     """A polygon, by the even-odd rule: a pixel is in it if its center is; corners are in pixels."""
     height, width = size
     crossed = np.zeros((height, width + 1), np.int64)
-    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        first, last = (int(np.clip(np.ceil(y - 0.5), 0, height)) for y in sorted((y0, y1)))
-        rows = np.arange(first, last)
-        if len(rows):
-            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-            np.add.at(crossed, (rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)
+    edges = np.concatenate([points, np.roll(points, -1, axis=0)], 1)
+    for start in range(0, len(edges), _EDGES):
+        some = edges[start : start + _EDGES]
+        ends = np.clip(np.ceil(np.sort(some[:, 1::2], axis=1) - 0.5), 0, height).astype(np.int64)
+        counts = ends[:, 1] - ends[:, 0]  # rows that each edge crosses
+        x0, y0, x1, y1 = np.repeat(some, counts, axis=0).T
+        rows = np.arange(counts.sum()) + np.repeat(ends[:, 0] - counts.cumsum() + counts, counts)
+        x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+        np.add.at(crossed, (rows, np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)), 1)
     inside: Shape = crossed.cumsum(1)[:, :width] % 2 == 1
     return inside
 
@@ -74,9 +89,8 @@ def coco_shape(outline: Any, size: Size, place: object) -> Shape:
     drawn, rim = [], 0.0
     for one in outline:
         found = corners([one[index : index + 2] for index in range(0, len(one), 2)], 3, size, place)
-        rim += float(np.abs(found - np.roll(found, 1, axis=0)).max(1).sum())
-        if rim > _LONGEST * height * width + 1_000_000:
-            raise ImageFileError(f"{place} has an outline far longer than any in an image of {height}×{width}.")
+        rim += _rim(found)
+        _check_rim(rim, size, place)
         drawn += coco.frPyObjects([found.reshape(-1).tolist()], height, width)
     shape: Shape = coco.decode(coco.merge(drawn)).astype(bool)
     return shape
@@ -86,7 +100,7 @@ def _from_runs(outline: Mapping[str, Any], size: Size, place: object) -> Shape:
     """Pixels down the columns, outside and inside of the object by turns."""
     counts, (height, width) = outline.get("counts"), size
     if outline.get("size") != [height, width]:
-        raise ImageFileError(f"{place} has run lengths of {outline.get('size')} in an image of {height}×{width}.")
+        raise ImageFileError(f"{place} has run lengths of {outline.get('size')!s:.80} in an image of {height}×{width}.")
     numbers = _run_lengths(counts) if isinstance(counts, str) else counts
     good = isinstance(numbers, list) and all(type(one) is int and 0 <= one <= height * width for one in numbers)
     if not good or sum(numbers) != height * width:  # type: ignore[arg-type]

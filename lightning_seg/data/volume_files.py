@@ -1,9 +1,14 @@
 """Volumes in files, NIfTI, NRRD and NumPy arrays, with where their voxels lie."""
 
-from collections.abc import Callable, Iterator, Sequence
+import bz2
+import gzip
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +20,8 @@ from lightning_seg.reading import open_regular
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".npy")
 MAX_VOXELS = 2**31
+_FARTHEST = 1e9  # millimeters
+_PACKED: dict[str, Callable[..., Any]] = {"gzip": gzip.open, "gz": gzip.open, "bzip2": bz2.open, "bz2": bz2.open}
 Array = npt.NDArray[Any]
 _Read = tuple[Callable[[], Array], tuple[int, ...], Array]  # of a file: what reads its voxels, shape and affine
 _TO_RIGHT_AND_FRONT = np.diag([-1.0, -1.0, 1.0, 1.0])  # from left, posterior, superior, as NRRD of ITK has it
@@ -134,7 +141,7 @@ def _opened(
     with _in_one_line(path):
         voxels, shape, affine = read(Path(path), max_voxels, array_spacing)
     affine = np.asarray(affine, np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not (np.abs(affine) <= _FARTHEST).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise ImageFileError(f"{path} does not say where its voxels lie: its affine is {affine.tolist()}.")
     x, y, z, channels = (*shape, 1)[:4]
     return VolumeHeader((x, y, z, channels), affine), voxels
@@ -143,12 +150,13 @@ def _opened(
 @contextmanager
 def _in_one_line(path: str | Path) -> Iterator[None]:
     try:
-        yield
+        with np.errstate(all="ignore"):  # what a header makes too large is refused below
+            yield
     except (ImageFileError, ImportError, MemoryError):
         raise
     except Exception as error:  # damaged files raise many kinds
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ImageFileError(f"{path} cannot be read as a volume: {reason}.") from None
+        raise ImageFileError(f"{path} cannot be read as a volume: {reason:.300}.") from None
 
 
 def _nifti(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) -> _Read:
@@ -166,6 +174,8 @@ def _nrrd(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) ->
         header = nrrd.read_header(file)
         if "data file" in header or "datafile" in header:
             raise ImageFileError(f"{path} keeps its voxels in another file: save it as one, with its data attached.")
+        if _lines(header) > os.fstat(file.fileno()).st_size:
+            raise ImageFileError(f"{path} skips {_lines(header):,} lines, more than it has.")
     shape = tuple(int(side) for side in header["sizes"])
     _check_shape(path, shape, np.dtype(np.float64), max_voxels)
     directions = header.get("space directions")
@@ -190,11 +200,34 @@ def _nrrd(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) ->
 
     def voxels() -> Array:
         with open_regular(path) as file:
-            read: Array = nrrd.read_data(nrrd.read_header(file), file, str(path))
+            header = nrrd.read_header(file)
+            content, header = _unpacked(file, header, path)
+            read: Array = nrrd.read_data(header, content, str(path))
+            if isinstance(content, BytesIO) and content.read(1):
+                raise ImageFileError(f"{path} holds more voxels than its sizes say.")
         return np.moveaxis(read, channels[0], -1) if channels else read
 
     order = [axis for axis in range(len(shape)) if axis not in channels] + channels
     return voxels, tuple(shape[axis] for axis in order), affine
+
+
+def _unpacked(file: BinaryIO, header: Mapping[str, Any], path: Path) -> tuple[BinaryIO, dict[str, Any]]:
+    """What `nrrd.read_data` reads: compressed voxels as raw ones, no more of them than the sizes say."""
+    if header["encoding"] not in _PACKED:
+        return file, dict(header)
+    for _ in range(_lines(header)):
+        file.readline()
+    most = 8 * int(np.prod(header["sizes"], dtype=np.int64)) + 2**20  # and what is skipped of them
+    with _PACKED[header["encoding"]](file) as packed:
+        content = packed.read(most + 1)
+    if len(content) > most:
+        raise ImageFileError(f"{path} holds more voxels than its sizes say.")
+    kept = {key: value for key, value in header.items() if key not in ("lineskip", "line skip")}
+    return BytesIO(content), {**kept, "encoding": "raw"}
+
+
+def _lines(header: Mapping[str, Any]) -> int:
+    return int(header.get("lineskip", header.get("line skip", 0)))
 
 
 def _array(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) -> _Read:
@@ -207,11 +240,11 @@ def _array(path: Path, max_voxels: int, array_spacing: Sequence[float] | None) -
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], dtype: Any, max_voxels: int) -> None:
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) not in (3, 4) or min(shape) < 1:
         raise ImageFileError(f"{path} has the shape {shape}, expected (X, Y, Z) or (X, Y, Z, channels).")
     if not any(np.issubdtype(dtype, kind) for kind in (np.integer, np.floating, np.bool_)):
         raise ImageFileError(f"{path} holds {dtype}, and real numbers are expected.")
-    count = int(np.prod(shape[:3], dtype=np.int64))
+    count = math.prod(shape[:3])
     if count > max_voxels:
         raise ImageFileError(f"{path} has {count:,} voxels, and data.max_pixels={max_voxels:,}.")
-    check_memory(int(np.prod(shape, dtype=np.int64)) * 8, path)
+    check_memory(math.prod(shape) * 8, path)

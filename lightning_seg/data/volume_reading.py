@@ -1,5 +1,6 @@
 """How a network gets to see a volume: its modalities, orientation, spacing and range."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from lightning_seg.data.extras import required
 from lightning_seg.data.image_files import ImageFileError
 from lightning_seg.data.volume_files import MAX_VOXELS, Array, Volume, check_same_place, read_header, read_volume
+from lightning_seg.memory import check_memory
 
 PERCENTILES = "percentiles"
 _SHARE = (0.5, 99.5)  # percent of the voxels below black and white
@@ -123,6 +125,7 @@ class VolumeReading:
         first = volumes[0]
         voxels = first.voxels if len(volumes) == 1 else np.concatenate([one.voxels for one in volumes], -1)
         seen = self.turned(Volume(self._chosen(voxels, paths[0]), first.affine))
+        self._check_memory(seen.voxels.shape[3], self.size(seen.voxels.shape[:3], seen.spacing), paths[0])
         image = self.resampled(torch.from_numpy(self._in_range(seen.voxels, paths[0])), seen.spacing)
         size = seen.voxels.shape
         return SeenVolume(
@@ -180,6 +183,16 @@ class VolumeReading:
         ratios = [have / float(want) for have, want in zip(spacing, self.spacing, strict=True)]
         return tuple(max(1, round(side * ratio)) for side, ratio in zip(size, ratios, strict=True))
 
+    def _check_memory(self, channels: int, size: Sequence[int], path: Path) -> None:
+        """Refuses a volume that would be too large in the spacing that is asked for."""
+        count = math.prod(size)
+        if count > self.max_voxels:
+            raise ImageFileError(
+                f"{path} would have {count:,} voxels in data.spacing={list(self.spacing or ())}, more than "
+                f"{self.max_voxels:,}: check its own spacing, or ask for a larger one."
+            )
+        check_memory(4 * channels * count, path)
+
     def _chosen(self, voxels: Array, path: Path) -> Array:
         if isinstance(self.channels, str):
             return voxels
@@ -192,7 +205,8 @@ class VolumeReading:
 
     def _in_range(self, voxels: Array, path: Path) -> Array:
         """Float32 `(channels, X, Y, Z)` in [0, 1]."""
-        values = np.ascontiguousarray(np.moveaxis(voxels, -1, 0), np.float32)
+        with np.errstate(over="ignore"):  # what is too large for float32 is refused next
+            values = np.ascontiguousarray(np.moveaxis(voxels, -1, 0), np.float32)
         if not np.isfinite(values).all():
             raise ImageFileError(f"{path} holds voxels that are not finite: fill them, and mark them void.")
         for channel in values:

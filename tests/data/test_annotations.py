@@ -14,7 +14,7 @@ from PIL import Image
 from lightning_seg.data import FolderDataModule
 from lightning_seg.data.annotations import drawn
 from lightning_seg.data.mask_sources import MaskReader
-from lightning_seg.data.outlines import coco_shape, corners
+from lightning_seg.data.outlines import coco_shape, corners, polygon
 
 NAMES = ["background", "car", "wheel"]
 
@@ -157,6 +157,33 @@ MISTAKES: dict[str, tuple[Any, str, str]] = {
         "annotations/instances_{split}.json",
         "is not a COCO file, which has images, annotations and categories",
     ),
+    **{
+        f"COCO's {what}": (
+            lambda root, changes=changes: coco(root, **changes),
+            "annotations/instances_{split}.json",
+            rf"instances_train\.json is malformed \({message}\)",
+        )
+        for what, changes, message in [
+            ("endless id", {"categories": [{"id": float("inf"), "name": "car"}]}, "id=inf"),
+            ("broken id", {"categories": [{"id": 3.7, "name": "car"}]}, r"id=3\.7"),
+            ("second category", {"categories": [{"id": 3, "name": "car"}] * 2}, "two of its categories have the id 3"),
+            (
+                "second image",
+                {"images": [{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.png"}]},
+                "two of its images have the id 7",
+            ),
+            (
+                "second name",
+                {"images": [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "a.png"}]},
+                r"two of its images have the file_name a\.png",
+            ),
+        ]
+    },
+    "an endless label": (
+        lambda root: labelme(root, [shape("x" * 10**6, box(1, 1, 2, 2))]),
+        "{split}/{id}.json",
+        r"a\.json has an object of x{80}, which",
+    ),
     "unknown label": (
         lambda root: labelme(root, [shape("tree", box(1, 1, 2, 2))]),
         "{split}/{id}.json",
@@ -238,6 +265,21 @@ def test_run_lengths_as_text_are_those_of_pycocotools() -> None:
 def test_what_is_no_list_of_corners_is_refused(points: Any) -> None:
     with pytest.raises(ValueError, match="not 3 corners or more"):
         corners(points, 3, (8, 10), "a.json")
+
+
+def test_a_rim_of_gigabytes_is_refused_wherever_its_corners_come_from() -> None:
+    with pytest.raises(ValueError, match="far longer than any in an image"):
+        corners([[0, 0], [60, 60]] * 50_000, 3, (8, 10), "a.json")
+
+
+def test_polygons_are_drawn_alike_in_one_go_and_in_many() -> None:
+    size = (40, 50)
+    points = np.random.default_rng(0).random((700, 2)) * 60 - 5
+    y, x = np.mgrid[:40, :50] + 0.5
+    inside = np.zeros(size, bool)
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        inside ^= ((y0 > y) != (y1 > y)) & (x >= x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    assert (polygon(points, size) == inside).all()
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e300, -1000])

@@ -1,5 +1,6 @@
 """Volumes: what lies in files, where their voxels are, and what a network gets to see of them."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,39 @@ def test_damaged_files_are_said_in_one_line(tmp_path: Path) -> None:
     elsewhere.write_text("NRRD0004\ntype: uint8\ndimension: 3\nsizes: 1 1 1\nencoding: raw\ndata file: secret.raw\n\n")
     with pytest.raises(ValueError, match="keeps its voxels in another file"):
         read_volume(elsewhere)
+
+
+NRRD = b"NRRD0004\ntype: int16\ndimension: 3\nendian: little\n"
+LIES: dict[str, tuple[str, bytes, str]] = {
+    "lines": ("nrrd", NRRD + b"sizes: 3 4 5\nencoding: raw\nline skip: 999999999\n\n", "skips 999,999,999 lines, more"),
+    "sizes": ("nrrd", NRRD + b"sizes: nan 4 5\nencoding: raw\n\n", "has the shape"),
+    "a bomb": (
+        "nrrd",
+        NRRD + b"sizes: 3 4 5\nencoding: gzip\n\n" + gzip.compress(bytes(2**22)),
+        "holds more voxels than its sizes say",
+    ),
+    "words": ("nrrd", NRRD + b"sizes: " + b"x" * 10**6 + b"\nencoding: raw\n\n", r"cannot be read .{0,400}$"),
+    "a spacing": (
+        "nrrd",
+        NRRD + b"sizes: 3 4 5\nspacings: 1e300 1 1\nencoding: raw\n\n" + bytes(120),
+        "does not say where its voxels lie",
+    ),
+    "another spacing": (
+        "nrrd",
+        NRRD + b"sizes: 3 4 5\nspacings: 1e9 1 1\nencoding: raw\n\n" + bytes(120),
+        r"would have 60,000,000,000 voxels in data\.spacing=\[1, 1, 1\], more than 2,147,483,648",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LIES)
+def test_headers_that_lie_take_neither_time_nor_memory(tmp_path: Path, what: str) -> None:
+    suffix, content, message = LIES[what]
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as refused:
+        VolumeReading(spacing=[1, 1, 1])([path])
+    assert str(path) in str(refused.value)
 
 
 @pytest.mark.parametrize(

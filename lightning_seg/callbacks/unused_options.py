@@ -17,6 +17,7 @@ class UnusedOptions(Callback):
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self.given = given
+        self._has_looked = False  # at a step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Called after the data module was set up for the stage."""
@@ -27,13 +28,16 @@ class UnusedOptions(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Looks at the first step."""
         key = "module.auxiliary_weight"
-        if key not in self.given or trainer.global_step > 1:
+        if key not in self.given or self._has_looked:
             return
+        self._has_looked = True
         if "auxiliary" not in getattr(pl_module, "loss_terms", {"auxiliary": None}) and pl_module.auxiliary_weight:
             self._say(trainer, key, "the network returns no auxiliary logits")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at whether an image was cut."""
+        """Looks at whether an image was cut, unless other processes have tested other images."""
+        if trainer.world_size > 1:
+            return
         for key in ("module.margin", "module.tiling"):
             tile = getattr(pl_module, "tile", None)
             if key in self.given and tile is not None and not getattr(pl_module, "has_cut_tiles", True):

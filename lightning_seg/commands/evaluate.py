@@ -252,7 +252,7 @@ def evaluate(config: dict[str, Any]) -> dict[str, Any]:
         print_scores(scores, stage, module.class_names, split=split, counts=counts)
         typed = {name: config[name] for name in ("margin", "tiling") if name in config[GIVEN]}
         line = unused_tiling(module, typed)
-        if line:
+        if line and trainer.world_size == 1:  # the images of others may have been cut
             say(line)
     return {"scores": scores, "stage": stage, "class_names": module.class_names, "counts": counts}
 

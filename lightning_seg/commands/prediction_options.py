@@ -37,4 +37,5 @@ def unused_tiling(module: Any, given: Mapping[str, Any]) -> str:
     if not given or getattr(module, "has_cut_tiles", True):
         return ""
     options = " and ".join(f"{name}={value}" for name, value in given.items())
-    return f"{options} changed nothing: no image is larger than tile={module.tile}, and none was cut into tiles."
+    why = "tile is null" if module.tile is None else f"no image is larger than tile={module.tile}"
+    return f"{options} changed nothing: {why}, so none was cut into tiles."

@@ -102,19 +102,30 @@ def _is(key: str, *values: Any) -> Callable[[Config], bool]:
     return lambda config: _at(config, key) in values
 
 
+def _is_own(part: Any) -> bool:
+    """Whether a part is built by a class of the user's own, which may read any of its keys, or those of others."""
+    return not str(_at(part, "_target_", "lightning_seg.")).startswith(("lightning_seg.", "lightning."))
+
+
+def _of_ours(part: str, holds: Callable[[Config], bool]) -> Callable[[Config], bool]:
+    """A condition that tells of a part, unless it is one of the user's own."""
+    return lambda config: not _is_own(config.get(part)) and holds(config)
+
+
 def _untested(config: Config) -> bool:
     return not config["test"] or _at(config, "trainer.limit_test_batches") == 0
 
 
 def _has_no_pretrained_part(config: Config) -> bool:
     callbacks = (config.get("callbacks") or {}).values()
-    frozen = any(one and str(one.get("_target_")).endswith(".FreezeEncoder") for one in callbacks)
+    frozen = any(one and (_is_own(one) or str(one.get("_target_")).endswith(".FreezeEncoder")) for one in callbacks)
     rates = [_at(config, f"module.{name}", 1.0) for name in ("encoder_learning_rate_factor", "layer_decay")]
-    return config["init_from"] is None and not frozen and rates == [1.0, 1.0]
+    return config["init_from"] is None and not frozen and rates == [1.0, 1.0] and not _is_own(config["module"])
 
 
 def _is_without_augment(config: Config) -> bool:
-    return "augment" not in config["data"] and not _at(config, "data._target_", "").startswith("lightning_seg.")
+    is_elsewhere = config.get("augment") in config["data"].values()  # by an argument of another name
+    return "augment" not in config["data"] and _is_own(config["data"]) and not is_elsewhere
 
 
 def _is_no_class(config: Config) -> bool:
@@ -130,17 +141,17 @@ def _channels(config: Config) -> int | None:
 
 def _reads_no_distances(config: Config) -> bool:
     targets = list(_targets(config["loss"]))
-    ours = all(target.startswith("lightning_seg.losses.") for target in targets)
+    ours = not _is_own(config["module"]) and all(target.startswith("lightning_seg.losses.") for target in targets)
     return ours and not any(target.endswith((".BoundaryLoss", ".HausdorffDistanceLoss")) for target in targets)
 
 
 def _parts(node: Any) -> Iterator[Config]:
     """Everything within a node that is to be built."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield node
-        for one in node.values():
-            yield from _parts(one)
+    if isinstance(node, Mapping) and "_target_" in node:
+        yield node
+    values = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    for one in values:
+        yield from _parts(one)
 
 
 def _targets(node: Any) -> Iterator[str]:
@@ -234,37 +245,37 @@ TRAIN = (
     Rule(("augment",), _is_without_augment, "data of your own has no argument augment"),
     Rule(
         ("augment.brightness", "augment.contrast", "augment.saturation", "augment.hue"),
-        lambda config: _channels(config) not in (None, 1, 3),
+        _of_ours("augment", lambda config: _channels(config) not in (None, 1, 3)),
         "images of other than 1 or 3 channels keep their colors",
     ),
     Rule(
         ("augment.saturation", "augment.hue"),
-        lambda config: _channels(config) == 1,
+        _of_ours("augment", lambda config: _channels(config) == 1),
         "images of one channel have no colors",
     ),
     Rule(
         ("augment.horizontal_flip", "augment.vertical_flip"),
-        _is("augment.d4", 1),
+        _of_ours("augment", _is("augment.d4", 1)),
         "augment.d4=1 takes each orientation as often with it and without",
     ),
     Rule(
         ("augment.foreground",),
-        _is("augment.patch_size", None),
+        _of_ours("augment", _is("augment.patch_size", None)),
         "it is for augment.patch_size, and whole volumes have all of it",
     ),
     Rule(
         ("augment.rotation", "augment.scale"),
-        _is("augment.affine", 0),
+        _of_ours("augment", _is("augment.affine", 0)),
         "augment.affine=0 neither rotates nor zooms",
     ),
     Rule(
         ("loss.smooth", "loss.squared", "loss.average", "loss.classes"),
-        _is("loss.dice_weight", 0),
+        _of_ours("loss", _is("loss.dice_weight", 0)),
         "loss.dice_weight=0 leaves Dice out",
     ),
     Rule(
         ("loss.label_smoothing",),
-        _is("loss.cross_entropy_weight", 0),
+        _of_ours("loss", _is("loss.cross_entropy_weight", 0)),
         "loss.cross_entropy_weight=0 leaves cross-entropy out",
     ),
     Rule(
@@ -285,7 +296,7 @@ EVALUATE = (
     Rule(("data.unlabeled_per_image",), lambda config: True, "it is of trainings"),
     Rule(
         ("data.batch_size",),
-        lambda config: str(_at(config, "data._target_", "lightning_seg.")).startswith("lightning_seg."),
+        lambda config: not _is_own(config.get("data")),
         "it is of training steps; data.eval_batch_size is that of an evaluation",
     ),
     Rule(

@@ -113,6 +113,14 @@ def test_an_option_without_what_it_belongs_to_is_named_with_the_reason(words: st
         "data.distances=true loss=dice_boundary",
         "callbacks.details.tolerance=3 callbacks.details.boundaries=true",
         "trainer.log_every_n_steps=5 logger=csv",
+        "module.encoder=encoder module._target_=my.Module",
+        "module.encoder=encoder callbacks.mine={_target_:my.Freeze}",
+        "data.distances=true module._target_=my.Module",
+        "data.distances=true loss.losses=[{_target_:lightning_seg.losses.BoundaryLoss}]",
+        "augment.brightness=0.5 data.transforms=${augment} data=custom data._target_=my.Data module.num_classes=2 "
+        "module.ignore_index=255",
+        "augment.foreground=0.5 augment.vertical_flip=0.5 augment.d4=1 augment._target_=my.augment",
+        "loss.label_smoothing=0.1 loss.cross_entropy_weight=0 loss._target_=my.Loss",
     ],
 )
 def test_nothing_is_said_of_an_option_that_is_used_or_asks_for_nothing(words: str) -> None:

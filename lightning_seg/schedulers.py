@@ -5,7 +5,6 @@ scheduler of `torch.optim`. Choose one as `scheduler=polynomial`, or pass `funct
 `SegmentationModule`.
 """
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -107,10 +106,15 @@ def plateau(
     )
 
 
+# What the classes of torch that end with a training call its number of steps.
+_LENGTHS = {"OneCycleLR": "total_steps", "CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters"}
+
+
 def schedule(factory: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int) -> LRScheduler:
     """What a factory makes: a function of the optimizer and the number of steps, or a class of `torch.optim`.
 
-    A class of `torch.optim` is given the optimizer and, if it asks for `total_steps` and has none, the number.
+    A class of `torch.optim` is given the optimizer and, where it ends with the training (`OneCycleLR`,
+    `CosineAnnealingLR`, `PolynomialLR`) and has no length of its own, the number.
 
     Raises:
         ValueError: it cannot be made of these, or it follows a score.
@@ -123,8 +127,9 @@ def schedule(factory: Callable[..., LRScheduler], optimizer: Optimizer, total_st
             return factory(optimizer, total_steps)
         if function is ReduceLROnPlateau:
             raise ValueError("ReduceLROnPlateau follows a score: take scheduler=plateau, which says which.")
-        asks = "total_steps" in inspect.signature(function).parameters and "total_steps" not in given
-        return factory(optimizer, **({"total_steps": total_steps} if asks else {}))
+        length = _LENGTHS.get(name)
+        own = given.keys() & {length, "epochs", "steps_per_epoch"}
+        return factory(optimizer, **({length: total_steps} if length and not own else {}))
     except TypeError as error:
         raise ValueError(f"{name} cannot be made of an optimizer and a number of steps: {error}.") from error
 

@@ -119,6 +119,9 @@ def test_a_factor_that_does_not_lower_a_rate_is_refused(factor: float) -> None:
         (torch.optim.lr_scheduler.StepLR, {"step_size": 2, "gamma": 0.5}, [1.0, 1.0, 0.5, 0.5, 0.25]),
         (torch.optim.lr_scheduler.LinearLR, {"start_factor": 0.5, "total_iters": 2}, [0.5, 0.75, 1.0, 1.0, 1.0]),
         (torch.optim.lr_scheduler.OneCycleLR, {"max_lr": 1.0, "pct_start": 0.5, "anneal_strategy": "linear"}, None),
+        (torch.optim.lr_scheduler.CosineAnnealingLR, {}, [(1 + math.cos(math.pi * step / 5)) / 2 for step in range(5)]),
+        (torch.optim.lr_scheduler.PolynomialLR, {}, [1.0, 0.8, 0.6, 0.4, 0.2]),
+        (torch.optim.lr_scheduler.PolynomialLR, {"total_iters": 2}, [1.0, 0.5, 0.0, 0.0, 0.0]),
     ],
 )
 def test_schedulers_of_torch_are_given_what_they_ask_for(kind, options, rates):

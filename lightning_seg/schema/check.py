@@ -163,14 +163,14 @@ def check_part(key: str, config: Mapping[str, Any], may_import: Callable[[str], 
             _check_choice(name, {key: config}, names)
 
 
-def _check_value(key: str, value: Any, hint: Any) -> None:
-    """Refuses a value of another type than is declared."""
+def _check_value(key: str, value: Any, hint: Any, *, is_finite: bool = True) -> None:
+    """Refuses a value of another type than is declared, or a number that is not finite where it must be."""
     if not fits(value, hint):
         shown = f"{key}={text(value)}"
         if isinstance(value, str) and is_number(value) and "number" in words(hint):
             raise ValueError(f"{shown} is text, but it must be {words(hint)}: leave the quotes out.")
         raise ValueError(f"{shown} must be {words(hint)}{_meant(value, choices_of(hint))}")
-    if "number" in words(hint) or "integer" in words(hint):
+    if is_finite and ("number" in words(hint) or "integer" in words(hint)):
         for number in _numbers(value):
             if not math.isfinite(number):
                 raise ValueError(f"{key}={text(value)} must be finite.")
@@ -229,7 +229,7 @@ def _check_part(key: str, node: Mapping[str, Any], is_custom: bool) -> None:
             )
             if is_estimate or (value is None and argument in _FROM_DATA):
                 continue
-            _check_value(f"{key}.{argument}", value, hint)
+            _check_value(f"{key}.{argument}", value, hint, is_finite=target.startswith(RANGED))
         elif not is_open:
             raise ValueError(f"{name} takes no {argument}{_instead(key, argument, target, list(hints), is_custom)}")
     lacking = [one for one, parameter in hints.items() if parameter.required and one not in given]
@@ -405,7 +405,10 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
 
 def _check_batchnorm(trainer: Mapping[str, Any]) -> None:
     if trainer.get("accelerator") == "cpu" and trainer.get("sync_batchnorm"):
-        raise ValueError("trainer.sync_batchnorm=true is for GPUs, and trainer.accelerator=cpu has none: leave it out.")
+        raise ValueError(
+            "trainer.sync_batchnorm=true is for GPUs, and trainer.accelerator=cpu has none: use "
+            "trainer.sync_batchnorm=false."
+        )
 
 
 def _check_data(config: Mapping[str, Any], data: Mapping[str, Any], backbone: Mapping[str, Any]) -> None:

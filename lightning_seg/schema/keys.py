@@ -204,7 +204,7 @@ RANGES = {
     "trainer.num_sanity_val_steps": Range(-1),
     "trainer.log_every_n_steps": _FROM_0,
     "callbacks.early_stopping.patience": _FROM_0,
-    "callbacks.checkpoint.save_top_k": Range(1, also=(-1,)),
+    "callbacks.checkpoint.save_top_k": Range(-1),
     "callbacks.details.tolerance": _FROM_0,
     "callbacks.details.background": _FROM_0,
     "callbacks.details.draws": _FROM_1,
@@ -225,7 +225,7 @@ _MODES = ("max", "min")
 CHOICES = {
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     "trainer.gradient_clip_algorithm": ("norm", "value"),
-    "trainer.profiler": ("simple", "advanced", "pytorch"),
+    "trainer.profiler": ("simple", "advanced", "pytorch", "xla"),
     "callbacks.checkpoint.mode": _MODES,
     "callbacks.early_stopping.mode": _MODES,
 }

@@ -107,7 +107,7 @@ VALUES = [
         "trainer.accelerator=gpus must be auto, cpu, gpu, cuda, mps or tpu: did you mean gpu?",
     ),
     ("trainer.gradient_clip_algorithm=2", "trainer.gradient_clip_algorithm=2 must be norm or value."),
-    ("trainer.profiler=simpel", "trainer.profiler=simpel must be simple, advanced or pytorch: did you mean simple?"),
+    ("trainer.profiler=simpel", "trainer.profiler=simpel must be simple, advanced, pytorch or xla: did you"),
     (
         "trainer.limit_val_batches=1.5",
         "trainer.limit_val_batches=1.5, but a share is 1.0 at most; a number of batches ",
@@ -118,7 +118,7 @@ VALUES = [
     ("trainer.sync_batchnorm=true", "trainer.sync_batchnorm=true is for GPUs, and trainer.accelerator=cpu has none"),
     ("trainer.devices=-1", "trainer.devices=-1 names GPUs; with trainer.accelerator=cpu give a number."),
     ("callbacks.checkpoint.mode=maximum", "callbacks.checkpoint.mode=maximum must be max or min: did you mean max?"),
-    ("callbacks.checkpoint.save_top_k=0", "callbacks.checkpoint.save_top_k=0, but it must be 1 or more, or -1."),
+    ("callbacks.checkpoint.save_top_k=-2", "callbacks.checkpoint.save_top_k=-2, but it must be -1 or more."),
     ("callbacks.details.draws=0", "callbacks.details.draws=0, but it must be 1 or more."),
     ("callbacks.curves=-1", "callbacks.curves=-1 must be a group of keys, or null to leave it out."),
     ("data.num_classes=???", "data.num_classes must be given: data.num_classes=VALUE."),
@@ -245,6 +245,27 @@ def test_a_part_of_ones_own_takes_what_it_declares(composed: DictConfig) -> None
         config.data = own
     with pytest.raises(ValueError, match=r"data: own_data needs sizes: \+data.sizes=VALUE"):
         check_config(config, Train)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["callbacks.checkpoint.save_top_k=0"],
+        [f"loss={{_target_:{__name__}.own_loss,largest:inf}}"],
+    ],
+)
+def test_what_lightning_or_a_part_of_ones_own_can_use_is_taken(composed: DictConfig, words: list[str]) -> None:
+    config = composed.copy()
+    with open_dict(config):
+        for word in words:
+            override = OverridesParser.create().parse_override(word)
+            OmegaConf.update(config, override.get_key_element(), override.value(), merge=False)
+    check_config(config, Train)
+
+
+def own_loss(largest: float = 1.0) -> nn.Module:
+    """What a configuration may build."""
+    return nn.Hardtanh(-largest, largest)
 
 
 class ReadsOptions(nn.Module):

@@ -195,7 +195,8 @@ class SegmentationModule(PredictingModule):
     @property
     def takes_small_masks(self) -> bool:
         """Whether masks, and images in tiles, may come as small integers, of which `unpack` makes int64 and floats."""
-        return type(self).unpack is SegmentationModule.unpack
+        steps = ("unpack", "validation_step", "test_step")
+        return all(getattr(type(self), name) is getattr(SegmentationModule, name) for name in steps)
 
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Image and mask of a batch. Called first in every training, validation and test step."""
@@ -469,6 +470,8 @@ class SegmentationModule(PredictingModule):
             loss: Any = self.compute_loss(logits, target)
         except (TypeError, RuntimeError) as error:
             name, reason = type(self.loss).__name__, " ".join(str(error).split())
+            if type(self).compute_loss is not SegmentationModule.compute_loss:
+                raise  # which may call its loss otherwise
             if not _takes_two(self.loss):
                 raise ValueError(
                     f"{name} must be called as loss(logits, target), which its forward does not take: {reason}."

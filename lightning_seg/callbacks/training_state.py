@@ -78,6 +78,8 @@ def check_optimizers(trainer: Trainer, module: LightningModule) -> None:
     """
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     for optimizer in trainer.optimizers:
+        if not type(optimizer).__module__.startswith("torch.optim."):
+            continue  # others may keep a state of fewer numbers by the same names
         for parameter, state in optimizer.state.items():
             for key in state.keys() & (_OF_NUMBERS | {"step"}):
                 value, shape = state[key], () if key == "step" else tuple(parameter.shape)

@@ -257,7 +257,7 @@ class FolderDataModule(SegmentationDataModule):
         for source in {type(pair.mask): pair.mask for pair in pairs}.values():
             if isinstance(source, Path | StoredFile):
                 continue
-            for name in source.unread:
+            for name in getattr(source, "unread", ()):  # one of your own may read them all
                 if getattr(self, name) is not None:
                     raise ValueError(f"data.{name} is for masks of labels, and here {source.shows}: leave it out.")
 

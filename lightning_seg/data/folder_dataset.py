@@ -134,7 +134,8 @@ class FolderDataset(Dataset[Sample]):
     def _crop(self, pair: Pair, is_kept: bool) -> TrainingAugmentation | None:
         """What crops an image that can be read in parts, if that is how it is used."""
         augment = self.augment
-        if not isinstance(augment, TrainingAugmentation) or augment.size is None or self.scale != 1.0:
+        # Not one that is derived from it, which may change more.
+        if type(augment) is not TrainingAugmentation or augment.size is None or self.scale != 1.0:
             return None
         # A mask that is not checked is to be seen as a whole.
         return augment if is_kept or (self.cache is None and self.is_checked and has_parts(pair.image)) else None

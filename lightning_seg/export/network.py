@@ -71,8 +71,9 @@ class _PoolingOfAnySize(TorchFunctionMode):
         options = options or {}
         if function is F.adaptive_avg_pool2d:
             return _pooled(function, *arguments, **options)
-        if function is F.interpolate and options.get("mode") == "area":  # the same by another name
-            return _pooled(F.adaptive_avg_pool2d, arguments[0], options.get("size") or arguments[1])
+        size = options.get("size", arguments[1] if len(arguments) > 1 else None)
+        if function is F.interpolate and options.get("mode") == "area" and arguments and size is not None:
+            return _pooled(F.adaptive_avg_pool2d, arguments[0], size)  # the same by another name
         return function(*arguments, **options)
 
 

@@ -122,7 +122,8 @@ def score_title(name: str) -> str:
 def is_share(name: str) -> bool:
     """Whether a logged score, `val/iou` or `test/dice/car`, is a share, which people read in percent."""
     stage, _, rest = name.partition("/")
-    return (rest or stage).split("/")[0].split("_")[0] in _TITLES
+    first, *others = (rest or stage).split("/")[0].split("_")
+    return first in _TITLES and "loss" not in others
 
 
 def score_text(name: str, score: float) -> str:

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from torchvision.transforms import v2
 
 from lightning_seg import SegmentationModule
 from lightning_seg.data import FolderDataModule, training_augmentation
+from lightning_seg.data.augment import TrainingAugmentation
 from lightning_seg.data.class_weights import image_rarity
 from lightning_seg.data.colors import blurred, changed_colors
 from lightning_seg.data.folder_dataset import FolderDataset
@@ -365,6 +367,20 @@ def test_a_crop_of_a_file_that_has_parts_reads_no_more_and_gives_the_same(
         count = len(seen) // 2
         assert seen[count:] == [70 * 90] * count
         assert max(seen[:count]) < 70 * 90 or "rotation" in changes or crop["crop_size"] != 24
+
+
+class Inverted(TrainingAugmentation):
+    def __call__(self, sample: Any) -> Any:
+        changed = super().__call__(sample)
+        return {**changed, "image": tv_tensors.Image(255 - changed["image"])}
+
+
+def test_an_augmentation_that_is_derived_from_ours_is_called_for_a_file_that_has_parts(tmp_path: Path) -> None:
+    options = {"val_fraction": 0.25, "test_fraction": 0, **write_parts(tmp_path, "npy")}
+    plain = augmentation(crop_size=(70, 90), horizontal_flip=0)
+    own = Inverted(**{field.name: getattr(plain, field.name) for field in fields(plain)})
+    sample, inverted = (folder(tmp_path, **options, augment=one).train_set[0] for one in (plain, own))
+    assert inverted["image"].add(sample["image"]).allclose(torch.ones(()))
 
 
 def test_a_crop_of_what_is_cached_is_the_same(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import lightning
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_seg.callbacks.last_checkpoint import LastCheckpoint
+from lightning_seg.callbacks.training_state import check_optimizers
 from lightning_seg.launch.errors import one_line
 from lightning_seg.launch.resuming import restoring
 
@@ -60,6 +62,20 @@ def test_a_checkpoint_that_cannot_be_restored_is_named_in_one_line(
 class Adaptive(Small):
     def configure_optimizers(self) -> Any:
         return torch.optim.AdamW(self.parameters(), lr=0.1)
+
+
+class OfFewerNumbers(torch.optim.Optimizer):
+    """An optimizer of one's own, whose state is a number for a whole parameter."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {"lr": 0.1})
+
+
+def test_the_state_of_an_optimizer_of_ones_own_is_its_own_affair() -> None:
+    module = Small()
+    optimizer = OfFewerNumbers(module.parameters())
+    optimizer.state[module.layer.weight]["exp_avg"] = torch.zeros(())
+    check_optimizers(cast(Any, SimpleNamespace(optimizers=[optimizer])), module)
 
 
 def without(state: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_seg.runs.scores import overall_names, print_scores, score_rows, write_scores
+from lightning_seg.runs.scores import overall_names, print_scores, score_rows, score_text, write_scores
 
 USUAL = {
     "test/iou": 0.5,
@@ -69,3 +69,18 @@ def test_overall_scores_end_with_the_loss() -> None:
 def test_nothing_logged_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     print_scores({}, "test", ["sky"])
     assert "no scores of test were logged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("val/iou", "50.00 %"),
+        ("test/dice/car", "50.00 %"),
+        ("val/iou_macro", "50.00 %"),
+        ("val/loss", "0.5000"),
+        ("val/dice_loss", "0.5000"),
+        ("val/hd95", "0.5000"),
+    ],
+)
+def test_shares_are_printed_in_percent_and_losses_as_they_are(name: str, text: str) -> None:
+    assert score_text(name, 0.5) == text

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 
 # ModelProto.graph and functions, GraphProto.node, NodeProto.attribute, AttributeProto.g and graphs.
 _GRAPH, _FUNCTIONS, _NODE, _ATTRIBUTE, _INNER = 7, 25, 1, 5, (6, 11)
+# GraphProto.initializer and sparse_initializer, AttributeProto.t, tensors, sparse_tensor and sparse_tensors, whose own
+# fields of bytes are tensors and dims, and TensorProto.external_data.
+_WEIGHTS, _SPARSE, _VALUES, _SPARSES, _EXTERNAL = (5,), (15,), (5, 10), (22, 23), 13
 _NUMBER, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # kinds
 
 
@@ -25,6 +28,27 @@ def has_control_flow(content: bytes) -> bool:
             if any(inner in _INNER for inner, _ in _fields(attribute)):
                 return True
     return False
+
+
+def refers_elsewhere(content: bytes) -> bool:
+    """Whether a tensor of a model lies in another file.
+
+    Raises:
+        ValueError: it is not a protocol buffer.
+    """
+    return any(number == _EXTERNAL for tensor in _tensors(memoryview(content)) for number, _ in _fields(tensor))
+
+
+def _tensors(content: memoryview) -> Iterator[memoryview]:
+    """Those of the graph and of its nodes' attributes, the parts of sparse ones included."""
+    for graph in _within(content, _GRAPH):
+        attributes = (one for node in _within(graph, _NODE) for one in _within(node, _ATTRIBUTE))
+        for holder, dense, sparse in [(graph, _WEIGHTS, _SPARSE), *((one, _VALUES, _SPARSES) for one in attributes)]:
+            for number, part in _fields(holder):
+                if number in dense:
+                    yield part
+                elif number in sparse:
+                    yield from (inner for _, inner in _fields(part))
 
 
 def _within(content: memoryview, wanted: int) -> Iterator[memoryview]:

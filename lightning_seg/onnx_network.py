@@ -13,7 +13,7 @@ from lightning_seg.checkpoint import checked_palette
 from lightning_seg.hub import require
 from lightning_seg.inference.tiling import is_tile
 from lightning_seg.module import SegmentationModule
-from lightning_seg.onnx_graph import has_control_flow
+from lightning_seg.onnx_graph import has_control_flow, refers_elsewhere
 from lightning_seg.reading import open_regular
 
 _MOST_CLASSES = 4096
@@ -132,8 +132,8 @@ def load_onnx(path: str | Path, map_location: str | torch.device = "cpu") -> Onn
         )
         module.palette = checked_palette(found["palette"], module, path)
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        reason = f"its metadata lack {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} was not written by lightning-seg-export: {str(reason).rstrip('.')}.") from error
+        reason = f"its metadata lack {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(f"{path} was not written by lightning-seg-export: {reason.rstrip('.'):.300}.") from error
     return module.to(device).eval()
 
 
@@ -157,7 +157,8 @@ def onnx_session(path: str | Path, device: torch.device) -> Any:
         content = Path(path).read_bytes()
         if has_control_flow(content):
             raise ValueError("it holds loops, branches or functions of its own, which exports of lightning_seg do not")
-        # Of its bytes: a file can then refer to no other one.
+        if refers_elsewhere(content):
+            raise ValueError("it keeps weights in another file, which exports of lightning_seg do not")
         return onnxruntime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # of classes of its own
         raise ValueError(f"{path} cannot be read as ONNX: {' '.join(str(error).split())[:300]}") from error

@@ -5,9 +5,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from lightning_seg.onnx_graph import has_control_flow
+from lightning_seg.onnx_graph import has_control_flow, refers_elsewhere
 
 FLOAT = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])
+
+
+WEIGHT = onnx.numpy_helper.from_array(np.ones(2, np.float32), "w")
 
 
 def model(*nodes: onnx.NodeProto, functions: tuple[onnx.FunctionProto, ...] = ()) -> onnx.ModelProto:
@@ -39,6 +42,24 @@ def test_graphs_that_are_written_in_parts_are_one_graph() -> None:
     loop = model(helper.make_node("Loop", ["x"], ["y"], body=BODY)).SerializeToString()
     assert has_control_flow(model(PLAIN).SerializeToString() + loop)  # which protocol buffers merge
     onnx.load_model_from_string(model(PLAIN).SerializeToString() + loop)
+
+
+def elsewhere() -> onnx.TensorProto:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="../../weights.bin")
+    return tensor
+
+
+def test_weights_in_another_file_are_found_wherever_they_are() -> None:
+    assert not refers_elsewhere(model(PLAIN, helper.make_node("Constant", [], ["y"], value=WEIGHT)).SerializeToString())
+    assert refers_elsewhere(model(helper.make_node("Constant", [], ["y"], value=elsewhere())).SerializeToString())
+    for sparse in (False, True):
+        file = model(PLAIN)
+        if sparse:
+            file.graph.sparse_initializer.add(values=elsewhere(), indices=WEIGHT, dims=[2, 2])
+        else:
+            file.graph.initializer.append(elsewhere())
+        assert refers_elsewhere(file.SerializeToString())
 
 
 @pytest.mark.parametrize("content", [b"no model", b"\x3a\xff", b"\xff" * 20, b"\x0b"])

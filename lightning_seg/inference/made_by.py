@@ -35,7 +35,11 @@ def remember(output: Path, made_by: Mapping[str, Any], *, resume: bool, overwrit
     for maker in makers if resume and kept else ():
         for name in sorted({*maker, *now}):
             if maker.get(name) != now.get(name):
-                what = f"{name}={maker.get(name)}, not {now.get(name)}" if name != "checkpoint" else "other checkpoints"
+                what = (
+                    f"{name}={maker.get(name)!s:.80}, not {now.get(name)!s:.80}"
+                    if name != "checkpoint"
+                    else "other checkpoints"
+                )
                 raise ValueError(
                     f"resume=true would keep results in {output} that were made with {what}: name another output "
                     "folder, or set overwrite=true."

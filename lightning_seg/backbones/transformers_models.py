@@ -129,7 +129,7 @@ def _settings(network_class: Any, config: Mapping[str, Any], pretrained: str | N
 def _check_names(kind: Any, config: Mapping[str, Any], place: str) -> None:
     known = kind()
     for name, value in config.items():
-        if not hasattr(known, str(name)):
+        if not hasattr(known, str(name)) and _is_only_kept(kind, str(name), value):
             near = get_close_matches(str(name), [one for one in vars(known) if not one.startswith("_")], n=1)
             hint = f": did you mean {place}.{near[0]}?" if near else "; its documentation lists what it has."
             raise ValueError(f"{kind.__name__} has no {place}.{name}{hint}")
@@ -137,6 +137,16 @@ def _check_names(kind: Any, config: Mapping[str, Any], place: str) -> None:
             kinds = required("transformers").CONFIG_MAPPING
             if value["model_type"] in kinds:
                 _check_names(kinds[value["model_type"]], value, f"{place}.{name}")
+
+
+def _is_only_kept(kind: Any, name: str, value: Any) -> bool:
+    """Whether a configuration takes a name that it does not know, and does nothing but keep it."""
+    if name == "backbone":
+        return False  # it may be looked up, and is refused for that
+    try:
+        return hasattr(kind(**{name: value}), name)
+    except Exception:  # it reads the value, and building it says what is wrong
+        return False
 
 
 def _stored(settings: Any) -> dict[str, Any]:

@@ -269,6 +269,20 @@ def test_a_configuration_that_transformers_would_not_use_is_refused(
         insert_network_configs({"backbone": {"_target_": target, "architecture": architecture, "config": config}})
 
 
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("BeitForSemanticSegmentation", {"attn_implementation": "eager", "hidden_size": 8}),
+        ("UperNetForSemanticSegmentation", {"use_timm_backbone": False}),
+        ("UperNetForSemanticSegmentation", {"backbone": "org/name"}),  # for which it is refused when it is built
+    ],
+)
+def test_names_that_transformers_reads_and_does_not_keep_are_taken(architecture: str, config: dict[str, Any]) -> None:
+    from lightning_seg.backbones.transformers_models import check_config
+
+    check_config(architecture, config)
+
+
 @pytest.mark.parametrize(("module", "extra"), [("monai.networks.nets", "monai"), ("transformers", "transformers")])
 def test_a_library_that_is_missing_is_named_with_its_extra(
     module: str, extra: str, monkeypatch: pytest.MonkeyPatch

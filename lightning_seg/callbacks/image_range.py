@@ -30,7 +30,10 @@ class ImageRange(Callback):
             getattr(type(pl_module), name) is not getattr(SegmentationModule, name) for name in ("unpack", "forward")
         ):
             return
-        image = batch["image"] if isinstance(batch, Mapping) else batch[0]
+        is_pair = isinstance(batch, list | tuple) and len(batch) == 2
+        image = batch.get("image") if isinstance(batch, Mapping) else batch[0] if is_pair else None
+        if not isinstance(image, Tensor) or image.ndim < 3:
+            return  # the step says what is wrong with it, or is one of the user's own
         mean, std = pl_module.mean, pl_module.std
         line = unusual_range(image, mean, std)
         if line:
@@ -45,6 +48,8 @@ def unusual_range(image: Tensor, mean: Tensor | None, std: Tensor | None) -> str
         mean: per channel; None: images are used as they come.
         std: likewise.
     """
+    if any(one is not None and len(one) not in (1, image.shape[1]) for one in (mean, std)):
+        return ""  # `SegmentationModule.forward` refuses it
     image = image.detach().float()
     pixels = image.movedim(1, -1).flatten(0, -2)
     seen = pixels if mean is None or std is None else (pixels - mean) / std

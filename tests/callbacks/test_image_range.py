@@ -56,3 +56,14 @@ def test_it_is_said_once_and_not_of_batches_that_a_module_of_ones_own_unpacks(ki
         warnings.simplefilter("always")
         trainer(max_epochs=2, callbacks=[ImageRange()]).fit(module, DataLoader(data, batch_size=2))
     assert sum("images of the first batch" in str(one.message) for one in caught) == times
+
+
+@pytest.mark.parametrize(
+    "batch", [{"pixels": torch.zeros(1)}, torch.zeros(1), ["text", 0], [torch.zeros(1, 4, 2, 2), 0], None]
+)
+def test_what_it_does_not_know_is_for_the_step_to_refuse_or_to_read(batch: Any) -> None:
+    module = SegmentationModule(nn.Conv2d(3, 2, 1), CrossEntropyLoss(), num_classes=2, mean=[0.5] * 3, std=[0.2] * 3)
+    before = trainer(max_epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ImageRange().on_train_batch_start(before, module, batch, 0)

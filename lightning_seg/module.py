@@ -453,7 +453,7 @@ class SegmentationModule(PredictingModule):
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Labels of a batch: a tensor of images, a mapping with `image`, or a sequence that begins with them."""
         if isinstance(batch, Mapping):
-            batch = batch["image"]
+            batch = in_unit_range(batch["image"]) if "image_top" in batch else batch["image"]
         elif not isinstance(batch, Tensor):
             batch = batch[0]
         return self.predict_labels(self.predict_logits(batch))

@@ -259,6 +259,21 @@ def test_prediction_takes_images_alone_in_a_mapping_or_first(form):
     assert torch.equal(module.predict_step(form(image), 0), module(image).argmax(dim=1))
 
 
+class OwnValidation(SegmentationModule):
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self(batch["image"])
+
+
+def test_images_in_tiles_may_be_integers_unless_a_step_of_ones_own_reads_them() -> None:
+    module = build(Network())
+    image = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    labels = module.predict_step({"image": image, "image_top": 255}, 0)
+    assert torch.equal(labels, module(image / 255).argmax(dim=1))
+    assert module.takes_small_masks
+    own = OwnValidation(Network(), CrossEntropyLoss(), num_classes=module.num_classes)
+    assert not own.takes_small_masks
+
+
 def evaluated_and_trained(rows, loss):
     """The logged losses of one training step and one validation."""
     torch.manual_seed(0)

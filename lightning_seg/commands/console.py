@@ -10,11 +10,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lightning_seg.commands.arguments import as_typed
 from lightning_seg.commands.help import help_text
-from lightning_seg.commands.own_packages import find_own_packages, named_in_config, named_in_words
+from lightning_seg.commands.own_packages import find_own_packages, named_in_composed, named_in_words
 from lightning_seg.commands.plugins import register_plugins
 from lightning_seg.launch.cluster import end_all_processes, is_submitted, world_size
 from lightning_seg.launch.composition import typed_words
@@ -42,7 +42,7 @@ def train_composed(composed: DictConfig) -> float:
     """
     try:
         _check_sweeps()
-        find_own_packages(named_in_config(OmegaConf.to_container(composed)))
+        find_own_packages(named_in_composed(composed))
         check_classes_known(composed)
         check_keys(composed, Train)
         return float(_imported("train").train_run(composed))
@@ -63,7 +63,7 @@ def inspect() -> None:
     register_plugins()
 
     def inspect_composed(composed: DictConfig) -> None:
-        find_own_packages(named_in_config(OmegaConf.to_container(composed)))
+        find_own_packages(named_in_composed(composed))
         check_classes_known(composed)
         check_keys(composed, Inspect)
         _imported("inspect").inspect_composed(composed)

@@ -7,6 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 _IN_WORDS = re.compile(r"""(?:_target_['"]?\s*[=:]\s*['"]?|hydra\.utils.*?[=:]\s*['"]?|pkg://)([A-Za-z_][\w.]*)""")
 
 
@@ -28,6 +31,15 @@ def find_own_packages(names: Iterable[str]) -> None:
 def named_in_words(words: Iterable[str]) -> list[str]:
     """What words of a command line ask to be built, or to be searched for configuration."""
     return [name for word in words for name in _IN_WORDS.findall(word)]
+
+
+def named_in_composed(composed: DictConfig) -> list[str]:
+    """What a composed configuration asks to be built, `${...}` resolved where it can be."""
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException:  # which is said later
+        plain = OmegaConf.to_container(composed)
+    return list(named_in_config(plain))
 
 
 def named_in_config(node: Any) -> Iterator[str]:

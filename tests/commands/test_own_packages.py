@@ -4,8 +4,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from lightning_seg.commands.own_packages import find_own_packages, named_in_config, named_in_words
+from lightning_seg.commands.own_packages import (
+    find_own_packages,
+    named_in_composed,
+    named_in_config,
+    named_in_words,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +48,20 @@ def test_what_words_of_the_command_line_name_is_found(folder: Path, word: str) -
 )
 def test_what_a_configuration_builds_is_found(folder: Path, config: object) -> None:
     find_own_packages(named_in_config(config))
+    assert sys.path[-1] == str(folder)
+
+
+@pytest.mark.parametrize("other", ["a", "${nothing}"])
+def test_what_a_composed_configuration_takes_from_elsewhere_is_found(folder: Path, other: str) -> None:
+    parts = {
+        "package": "mine",
+        "loss": {"_target_": "${package}.Loss"},
+        "other": other,
+        "net": {"_target_": "mine.Net"},
+    }
+    names = named_in_composed(OmegaConf.create(parts))
+    assert names == (["mine.Loss", "mine.Net"] if other == "a" else ["${package}.Loss", "mine.Net"])
+    find_own_packages(names)
     assert sys.path[-1] == str(folder)
 
 

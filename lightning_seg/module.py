@@ -194,7 +194,10 @@ class SegmentationModule(PredictingModule):
 
     @property
     def takes_small_masks(self) -> bool:
-        """Whether masks, and images in tiles, may come as small integers, of which `unpack` makes int64 and floats."""
+        """Whether masks, and images in tiles, may come as small integers, of which `unpack` makes int64 and floats.
+
+        A step of your own may read a batch otherwise; where it does not, let `takes_small_masks = True` say so.
+        """
         steps = ("unpack", "validation_step", "test_step")
         return all(getattr(type(self), name) is getattr(SegmentationModule, name) for name in steps)
 

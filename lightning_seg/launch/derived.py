@@ -7,6 +7,7 @@ import torch
 
 from lightning_seg.backbones.normalization import IMAGENET, Normalization, declared_normalization
 from lightning_seg.backbones.transformers_models import check_config, config_to_store
+from lightning_seg.runs.kept import BESIDE
 
 _OF_A_HUB = ".transformers_model"
 
@@ -14,6 +15,8 @@ _OF_A_HUB = ".transformers_model"
 def insert_class_weights(node: Any, estimate: Callable[[str], list[float]]) -> None:
     """Replaces the name of an estimate, wherever a configuration has one as `class_weights`, by its numbers."""
     for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if name in BESIDE:
+            continue
         if name == "class_weights" and isinstance(value, str):
             node[name] = estimate(value)
         elif isinstance(value, dict | list):

@@ -11,6 +11,7 @@ from lightning_seg.runs.identity import is_machine, is_place, is_secret
 LEFT_OUT = "???"  # Hydra's mark of what must be given
 FROM_ENVIRONMENT = "from_environment"  # of a composed configuration: what to write in place of the values, by key
 GIVEN = "given"  # of a composed configuration: what was typed, by key
+BESIDE = (FROM_ENVIRONMENT, GIVEN)  # what goes with a composed configuration and is no part of it
 ENVIRONMENT = "environment"  # of a kept one: marks of the values, by key
 _MARK = 4  # hexadecimal digits: one of 65,536 other values goes unnoticed, and no more is told of the value
 
@@ -28,7 +29,7 @@ def as_kept(config: Mapping[str, Any]) -> dict[str, Any]:
     if "runs" in written and config.get("folder"):
         written["folder"] = f"{written['runs']}/{Path(config['folder']).name}"
     marks: dict[str, str] = {}
-    own = {name: value for name, value in config.items() if name not in (FROM_ENVIRONMENT, GIVEN)}
+    own = {name: value for name, value in config.items() if name not in BESIDE}
     kept = {name: _written(value, name, written, marks) for name, value in own.items()}
     return {**kept, ENVIRONMENT: marks} if marks else kept
 

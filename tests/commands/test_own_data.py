@@ -101,7 +101,7 @@ def test_one_without_names_colors_or_class_weights_is_trained_on_and_what_a_call
         ([*TRAIN[1:], "data._target_=own_data.Untested", "~data.count"], "the data module Untested has no test_datal"),
         (
             [*TRAIN[1:], "data._target_=collections.Counter"],
-            "data builds a Counter, which is not a Lightning",
+            "data builds a Counter, not a LightningDataModule",
         ),
         ([*TRAIN[1:], "callbacks.pictures.palette=[[1,1,1]]"], "the palette has 1 colors for 2 mask values"),
     ],

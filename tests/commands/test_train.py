@@ -213,7 +213,7 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
         (["data.ignore_index=3"], r"ignore_index=3.*triangle.*both scored and ignored"),
         (["class_weights=inverse"], r"class_weights=inverse is neither.*inverse_frequency, median_freq.*effective"),
         (["loss=dice", "loss.class_weights=no"], r"class_weights=no is neither"),
-        (["class_weights=[1,2]"], r"class_weights has 2 numbers and the logits have 6 classes"),
+        (["class_weights=[1,2]"], r"class_weights has 2 numbers, and there are 6 classes: give one for each"),
         ([*BINARY, "class_weights=median_frequency"], r"median_frequency balances classes .* binary task has one"),
         (
             [*BINARY, "class_weights=[1]"],

@@ -314,7 +314,7 @@ def read_outcome(path: Path) -> tuple[str, Any]:
             outcome, result = PlainUnpickler(file, _RESULTS).load()
     except Exception as error:  # whatever pickle makes of a damaged or a hostile file
         raise ValueError(f"{path} is not the result of a job of this package: {error}.") from None
-    if not (outcome == "error" and isinstance(result, str)) and not isinstance(result, JobReturn):
+    if not (outcome == "error" and isinstance(result, str) and result.strip()) and not isinstance(result, JobReturn):
         raise ValueError(f"{path} is not the result of a job of this package: it holds a {type(result).__name__}.")
     return outcome, result
 

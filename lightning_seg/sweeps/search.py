@@ -1,7 +1,8 @@
 """A search for the best choices, with Optuna."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from math import isnan
 from pathlib import Path
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_seg.launch.building import build
 from lightning_seg.launch.overrides import quoted
+from lightning_seg.reading import open_regular
 from lightning_seg.runs.contents import PRUNED
 from lightning_seg.runs.folder import sweep_path
 from lightning_seg.runs.identity import changed_machine
@@ -36,6 +38,35 @@ from lightning_seg.text import say
 
 if TYPE_CHECKING:
     import optuna
+
+
+_OTHER_STUDY = "move it away, or choose another run=NAME."
+
+
+@contextmanager
+def _read_in_one_line(database: Path) -> Iterator[None]:
+    """Opens a study, if it is one.
+
+    Raises:
+        OSError: the file is none, or a link to one that does not exist.
+        ValueError: it is damaged, or holds something else.
+    """
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if os.path.lexists(database):
+        with open_regular(database):
+            pass
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        reason = " ".join(str(first).split())
+        raise ValueError(
+            f"{database} cannot be read as the study of a search ({reason:.200}): {_OTHER_STUDY}"
+        ) from error
 
 
 class SearchSweeper(Sweeper):
@@ -155,15 +186,19 @@ class SearchSweeper(Sweeper):
         database = self.path.with_name(f"{self.path.name}.db")
         database.parent.mkdir(parents=True, exist_ok=True)
         self.storage = f"sqlite:///{database}"
-        study = optuna.create_study(
-            storage=open_storage(self.storage),
-            study_name=self.path.name,
-            direction="maximize" if self.mode == "max" else "minimize",
-            load_if_exists=True,
-        )
+        with _read_in_one_line(database):
+            study = optuna.create_study(
+                storage=open_storage(self.storage),
+                study_name=self.path.name,
+                direction="maximize" if self.mode == "max" else "minimize",
+                load_if_exists=True,
+            )
+            study.get_trials(deepcopy=False)
         space = {"params": {**self.params, **self.given}, "params_when": _plain(self.params_when)}
         now = as_kept({**resolved_task(self.config), **space})
         before = study.user_attrs.get("begun_with")
+        if before is not None and not isinstance(before, dict):
+            raise ValueError(f"{database} does not say what its study was begun with: {_OTHER_STUDY}")
         if before is None:
             study.set_user_attr("begun_with", now)
         else:

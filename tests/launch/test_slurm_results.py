@@ -33,7 +33,7 @@ def test_what_a_job_returns_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [("success", 3), ("success", {}), ("error", 1), "text", 3, ("a", "b", "c"), os.mkdir]
+    "content", [("success", 3), ("success", {}), ("error", 1), ("error", " "), "text", 3, ("a", "b", "c"), os.mkdir]
 )
 def test_anything_else_is_refused(tmp_path: Path, content: object) -> None:
     with pytest.raises(ValueError, match=r"a\.pkl is not the result of a job"):

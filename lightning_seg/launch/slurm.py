@@ -270,8 +270,9 @@ def _ask_states() -> dict[str, str]:
 
 def _said(error: OSError | subprocess.SubprocessError) -> str:
     """The last line of what a command has said; what happened to it where it said nothing."""
-    lines = str(getattr(error, "stderr", None) or error).strip().splitlines()
-    return lines[-1].rstrip(".")
+    said = getattr(error, "stderr", None)
+    lines = said.strip().splitlines() if isinstance(said, str) else []  # bytes where it took too long
+    return (lines or [str(error)])[-1].rstrip(".")
 
 
 def _tasks(job: submitit.Job[JobReturn]) -> list[submitit.Job[JobReturn]]:

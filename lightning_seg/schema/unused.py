@@ -290,10 +290,10 @@ EVALUATE = (
     Rule(("one_in_memory",), _is_one_checkpoint, "there is one checkpoint"),
     Rule(
         ("augment", "data.augment", "data.train_limit", "data.train_repeats", "data.sampler"),
-        lambda config: True,
+        lambda config: not _is_own(config.get("data")),
         "it is of training images",
     ),
-    Rule(("data.unlabeled_per_image",), lambda config: True, "it is of trainings"),
+    Rule(("data.unlabeled_per_image",), lambda config: not _is_own(config.get("data")), "it is of trainings"),
     Rule(
         ("data.batch_size",),
         lambda config: not _is_own(config.get("data")),

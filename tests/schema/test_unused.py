@@ -156,6 +156,12 @@ def test_an_evaluation_says_what_is_of_trainings(word: str, why: str) -> None:
     assert unused(config, given_options([word]), EVALUATE) == [f"{word.lstrip('+')} is not used: {why}."]
 
 
+def test_an_evaluation_does_not_know_what_data_of_ones_own_reads() -> None:
+    words = ["augment=strong", "data.train_limit=3", "data.batch_size=2"]
+    config = composed(f"checkpoint=a.ckpt data=shapes data._target_=my.Data {' '.join(words)}", "evaluate")
+    assert unused(config, given_options(words), EVALUATE) == []
+
+
 @pytest.mark.parametrize(
     ("command", "rules", "needed", "word", "why"),
     [

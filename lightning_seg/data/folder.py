@@ -253,10 +253,12 @@ class FolderDataModule(SegmentationDataModule):
                 raise ValueError(f"data.{name}={page}, but pages are counted from 0.")
 
     def _check_applies(self, pairs: Iterable[Pair]) -> None:
-        """Refuses ways to read a mask that its kind has not."""
-        for source in {type(pair.mask): pair.mask for pair in pairs}.values():
-            if isinstance(source, Path | StoredFile):
-                continue
+        """Refuses ways to read a mask that none of its kinds has."""
+        sources = {type(pair.mask): pair.mask for pair in pairs}.values()
+        others = [one for one in sources if not isinstance(one, Path | StoredFile)]
+        if len(others) < len(sources):
+            return  # files of labels are read by them
+        for source in others:
             for name in getattr(source, "unread", ()):  # one of your own may read them all
                 if getattr(self, name) is not None:
                     raise ValueError(f"data.{name} is for masks of labels, and here {source.shows}: leave it out.")

@@ -397,6 +397,15 @@ def test_ways_of_reading_that_a_kind_of_masks_has_not_are_refused(
         module._splits()
 
 
+def test_ways_of_reading_labels_are_taken_where_some_of_the_masks_have_labels(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png", "b_mask.png", "c_mask.png"):
+        picture(tmp_path / name)
+    (tmp_path / "a.json").touch()
+    (tmp_path / "all.csv").write_text("image,mask\na.png,a.json\nb.png,b_mask.png\nc.png,c_mask.png\n")
+    found = data(tmp_path, None, None, num_classes=2, table="all.csv", values={0: 0, 1: 1})._splits()
+    assert sum(map(len, found.values())) == 3
+
+
 def test_a_part_that_comes_again_is_the_same_text(tmp_path: Path) -> None:
     for path in ("a/a.png", "a/b.png", "b/b.png"):
         picture(tmp_path / path)

@@ -18,6 +18,8 @@ from lightning_seg.inference.scaled import ScaledRaster
 from lightning_seg.reading import open_regular
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
+_MATROSKA = b"\x1a\x45\xdf\xa3"  # and WebM
+_QUICKTIME = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")  # and MP4: what begins a file
 _CODEC = "mp4v"
 _RATE = 25.0  # frames a second, where a file does not say
 
@@ -56,8 +58,7 @@ def predict_video(
         ImportError: `pip install "lightning-seg[video]"` is missing.
     """
     cv2 = _library()
-    with open_regular(source):
-        pass
+    _check_container(source)
     capture = cv2.VideoCapture(str(source))
     try:
         rate = capture.get(cv2.CAP_PROP_FPS) or _RATE
@@ -84,6 +85,15 @@ def predict_video(
     finally:
         capture.release()
     return count
+
+
+def _check_container(source: Path) -> None:
+    """Refuses a file that is no video itself, as a playlist, by which the library would read other files."""
+    with open_regular(source) as file:
+        head = file.read(12)
+    is_avi = head[:4] == b"RIFF" and head[8:] == b"AVI "
+    if not (is_avi or head[:4] == _MATROSKA or head[4:8] in _QUICKTIME):
+        raise ImageFileError(f"{source} cannot be read as a video.")
 
 
 def _labels(module: Predictor, pixels: npt.NDArray[np.uint8], scale: float, batch_size: int) -> npt.NDArray[Any]:

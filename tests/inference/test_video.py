@@ -47,12 +47,15 @@ def test_a_videos_frames_come_out_with_their_masks_over_them(tmp_path, options):
 def test_what_is_no_video_or_ends_too_early_is_skipped_with_the_reason(tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     write_video(tmp_path / "cut.avi", count=40)
-    (tmp_path / "list.txt").write_text("text.mp4\ncut.avi\n")
+    (tmp_path / "list.txt").write_text("text.mp4\nplaylist.mp4\ncut.avi\n")
+    write_video(tmp_path / "other.avi")
+    (tmp_path / "playlist.mp4").write_text("ffconcat version 1.0\nfile 'other.avi'\n")  # which ffmpeg would follow
     whole = (tmp_path / "cut.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
     failed = predict(Brightest().eval(), tmp_path / "list.txt", tmp_path / "out").failed
     reasons = {path.name: reason for path, reason in failed}
     assert "cannot be read as a video" in reasons["text.mp4"]
+    assert "cannot be read as a video" in reasons["playlist.mp4"]
     assert "is damaged" in reasons["cut.avi"]
     assert not files(tmp_path / "out")
 

@@ -1,6 +1,5 @@
 """Labels as polygons, run lengths and areas."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,17 +33,13 @@ def geojson(
         ImportError: rasterio is missing.
     """
     try:
-        from rasterio.errors import NotGeoreferencedWarning
         from rasterio.features import shapes
     except ImportError:
         raise ImportError('contours need rasterio: pip install "lightning-seg[geo]"') from None
     transform = None if georeference is None else georeference["transform"]
     features = []
     kind = np.uint8 if len(names) <= 256 else np.int32
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # coordinates are pixels then, as said above
-        found = list(shapes(labels.astype(kind), mask=None if invalid is None else ~invalid))
-    for shape, label in found:
+    for shape, label in shapes(labels.astype(kind), mask=None if invalid is None else ~invalid):
         rings = [_simplified(ring, simplify) for ring in shape["coordinates"]]
         rings = [rings[0], *(ring for ring in rings[1:] if len(ring) > 3)]
         if transform is not None:

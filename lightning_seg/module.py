@@ -228,13 +228,9 @@ class SegmentationModule(PredictingModule):
             size: spatial size of the logits. Default: that of the image.
 
         Raises:
-            TypeError: the image is not floating point, or float64 for a network of another type.
+            TypeError: the image is not floating point, also after normalization, or float64 for a network of float32.
             ValueError: the backbone's channels are not `num_classes`, or those of the image not as many as `mean` has.
         """
-        if not image.is_floating_point():
-            raise TypeError(f"images are {image.dtype}, expected floating point: for 8 bits, give image / 255.")
-        if image.dtype == torch.float64 and torch.float32 in {one.dtype for one in self.backbone.parameters()}:
-            raise TypeError("images are torch.float64 and the network is torch.float32: give image.float().")
         if self.mean is not None and self.std is not None:
             if len(self.mean) not in (1, image.shape[1]) or len(self.std) not in (1, image.shape[1]):
                 raise ValueError(
@@ -243,6 +239,10 @@ class SegmentationModule(PredictingModule):
                 )
             per_channel = (1, -1, *[1] * (image.ndim - 2))
             image = (image - self.mean.view(per_channel)) / self.std.view(per_channel)
+        if not image.is_floating_point():
+            raise TypeError(f"images are {image.dtype}, expected floating point: for 8 bits, give image / 255.")
+        if image.dtype == torch.float64 and torch.float32 in {one.dtype for one in self.backbone.parameters()}:
+            raise TypeError("images are torch.float64 and the network is torch.float32: give image.float().")
         output = network_output(self.backbone(image), image.ndim - 2)
         if output.auxiliary and self.training and not self.auxiliary_weight:
             rank_zero_warn(

@@ -155,6 +155,12 @@ def test_an_image_of_integers_is_refused_with_what_to_give(dtype):
         build()(torch.ones(1, 3, 6, 8, dtype=dtype))
 
 
+def test_an_image_of_integers_may_be_in_the_units_of_mean_and_std():
+    image = torch.randint(0, 256, (1, 3, 6, 8), dtype=torch.uint8)
+    module = build(mean=[120.0] * 3, std=[60.0] * 3)
+    assert torch.equal(module(image), module(image.float()))
+
+
 def test_an_image_of_float64_is_for_a_network_of_float64():
     with pytest.raises(
         TypeError, match=r"images are torch\.float64 and the network is torch\.float32: give image\.float\(\)"

@@ -112,10 +112,12 @@ def _of_annotations(sources: Sequence[object], root: Path) -> dict[str, str] | N
     if yolo:
         described = root / "data.yaml"
         listed = read_yaml(described)["names"] if described.is_file() else []
-        names |= dict.fromkeys(map(str, listed.values() if isinstance(listed, dict) else listed))
+        listed = list(listed.values()) if isinstance(listed, dict) else listed
+        names |= dict.fromkeys(map(str, listed if isinstance(listed, list) else []))
         if not names:
             lines = [line for one in yolo[:_MOST_FILES] for line in read_text(one.path, _MOST_BYTES).splitlines()]
-            return {"num_classes": str(max((int(line.split()[0]) for line in lines if line.strip()), default=0) + 2)}
+            classes = [int(line.split()[0]) for line in lines if line.strip()]
+            return {"num_classes": str(max(classes, default=0) + 2)} if min(classes, default=0) >= 0 else {}
     if not names:
         return None
     return {"num_classes": str(len(names) + 1), "class_names": f"[{','.join(map(_quoted, ('background', *names)))}]"}

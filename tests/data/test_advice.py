@@ -199,6 +199,10 @@ def test_classes_of_yolo_and_labelme_are_named(tmp_path: Path) -> None:
         assert guess_values(found.pairs, tmp_path / name)["num_classes"] == expected
     (tmp_path / "yolo" / "data.yaml").write_text("names:\n  0: cell\n  1: nucleus\n")
     assert "'data.class_names=[background,cell,nucleus]'" in classes_advice(tmp_path / "yolo", {})
+    (tmp_path / "yolo" / "data.yaml").write_text("names: cell\n")  # not a list, so only the indices of objects tell
+    assert "data.num_classes=2" in classes_advice(tmp_path / "yolo", {})
+    (tmp_path / "yolo/labels/0.txt").write_text("-5 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    assert "num_classes" not in classes_advice(tmp_path / "yolo", {})
     assert """'data.class_names=[background,cat,"big dog"]'""" in classes_advice(tmp_path / "labelme", {})
 
 

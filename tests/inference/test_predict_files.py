@@ -439,11 +439,12 @@ def test_while_an_image_is_predicted_the_next_is_read_and_the_one_before_written
         return forward(*given)
 
     def writes(*given):
-        if len(in_time) == 1:
+        writes_begun.append(1)
+        if len(writes_begun) == 1:  # that of b may begin while this one waits
             in_time.append(predicted_b.wait(30))
         return write_one(*given)
 
-    calls = []
+    calls, writes_begun = [], []
     monkeypatch.setattr(image_jobs, "open_raster", reads)
     monkeypatch.setattr(image_jobs, "mask_picture", writes)
     monkeypatch.setattr(module, "predict_logits", predicts)

@@ -281,12 +281,6 @@ def _parameters(built: Any) -> tuple[dict[str, _Parameter], bool] | None:
     )
     found: dict[str, _Parameter] = {}
     for function in made_by:
-        if (
-            getattr(function, "__module__", None) == "torch.nn.modules.module"
-            and function.__qualname__ == "Module.__init__"
-        ):
-            # It takes whatever it is given, and refuses it later; a class with **options reads them itself.
-            return found, function is not made_by[0]
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):
@@ -296,20 +290,25 @@ def _parameters(built: Any) -> tuple[dict[str, _Parameter], bool] | None:
         except Exception:  # names that only a type checker imports
             hints = {}
         is_open = False
-        own = list(signature.parameters.items())[inspect.isclass(built) :]
+        own = [] if _is_of_modules(function) else list(signature.parameters.items())[inspect.isclass(built) :]
         for name, one in own:
             if one.kind is one.VAR_KEYWORD:
                 is_open = True
             elif one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and name not in found:
                 required = one.default is one.empty and function is made_by[0]
-                declared = (
-                    Any if one.annotation is one.empty else one.annotation
-                )  # of options that stand in no signature
+                # Of options that are not in the signature as it is written, the annotation tells.
+                declared = Any if one.annotation is one.empty else one.annotation
                 found[name] = _Parameter(hints.get(name, declared), required)
         if not is_open:
             # A base that takes nothing cannot be what **options are for: the class reads them itself.
             return found, function is not made_by[0] and not own
     return found, True
+
+
+def _is_of_modules(function: Any) -> bool:
+    """Whether it is the constructor of `torch.nn.Module`, which takes anything and then refuses all of it."""
+    of = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    return of == ("torch.nn.modules.module", "Module.__init__")
 
 
 def _check_range(key: str, config: Mapping[str, Any], values: Range) -> None:

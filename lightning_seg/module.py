@@ -28,13 +28,12 @@ from lightning_seg.losses import CompoundLoss, with_distances
 from lightning_seg.losses.compound.compound import compounds_within
 from lightning_seg.losses.compound.deep_supervision import target_at_size
 from lightning_seg.losses.engine.back_ends import agree_on_back_ends
-from lightning_seg.losses.loss import Loss, not_negative
+from lightning_seg.losses.loss import check_numbers_of_classes, not_negative
 from lightning_seg.metrics import segmentation_metrics
 from lightning_seg.metrics.confusion import ConfusionMatrixMetric
 from lightning_seg.parameter_groups import parameter_groups
 from lightning_seg.schedulers import Plateau, schedule
 from lightning_seg.task import Task, check_classes, check_same_task
-from lightning_seg.text import number_of
 
 Stage = Literal["train", "val", "test"]
 
@@ -135,7 +134,7 @@ class SegmentationModule(PredictingModule):
         class_names = [str(name) for name in (range(num_classes) if class_names is None else class_names)]
         check_classes(task, num_classes, ignore_index, class_names)
         check_same_task(loss, task, ignore_index)
-        _check_numbers(loss, num_classes)
+        check_numbers_of_classes(loss, num_classes)
         if (mean is None) != (std is None):
             raise ValueError(f"mean={mean} and std={std} must be given together or not at all.")
         if std is not None and not all(0 < value < math.inf for value in std):
@@ -462,10 +461,14 @@ class SegmentationModule(PredictingModule):
         return self.predict_labels(self.predict_logits(batch))
 
     @property
+    def _loss_is_as_given(self) -> bool:
+        """Whether the loss is computed by `loss` alone."""
+        return type(self).compute_loss is SegmentationModule.compute_loss
+
+    @property
     def _loss_name(self) -> str:
         """What computes the loss."""
-        as_given = type(self).compute_loss is SegmentationModule.compute_loss
-        return type(self.loss if as_given else self).__name__
+        return type(self.loss if self._loss_is_as_given else self).__name__
 
     def _scalar_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """`compute_loss`, whose result is refused unless it is one number."""
@@ -473,7 +476,7 @@ class SegmentationModule(PredictingModule):
             loss: Any = self.compute_loss(logits, target)
         except (TypeError, RuntimeError) as error:
             name, reason = type(self.loss).__name__, " ".join(str(error).split())
-            if type(self).compute_loss is not SegmentationModule.compute_loss:
+            if not self._loss_is_as_given:
                 raise  # which may call its loss otherwise
             if not _takes_two(self.loss):
                 raise ValueError(
@@ -564,11 +567,10 @@ class SegmentationModule(PredictingModule):
 
     def _add_part(self, stage: Literal["val", "test"], logits: Tensor, mask: Tensor, is_fitting: bool) -> None:
         """Adds logits of images that count, of which there may be none, or a part of each, to loss and scores."""
-        as_given = type(self).compute_loss is SegmentationModule.compute_loss
         self.evaluation.add(
             logits,
             mask,
-            summed=getattr(self.loss, "summed", None) if as_given else None,
+            summed=getattr(self.loss, "summed", None) if self._loss_is_as_given else None,
             compute_loss=self._scalar_loss,
             ignore_index=self.ignore_index,
         )
@@ -591,24 +593,6 @@ class SegmentationModule(PredictingModule):
             self.evaluation.count(self.trainer.strategy)
             from_summed = getattr(self.loss, "from_summed", None)
             self.log(f"{stage}/loss", self.evaluation.loss(from_summed, self.trainer.strategy))
-
-
-def _check_numbers(loss: nn.Module, num_classes: int) -> None:
-    """Refuses losses of this package with numbers for other classes."""
-    for path, part in loss.named_modules() if isinstance(loss, nn.Module) else ():
-        chosen = getattr(part, "classes", None)
-        if isinstance(part, Loss) and isinstance(chosen, tuple) and max(chosen) >= num_classes:
-            raise ValueError(
-                f"loss.classes={list(chosen)} names class {max(chosen)}, and the {num_classes} classes are 0 to "
-                f"{num_classes - 1}."
-            )
-        for name, numbers in part.named_buffers(recurse=False) if isinstance(part, Loss) else ():
-            if name in ("class_weights", "alpha") and numbers.ndim == 1 and len(numbers) != num_classes:
-                key = ".".join(["loss", *([path] if path else []), name])
-                raise ValueError(
-                    f"{key} has {number_of(len(numbers), 'number')}, and there are {num_classes} classes: give one for "
-                    "each."
-                )
 
 
 def _made(factory: Callable[..., Any], what: str, *arguments: Any) -> Any:

@@ -227,3 +227,25 @@ def _checked_classes(classes: Classes) -> Literal["all", "present"] | tuple[int,
     if len(set(indices)) < len(indices):
         raise ValueError(f"classes={list(indices)} names a class twice.")
     return indices
+
+
+def check_numbers_of_classes(loss: nn.Module, num_classes: int) -> None:
+    """Refuses a loss of this package, or one that holds some, with numbers for other classes.
+
+    Raises:
+        ValueError: it names a class that there is not, or has another number of weights.
+    """
+    for path, part in loss.named_modules() if isinstance(loss, nn.Module) else ():
+        chosen = getattr(part, "classes", None)
+        if isinstance(part, Loss) and isinstance(chosen, tuple) and max(chosen) >= num_classes:
+            raise ValueError(
+                f"loss.classes={list(chosen)} names class {max(chosen)}, and the {num_classes} classes are 0 to "
+                f"{num_classes - 1}."
+            )
+        for name, numbers in part.named_buffers(recurse=False) if isinstance(part, Loss) else ():
+            if name in ("class_weights", "alpha") and numbers.ndim == 1 and len(numbers) != num_classes:
+                key = ".".join(["loss", *([path] if path else []), name])
+                raise ValueError(
+                    f"{key} has {len(numbers)} number{'s' * (len(numbers) != 1)}, and there are {num_classes} classes: "
+                    "give one for each."
+                )

@@ -9,14 +9,14 @@ from omegaconf import DictConfig, open_dict
 
 
 @cache
-def of_loss(name: str) -> DictConfig:
-    """The configuration of a training with a loss, which is not to be changed."""
+def of_choice(group: str, name: str) -> DictConfig:
+    """The configuration of a training with one choice of a group, which is not to be changed."""
     with initialize_config_module("lightning_seg.conf", version_base="1.3"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "In 'loss/.*missing `_self_`")  # as of one that is composed by itself
-        loss = compose(f"loss/{name}").loss
+        warnings.filterwarnings("ignore", f"In '{group}/.*missing `_self_`")  # as of one that is composed by itself
+        chosen = compose(f"{group}/{name}")[group]
     training = deepcopy(_training())
     with open_dict(training):
-        training.loss = loss
+        training[group] = chosen
     return training
 
 

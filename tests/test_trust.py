@@ -7,13 +7,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from lightning.pytorch import LightningDataModule
 from omegaconf import OmegaConf
 from torch import nn
@@ -28,6 +28,7 @@ from lightning_seg.module import SegmentationModule
 from lightning_seg.trust import build_trusted, own_packages
 from lightning_seg.trusted import CLASSES, FUNCTIONS, Role, Source, is_of
 from tests.audit import audited
+from tests.compositions import of_choice
 
 CONF = Path(__file__).parents[1] / "conf"
 NETWORK = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 2, "kernel_size": 3, "padding": 1}
@@ -59,11 +60,11 @@ def build(backbone: Any = NETWORK, loss: Any = LOSS, trusted: tuple[str, ...] = 
     )
 
 
-def composed(*arguments: str) -> dict[str, Any]:
-    with initialize_config_module("lightning_seg.conf", version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", list(arguments)), resolve=True)
-    assert isinstance(config, dict)
-    return {str(name): value for name, value in config.items()}
+def training_with(group: str, choice: str, **values: Any) -> Any:
+    """The resolved configuration of a training with this choice of a group, and other values."""
+    config = deepcopy(of_choice(group, choice))
+    config.merge_with(values)
+    return OmegaConf.to_container(config, resolve=True)
 
 
 # ---- what is allowed
@@ -77,20 +78,20 @@ def choices(group: str) -> list[str]:
 @pytest.mark.parametrize("backbone", choices("backbone"))
 def test_every_backbone_of_the_configuration_is_built_and_opens_nothing(backbone: str) -> None:
     importlib.import_module("torch.distributed.elastic.multiprocessing")  # which opens libc as MONAI imports it
-    config = composed(f"backbone={backbone}")
+    config = training_with("backbone", backbone)
     with audited() as happened:
         module = build_trusted(module_config(config), "module", source="best.ckpt", tensors=1000, memory=2**27)
     assert isinstance(module, SegmentationModule)
     assert happened == []
 
 
-BINARY = ["task=binary", "data.num_classes=1", "data.class_names=[object]"]
+BINARY = {"task": "binary", "data": {"num_classes": 1, "class_names": ["object"]}}
 
 
 @pytest.mark.parametrize("loss", choices("loss"))
 def test_every_loss_of_the_configuration_is_built(loss: str) -> None:
-    changes = {"lovasz_hinge": BINARY, "weighted_ce": ["loss.class_weights=[1,1,1,1,1,1]"]}
-    config = composed(f"loss={loss}", *changes.get(loss, []))
+    changes: dict[str, Any] = {"lovasz_hinge": BINARY, "weighted_ce": {"loss": {"class_weights": [1] * 6}}}
+    config = training_with("loss", loss, **changes.get(loss, {}))
     config["module"]["backbone"] = NETWORK
     module = build_trusted(module_config(config), "module", source="best.ckpt")
     assert type(module.loss).__name__ == config["loss"]["_target_"].split(".")[-1]
@@ -98,7 +99,7 @@ def test_every_loss_of_the_configuration_is_built(loss: str) -> None:
 
 @pytest.mark.parametrize("augment", choices("augment"))
 def test_the_data_and_augmentation_of_the_configuration_are_built(augment: str) -> None:
-    config = composed(f"augment={augment}")
+    config = training_with("augment", augment)
     assert isinstance(build_trusted(config["data"], "data", source="best.ckpt"), ShapesDataModule)
 
 

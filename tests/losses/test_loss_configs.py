@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from lightning_seg import losses
 from tests import small_encoder
-from tests.compositions import of_loss
+from tests.compositions import of_choice
 from tests.first_step import loss_of_first_step
 
 CONF = Path(__file__).parents[2] / "conf" / "loss"
@@ -52,7 +52,7 @@ def composed(name: str, *overrides: str):
 
 def chosen(name: str, **values):
     """The configuration with this loss and other values of its top level."""
-    config = deepcopy(of_loss(name))
+    config = deepcopy(of_choice("loss", name))
     config.merge_with(values)
     return config
 

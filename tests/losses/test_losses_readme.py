@@ -7,7 +7,7 @@ import pytest
 
 import lightning_seg.data
 import lightning_seg.losses
-from tests.compositions import of_loss
+from tests.compositions import of_choice
 from tests.readmes import ROOT
 
 README = (ROOT / "lightning_seg/losses/README.md").read_text(encoding="utf-8")
@@ -23,7 +23,7 @@ def test_the_table_has_a_row_for_each_file() -> None:
 def test_a_row_names_the_class_that_the_file_builds_and_the_paper_of_its_docstring(
     name: str, loss: str, paper: str
 ) -> None:
-    config = of_loss(name).loss
+    config = of_choice("loss", name).loss
     assert config._target_ == f"lightning_seg.losses.{loss}"
 
     terms = config.get("terms") or {}

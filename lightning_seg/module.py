@@ -192,10 +192,10 @@ class SegmentationModule(PredictingModule):
         return False
 
     @property
-    def takes_small_masks(self) -> bool:
+    def takes_integers(self) -> bool:
         """Whether masks, and images in tiles, may come as small integers, of which `unpack` makes int64 and floats.
 
-        A step of your own may read a batch otherwise; where it does not, let `takes_small_masks = True` say so.
+        A step of your own may read a batch otherwise; where it does not, let `takes_integers = True` say so.
         """
         steps = ("unpack", "validation_step", "test_step")
         return all(getattr(type(self), name) is getattr(SegmentationModule, name) for name in steps)
@@ -545,7 +545,7 @@ class SegmentationModule(PredictingModule):
     def _unpacked(self, batch: Any) -> tuple[Tensor | SmallImages, Tensor]:
         """As `unpack`, but of small integers it is the parts that become floats or int64."""
         is_plain = isinstance(batch, Mapping) and {"image", "mask"} <= batch.keys() and "distances" not in batch
-        if not (is_plain and self.takes_small_masks):
+        if not (is_plain and self.takes_integers):
             return self.unpack(batch)
         image = batch["image"]
         return SmallImages(image) if "image_top" in batch else image, batch["mask"]

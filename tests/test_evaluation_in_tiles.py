@@ -107,7 +107,7 @@ def test_of_an_image_in_bytes_nothing_but_labels_of_one_byte_is_held_beside_it(t
     largest = Largest()
 
     class Watched(SegmentationModule):
-        takes_small_masks = True  # as its step is the usual one
+        takes_integers = True  # as its step is the usual one
 
         def test_step(self, batch, batch_idx, dataloader_idx=0):
             with largest:

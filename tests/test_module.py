@@ -275,9 +275,9 @@ def test_images_in_tiles_may_be_integers_unless_a_step_of_ones_own_reads_them() 
     image = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     labels = module.predict_step({"image": image, "image_top": 255}, 0)
     assert torch.equal(labels, module(image / 255).argmax(dim=1))
-    assert module.takes_small_masks
+    assert module.takes_integers
     own = OwnValidation(Network(), CrossEntropyLoss(), num_classes=module.num_classes)
-    assert not own.takes_small_masks
+    assert not own.takes_integers
 
 
 def evaluated_and_trained(rows, loss):

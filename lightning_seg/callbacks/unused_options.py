@@ -36,12 +36,10 @@ class UnusedOptions(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks at whether an image was cut, unless other processes have tested other images."""
-        if trainer.world_size > 1:
-            return
-        for key in ("module.margin", "module.tiling"):
-            tile = getattr(pl_module, "tile", None)
-            if key in self.given and tile is not None and not getattr(pl_module, "has_cut_tiles", True):
-                self._say(trainer, key, f"no image is larger than module.tile={tile}, so that none is cut into tiles")
+        typed = {key: self.given[key] for key in ("module.margin", "module.tiling") if key in self.given}
+        line = unused_tiling(pl_module, typed, tile="module.tile")
+        if line and trainer.world_size == 1 and pl_module.tile is not None:  # null is said before the training
+            say(line)
 
     def _say(self, trainer: Trainer, key: str, why: str) -> None:
         if trainer.is_global_zero:
@@ -59,3 +57,18 @@ def unused_of_data(datamodule: Any, given: Mapping[str, str]) -> list[str]:
     keys = [f"data.{name}" for name in find()] if find else []
     why = "the data themselves say which images are of which split"
     return [f"{key}={given[key]} is not used: {why}." for key in keys if key in given]
+
+
+def unused_tiling(module: Any, given: Mapping[str, Any], *, tile: str = "tile") -> str:
+    """One line where options of tiles were given and no image was cut into any; "" elsewhere.
+
+    Args:
+        module: what has predicted.
+        given: the options, by the names that were typed.
+        tile: the name of the tile among them.
+    """
+    if not given or getattr(module, "has_cut_tiles", True):
+        return ""
+    options = " and ".join(f"{name}={value}" for name, value in given.items())
+    why = f"{tile} is null" if module.tile is None else f"no image is larger than {tile}={module.tile}"
+    return f"{options} changed nothing: {why}, so none was cut into tiles."

@@ -13,11 +13,11 @@ from torch import nn
 
 from lightning_seg.callbacks.evaluation_details import EvaluationDetails
 from lightning_seg.callbacks.stored_config import SCORED_WITH
-from lightning_seg.callbacks.unused_options import unused_of_data
+from lightning_seg.callbacks.unused_options import unused_of_data, unused_tiling
 from lightning_seg.checkpoint import check_not_downloaded, load_module, read_checkpoint
 from lightning_seg.commands import console
 from lightning_seg.commands.own_packages import find_own_packages
-from lightning_seg.commands.prediction_options import set_prediction_options, unused_tiling
+from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.data import FolderDataModule
 from lightning_seg.ensemble import load_modules
 from lightning_seg.launch.building import build

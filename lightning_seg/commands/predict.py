@@ -6,11 +6,12 @@ from typing import Any, Literal
 import torch
 from omegaconf import DictConfig
 
+from lightning_seg.callbacks.unused_options import unused_tiling
 from lightning_seg.checkpoint import check_not_downloaded, read_checkpoint
 from lightning_seg.commands import console
 from lightning_seg.commands.evaluate import with_what_is_left_out
 from lightning_seg.commands.own_packages import find_own_packages
-from lightning_seg.commands.prediction_options import set_prediction_options, unused_tiling
+from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.data.palette import default_palette
 from lightning_seg.ensemble import load_modules
 from lightning_seg.inference import PredictedFiles, predict_files

@@ -25,17 +25,3 @@ def set_prediction_options(module: SegmentationModule, config: Mapping[str, Any]
         )
     check_tiling(module.tile, module.margin, module.tiling)
     views(module.test_time_augmentation)
-
-
-def unused_tiling(module: Any, given: Mapping[str, Any]) -> str:
-    """One line where options of tiles were given and no image was cut into any; "" elsewhere.
-
-    Args:
-        module: what has predicted.
-        given: the options, by the names that were typed.
-    """
-    if not given or getattr(module, "has_cut_tiles", True):
-        return ""
-    options = " and ".join(f"{name}={value}" for name, value in given.items())
-    why = "tile is null" if module.tile is None else f"no image is larger than tile={module.tile}"
-    return f"{options} changed nothing: {why}, so none was cut into tiles."

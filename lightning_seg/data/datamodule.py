@@ -32,7 +32,7 @@ class Sample(TypedDict):
 
     `image`: float32 `(3, H, W)` in [0, 1]; `mask`: int64 `(H, W)`, or `(num_classes, H, W)` of 0 and 1 in the
     multilabel task; in a batch both begin with N and `name` is a list. On their way to a batch both may be uint8, and
-    for a module that has `takes_small_masks` the mask of a batch, and the image where evaluation cuts it into tiles:
+    for a module that has `takes_integers` the mask of a batch, and the image where evaluation cuts it into tiles:
     `image_top` is then what stands for 1. Of a volume, `(H, W)` is `(X, Y, Z)`.
     `unlabeled`: of a training sample, other images, where `unlabeled_per_image` asks for them. `distances`: where
     `distances` asks for them, float32 `(num_classes, H, W)`. `spacing`: of a volume, float64 `(3,)`, the millimeters
@@ -278,14 +278,14 @@ class SegmentationDataModule(lightning.LightningDataModule):
     def _loading(self, *, is_evaluation: bool = False) -> dict[str, Any]:
         """The arguments that all loaders share."""
         module = self.trainer.lightning_module if self.trainer is not None else None
-        takes_small = bool(getattr(module, "takes_small_masks", False))
-        tile = getattr(module, "tile", None) if is_evaluation and takes_small else None
+        takes_integers = bool(getattr(module, "takes_integers", False))
+        tile = getattr(module, "tile", None) if is_evaluation and takes_integers else None
         largest = tile if tile is None or isinstance(tile, int) else max(tile)
         return {
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            "collate_fn": partial(collate, small_masks=takes_small, small_above=largest),
+            "collate_fn": partial(collate, small_masks=takes_integers, small_above=largest),
             # Its own, so that an iteration draws nothing from the random numbers of the training.
             "generator": torch.Generator(),
         }

@@ -182,7 +182,7 @@ def test_a_class_is_proposed_as_words_that_give_its_name_and_nothing_else(tmp_pa
     typed = shlex.split(classes_advice(tmp_path, {}).split(" are read by ")[1])
     override = next(word for word in typed if word.startswith("data.class_names="))
     with initialize_config_module("lightning_seg.conf", version_base="1.3"):
-        names = compose("train", ["data=folder", override]).data.class_names
+        names = compose("data/folder", [override]).data.class_names
     assert list(names) == ["background", name]
 
 

@@ -1,6 +1,8 @@
 """Public data sets by name: the layout of each archive, in miniature, is read as it is documented."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torchvision
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from PIL import Image
 from scipy.io import savemat
 
@@ -155,9 +158,15 @@ def build(root: Path, name: str) -> None:
             Image.new("L", (2, 2)).save(root / mask.replace("labelIds", "instanceIds"))
 
 
-def configured(name: str, root: Path, **values: Any) -> FolderDataModule:
+@cache
+def composed(name: str) -> DictConfig:
+    """The configuration of a training with the set, which is not to be changed."""
     with initialize_config_module("lightning_seg.conf", version_base="1.3"):
-        config = compose("train", [f"data={name}", "augment=none"])
+        return compose("train", [f"data={name}", "augment=none"])
+
+
+def configured(name: str, root: Path, **values: Any) -> FolderDataModule:
+    config = deepcopy(composed(name))
     config.data.update({"root": str(root), **values})
     built = instantiate(config.data)
     assert isinstance(built, FolderDataModule)

@@ -9,8 +9,11 @@ import omegaconf.base
 import yaml  # type: ignore[import-untyped]
 from hydra._internal import defaults_list
 from hydra._internal.core_plugins import importlib_resources_config_source
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
+# Hydra runs the modules of its plugins anew when it first looks for them, which would undo what follows.
+Plugins.instance()
 # Composing reads sixty files, with the loader of libyaml eight times as fast.
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Each interpolation is parsed a hundred times, by a parser in Python.

@@ -7,7 +7,7 @@ import re
 import stat
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -129,6 +129,12 @@ def read_yaml(path: str | Path, most: int = 2**20) -> Any:
         raise ValueError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
 
 
+def as_yaml(content: Mapping[str, Any]) -> str:
+    """What `read_yaml` and OmegaConf read as these mappings, lists, texts, numbers and None, in their order."""
+    text: str = yaml.dump(content, Dumper=_PlainDumper, allow_unicode=True, default_flow_style=False, sort_keys=False)
+    return text
+
+
 def wrong_entries(entries: Sequence[zipfile.ZipInfo], size: int) -> str:
     """What of an archive's entries is not as `torch.save` writes them, and may be more than the file; "" if nothing.
 
@@ -191,6 +197,11 @@ class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
     }
 
 
-_PlainLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+class _PlainDumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """The same to write, which puts texts in quotes that would be read as numbers."""
+
+
+for _plain in (_PlainLoader, _PlainDumper):
+    _plain.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )

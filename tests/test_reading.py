@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from lightning_seg.reading import open_regular, read_bytes, read_json, read_yaml
+from lightning_seg.reading import as_yaml, open_regular, read_bytes, read_json, read_yaml
 
 VALUES: dict[str, Any] = {
     "floats": [1e-5, 0.1, -2.0, 1e20, float("inf")],
@@ -21,6 +21,8 @@ VALUES: dict[str, Any] = {
 def test_a_configuration_is_read_as_omegaconf_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     OmegaConf.save(OmegaConf.create(VALUES), path)
+    assert read_yaml(path) == VALUES == OmegaConf.to_container(OmegaConf.load(path))
+    path.write_text(as_yaml(VALUES), encoding="utf-8")
     assert read_yaml(path) == VALUES == OmegaConf.to_container(OmegaConf.load(path))
     path.write_text("rate: 1e-3\nday: 2024-01-15\nhome: ${oc.env:HOME}\n")
     assert read_yaml(path) == {"rate": 1e-3, "day": "2024-01-15", "home": "${oc.env:HOME}"}

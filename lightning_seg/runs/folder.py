@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from omegaconf import OmegaConf
-
 from lightning_seg.files import atomic_write
-from lightning_seg.reading import open_regular, read_yaml
+from lightning_seg.reading import as_yaml, open_regular, read_yaml
 from lightning_seg.runs.contents import BEST, CONFIG, DATA, LAST, LOCK, RESULT, has_finished, read_result
 from lightning_seg.runs.identity import changed_machine, is_place, key_of, raised_length
 from lightning_seg.runs.kept import as_kept
@@ -227,4 +225,4 @@ def kept_config(folder: Path) -> dict[str, Any]:
 
 def _write_config(folder: Path, config: Mapping[str, Any], *, overwrite: bool = False) -> None:
     with atomic_write(folder / CONFIG, overwrite=overwrite) as temporary:
-        OmegaConf.save(OmegaConf.create(dict(config)), temporary)
+        temporary.write_text(as_yaml(config), encoding="utf-8")

@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from lightning_seg.reading import read_yaml
 from lightning_seg.schema.keys import CHOICES, RANGED, RANGES, SHARES, Range
 from lightning_seg.schema.nearest import did_you_mean, nearest, nodes
 from lightning_seg.schema.options import CONF
@@ -72,8 +73,7 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
         advice = _data_advice(composed, missing)
         raise ValueError(f"{_listed(missing)} must be given: {' '.join(f'{key}=VALUE' for key in missing)}.{advice}")
     read = str(OmegaConf.to_container(composed))
-    own = OmegaConf.load(CONF / f"{schema.__name__.lower()}.yaml")
-    assert isinstance(own, DictConfig)
+    own = read_yaml(CONF / f"{schema.__name__.lower()}.yaml")
     for key in (str(key) for key in composed):
         is_read = re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", read)  # by another key
         if key not in allowed and key not in own and not is_read:

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from lightning_seg.callbacks.evenly_spaced import Prediction
 from lightning_seg.callbacks.validation_samples import ValidationSamples
+from lightning_seg.reading import as_yaml
 
 CLASSES = ["ground", "tree & <b>bush</b>"]
 WriteRun = Callable[..., Path]
@@ -38,7 +39,7 @@ def _composed_once(*overrides: str) -> dict[str, Any]:
 @cache
 def _written_once(*overrides: str) -> str:
     """As YAML, but for its folder."""
-    return OmegaConf.to_yaml({name: value for name, value in _composed_once(*overrides).items() if name != "folder"})
+    return as_yaml({name: value for name, value in _composed_once(*overrides).items() if name != "folder"})
 
 
 @pytest.fixture

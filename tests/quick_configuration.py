@@ -1,4 +1,4 @@
-"""An import of this lets a process compose configurations in half the time. They are the same."""
+"""An import of this lets a process compose configurations in a third of the time. They are the same."""
 
 import functools
 import pickle
@@ -7,10 +7,12 @@ from typing import IO, Any
 
 import omegaconf.base
 import yaml  # type: ignore[import-untyped]
-from hydra._internal import defaults_list
+from hydra._internal import config_loader_impl, defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins import importlib_resources_config_source
+from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra.core.plugins import Plugins
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 # Hydra runs the modules of its plugins anew when it first looks for them, which would undo what follows.
 Plugins.instance()
@@ -20,7 +22,12 @@ yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 omegaconf.base.parse = functools.cache(omegaconf.base.parse)  # type: ignore[attr-defined]
 
 _interpolation_map = defaults_list._create_interpolation_map
+_create_defaults_list = config_loader_impl.create_defaults_list
+_compose_defaults = ConfigLoaderImpl._compose_config_from_defaults_list
 _loaded: dict[str, bytes] = {}
+_chosen: dict[str, DefaultsList] = {}
+_composed: dict[int, bytes] = {}
+OURS = {"pkg://hydra.conf", "pkg://lightning_seg.conf", "structured://"}
 
 
 def _map_if_needed(overrides: Any, defaults: list[Any], self_added: bool) -> Any:
@@ -38,5 +45,32 @@ def _load(file: IO[str]) -> Any:
     return pickle.loads(_loaded[text])
 
 
+def _choose(repo: Any, config_name: str | None, overrides_list: list[Any], **options: bool) -> DefaultsList:
+    """`create_defaults_list`, which reads the files of our groups only once for the same choices."""
+    given = Overrides(repo, overrides_list)
+    added = [(one.group, one.package, one.value) for one in given.append_group_defaults]
+    groups = given.override_choices, added, given.deletions
+    where = sorted(f"{source.scheme()}://{source.path}" for source in repo.get_sources())
+    choices = str((config_name, groups, where, options))
+    if choices not in _chosen:
+        _chosen[choices] = _create_defaults_list(repo, config_name, overrides_list, **options)
+        if not OURS.issuperset(where):
+            return _chosen.pop(choices)
+    known = _chosen[choices]
+    return DefaultsList(known.defaults, known.defaults_tree, given.config_overrides, known.overrides)
+
+
+def _compose(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
+    """What the files hold that were chosen, which are merged only once."""
+    if not any(defaults is known.defaults for known in _chosen.values()):
+        return _compose_defaults(self, defaults, repo)
+    if id(defaults) not in _composed:
+        _composed[id(defaults)] = pickle.dumps(_compose_defaults(self, defaults, repo))
+    composed: DictConfig = pickle.loads(_composed[id(defaults)])
+    return composed
+
+
 defaults_list._create_interpolation_map = _map_if_needed  # type: ignore[assignment]
 importlib_resources_config_source.OmegaConf = SimpleNamespace(load=_load)  # type: ignore[attr-defined, assignment]
+config_loader_impl.create_defaults_list = _choose  # type: ignore[assignment]
+ConfigLoaderImpl._compose_config_from_defaults_list = _compose  # type: ignore[method-assign]

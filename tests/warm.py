@@ -4,21 +4,35 @@ import gc
 from contextlib import suppress
 from importlib import import_module
 
+import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 import tests.quick_configuration  # noqa: F401
+from lightning_seg.launch.building import build
 
 # What a training imports while it runs.
 LATER = [
     *("hydra._internal.logging_config", "torch.utils.serialization.config", "fsspec.implementations.chained"),
     *("lightning_seg.callbacks.progress", "lightning_seg.launch.slurm", "lightning_seg.data.kernels"),
+    *("encodings.utf_8_sig", "rich._emoji_codes"),
 ]
+# What most copies compose.
+SMALL = ["~backbone", "callbacks=no_pictures"]
+CPU = [*SMALL, "trainer=cpu"]
+CHOSEN = [[], SMALL, [*SMALL, "trainer=ddp_sim"], [*SMALL, "loss=focal_dice"], CPU, [*CPU, "loss=ce"]]
 
 for name in LATER:
     with suppress(ImportError):  # of Numba, where it is missing
         import_module(name)
 with initialize_config_module("lightning_seg.conf", version_base="1.3"):
-    OmegaConf.to_container(compose("train", ["folder=."]), resolve=True)
+    for choices in CHOSEN:
+        config = compose("train", ["data.num_train=1", "data.image_size=32", *choices])
+        data, loss = (OmegaConf.to_container(part, resolve=True) for part in (config.data, config.loss))
+shapes = build(data)
+shapes.setup("fit")
+shapes.train_set[0]  # Numba begins to work
+with torch.no_grad():
+    build(loss)(torch.zeros(1, 6, 32, 32), torch.zeros(1, 32, 32, dtype=torch.int64))
 gc.collect()
 gc.freeze()  # the copies leave alone what is there, whose pages they share

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,19 @@ def start(tmp_path: Path) -> Start:
 
 
 @pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A run with some options that was not interrupted, and that loaded its images itself."""
+
+    @cache
+    def train(*options: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole")
+        assert wait(start_in(folder, "run=whole", "data.num_workers=0", *options)) == 0
+        return folder / "runs/whole"
+
+    return train
+
+
+@pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in two processes that was not interrupted."""
     folder = tmp_path_factory.mktemp("two")
@@ -104,10 +117,9 @@ def check_same_run(one: Path, other: Path) -> None:
     ],
 )
 def test_a_run_that_a_signal_interrupted_resumes_to_the_same_weights(
-    start: Start, tmp_path: Path, workers: int, chosen: list[str]
+    start: Start, tmp_path: Path, whole: Callable[..., Path], workers: int, chosen: list[str]
 ) -> None:
     options = [f"data.num_workers={workers}", *chosen]
-    assert wait(start("run=whole", *options)) == 0
     assert wait(start("run=cut", *options, signal_at("on_train_batch_start", 1, 4))) == 128 + signal.SIGTERM
     log = (tmp_path / "log").read_text()
     (line,) = [line for line in log.splitlines() if line.startswith("lightning-seg-train: ")]
@@ -115,7 +127,7 @@ def test_a_run_that_a_signal_interrupted_resumes_to_the_same_weights(
     assert f"holds step {STEPS + 5}; the same command with resume=auto resumes" in line
     assert "Traceback" not in log
     assert wait(start("run=cut", *options, "resume=auto")) == 0
-    check_same_run(tmp_path / "runs/whole", tmp_path / "runs/cut")
+    check_same_run(whole(*chosen), tmp_path / "runs/cut")
 
 
 @pytest.mark.slow

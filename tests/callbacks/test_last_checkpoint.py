@@ -129,10 +129,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "validation every other epoch": {"check_val_every_n_epoch": 2},
     "validation twice an epoch": {"val_check_interval": 2},
 }
-MOST = ("the middle of an epoch", "the last step of an epoch", "a validation", "the end of an epoch")
-CASES = [("plain", place) for place in PLACES] + [
-    pytest.param(name, place, marks=pytest.mark.slow) for name in OPTIONS if name != "plain" for place in MOST
-]
+# One after the other, in the order in which a training comes to them.
+MOST = ("the middle of an epoch", "the last step of an epoch", "a validation", "a validation", "the end of an epoch")
+ORDERS = [(name, MOST) for name in OPTIONS if name != "validation twice an epoch"]
+# The end of its epoch comes with the last step.
+ORDERS += [("validation twice an epoch", places) for places in ((*MOST[2:4], *MOST[:2]), MOST[4:])]
 
 
 @pytest.fixture(scope="module")
@@ -148,27 +149,32 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return train
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("options", "place"), CASES)
-def test_a_training_that_a_signal_interrupted_ends_as_if_it_had_not(
-    tmp_path: Path, whole: Callable[[str], Path], options: str, place: str
-) -> None:
+def interrupt(folder: Path, place: str, options: str) -> None:
+    """Begins a training, or resumes it, until a signal comes at a place."""
     with pytest.raises(TrainingInterrupted) as interrupted:
-        fit(tmp_path, Signal(*PLACES[place]), **OPTIONS[options])
+        fit(folder, Signal(*PLACES[place]), resume=(folder / "last.ckpt").exists(), **OPTIONS[options])
     assert interrupted.value.code == 128 + signal.SIGTERM
-    assert f"holds step {saved(tmp_path)['global_step']}" in str(interrupted.value)
-    fit(tmp_path, resume=True, **OPTIONS[options])
-    check_same_training(whole(options), tmp_path)
+    assert f"holds step {saved(folder)['global_step']}" in str(interrupted.value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", ["plain", "validation twice an epoch", "accumulated gradients"])
-def test_a_training_that_was_interrupted_twice_in_one_validation_ends_as_if_it_had_not(
-    tmp_path: Path, whole: Callable[[str], Path], options: str
+@pytest.mark.parametrize("place", PLACES)
+def test_a_training_that_a_signal_interrupted_ends_as_if_it_had_not(
+    tmp_path: Path, whole: Callable[[str], Path], place: str
 ) -> None:
-    for resume in (False, True):
-        with pytest.raises(TrainingInterrupted):
-            fit(tmp_path, Signal("on_validation_batch_start", 1, 1), resume=resume, **OPTIONS[options])
+    interrupt(tmp_path, place, "plain")
+    fit(tmp_path, resume=True)
+    check_same_training(whole("plain"), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "places"), ORDERS)
+def test_a_training_that_was_interrupted_again_and_again_ends_as_if_it_had_not(
+    tmp_path: Path, whole: Callable[[str], Path], options: str, places: tuple[str, ...]
+) -> None:
+    """Twice in one validation, too."""
+    for place in places:
+        interrupt(tmp_path, place, options)
     fit(tmp_path, resume=True, **OPTIONS[options])
     check_same_training(whole(options), tmp_path)
 

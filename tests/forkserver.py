@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from hydra.core.singleton import Singleton
+from omegaconf import OmegaConf
+
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
@@ -38,7 +41,8 @@ def forkserver() -> ForkServerContext:
 def launch_copies(config: "LaunchConfig", entrypoint: Callable[..., Any]) -> Callable[..., Any]:
     """`elastic_launch`, whose processes are copies of this one instead of new ones.
 
-    What new ones are given must be picklable, which is asked of it here too, and their signals are those of a new one.
+    What new ones are given must be picklable, which is asked of it here too, and their signals are those of a new one,
+    which has composed nothing.
     """
     from torch.distributed.launcher.api import elastic_launch  # a second, which not every test needs
 
@@ -46,6 +50,8 @@ def launch_copies(config: "LaunchConfig", entrypoint: Callable[..., Any]) -> Cal
         for number in config.signals_to_handle.split(","):
             signal.signal(signal.Signals[number], signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        Singleton._instances.clear()
+        OmegaConf.clear_resolvers()
         return entrypoint(*arguments)
 
     def launch(*arguments: Any) -> Any:

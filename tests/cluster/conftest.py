@@ -1,15 +1,15 @@
 """Commands on a SLURM that lives as long as the tests."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from lightning_seg.commands.console import train as main
 from tests.cluster.slurm import Slurm, slurm, why_not
+from tests.forkserver import launch_copies
 from tests.readmes import LINES
 
 SMALL = (
@@ -44,10 +44,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def alone(folder: Path) -> Path:
-    """A run on two processes that the command itself has started, as it is installed."""
-    command = [str(Path(sys.executable).parent / "lightning-seg-train"), "trainer=ddp_sim", "run=alone", *SMALL]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=300, capture_output=True)
+    """A run on two processes that the command itself has started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["lightning-seg-train", "trainer=ddp_sim", "run=alone", *SMALL])
+        patch.setattr("lightning_seg.launch.processes.elastic_launch", launch_copies)
+        main()
     return folder / "runs" / "alone"
 
 

@@ -13,9 +13,10 @@ import torch
 from torch.distributed.elastic.multiprocessing.api import ProcessFailure
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from lightning_seg.launch import processes
 from lightning_seg.launch.ending import ProcessError
 from lightning_seg.launch.processes import _first_error, run_on_processes
-from tests.forkserver import launch_copies
+from tests.forkserver import forkserver, launch_copies
 from tests.launch import ranks
 
 TWO = {"trainer": {"devices": 2}}
@@ -121,25 +122,54 @@ def test_a_rank_that_a_signal_ends_ends_the_others(
     assert started() == set()
 
 
+def check_all_end(started: Callable[[], set[int]]) -> None:
+    until = time.monotonic() + 30
+    while started() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert started() == set()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "ready"), [(signal.SIGTERM, 0), (signal.SIGINT, 2), (signal.SIGKILL, 2)])
-def test_a_signal_to_the_command_ends_every_rank_however_it_waits(
-    number: signal.Signals, ready: int, tmp_path: Path, started: Callable[[], set[int]]
-) -> None:
+def test_a_signal_to_the_command_ends_ranks_that_import(tmp_path: Path, started: Callable[[], set[int]]) -> None:
     command = subprocess.Popen(
         [sys.executable, "-m", "tests.launch.ranks", "wait_forever"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stderr=subprocess.PIPE,
     )
-    while len(list(tmp_path.glob("*.ready"))) < ready or len(started()) < 3:
+    while len(started()) < 3:
         assert command.poll() is None
         time.sleep(0.1)
-    command.send_signal(number)
+    command.send_signal(signal.SIGTERM)
     _, printed = command.communicate(timeout=60)
-    assert command.returncode == (128 + number if number == signal.SIGINT else -number)
+    assert command.returncode == -signal.SIGTERM
     assert b"Traceback" not in printed
-    until = time.monotonic() + 30
-    while started() and time.monotonic() < until:
-        time.sleep(0.1)
-    assert started() == set()
+    check_all_end(started)
+
+
+def wait_in_copies(folder: Path) -> None:
+    """The same in a process that has imported torch already, of which the ranks are copies."""
+    os.chdir(folder)
+    os.open("opened_by_copies", os.O_RDONLY)
+    os.dup2(os.open("printed", os.O_WRONLY | os.O_CREAT), 2)
+    processes.elastic_launch = launch_copies
+    run_on_processes(ranks.wait_forever, TWO)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_signal_to_the_command_ends_ranks_that_wait(
+    number: signal.Signals, tmp_path: Path, started: Callable[[], set[int]]
+) -> None:
+    command = forkserver().Process(target=wait_in_copies, args=(tmp_path,))
+    command.start()
+    while len(list(tmp_path.glob("*.ready"))) < 2:
+        assert command.is_alive()
+        time.sleep(0.05)
+    assert len(started()) == 3
+    assert command.pid is not None
+    os.kill(command.pid, number)
+    command.join(60)
+    assert command.exitcode == (128 + number if number == signal.SIGINT else -number)
+    assert "Traceback" not in (tmp_path / "printed").read_text()
+    check_all_end(started)

@@ -215,13 +215,13 @@ def test_each_job_runs_on_two_processes_once_and_the_error_of_any_rank_is_in_the
 @pytest.mark.slow
 def test_joblib_runs_jobs_in_processes_that_share_the_cores(run: Run, folder: Path) -> None:
     note = "+callbacks.note={_target_:tests.launch.callbacks.NoteThreads,path:'${folder}/threads.txt'}"
+    run("lightning-seg-train", *SWEEP[2:-1], "run='s,loss=ce'", "loss=ce", note)
     (line,) = [line for line in LINES if "launcher=joblib" in line]
-    run(*line.split(), *SWEEP[2:], "hydra.launcher.n_jobs=2", note)
-    assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 2
-    notes = [path.read_text().split() for path in folder.glob("runs/*/threads.txt")]
-    assert len(notes) == 2
-    assert str(os.getpid()) not in {process for process, _ in notes}
-    assert {int(threads) for _, threads in notes} == {max(1, (os.cpu_count() or 1) // 2)}
+    run(*line.split(), *SWEEP[2:], "hydra.launcher.n_jobs=2", note)  # a new process imports for many seconds
+    assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished before", "finished"]
+    here, there = ((folder / f"runs/s,loss={loss}/threads.txt").read_text().split() for loss in ("ce", "dice"))
+    assert here[0] == str(os.getpid()) != there[0]
+    assert int(there[1]) == max(1, (os.cpu_count() or 1) // 2)
 
 
 class ForkLauncher(BasicLauncher):
@@ -268,12 +268,12 @@ def test_jobs_at_once_write_no_file_in_common(run: Run, folder: Path, monkeypatc
     Plugins.instance().register(ForkLauncher)
     name = "hydra_plugins.tests.ForkLauncher"
     monkeypatch.setitem(Plugins.instance().class_name_to_class, name, ForkLauncher)
-    run(*SWEEP, "loss=ce,dice", "seed=range(0,3)", f"hydra.launcher._target_={name}")
-    assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 6
+    run(*SWEEP, "loss=ce,dice", "seed=0,1", f"hydra.launcher._target_={name}")
+    assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished"] * 4
     written = Counter(
         path for paths in ForkLauncher.written for path in paths if not path.startswith(("/dev/", "/proc/"))
     )
-    assert len(written) >= 6 * 5
+    assert len(written) >= 4 * 5
     assert [path for path, processes in written.items() if processes > 1] == []
     assert all(path.startswith(f"{folder}/runs/") or "/tmp" in path for path in written)
 

@@ -80,6 +80,15 @@ def opened(report: Path, browser: "sync_api.Browser") -> Iterator[Opened]:
     page.context.close()
 
 
+@pytest.fixture(scope="module")
+def shown(report: Path, browser: "sync_api.Browser") -> Iterator[Opened]:
+    """The page as it is opened, of which nothing is changed."""
+    page = Opened(browser, report, "light", 1400)
+    yield page
+    assert page.complaints == []
+    page.context.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 400)])
 def test_the_page_is_drawn_from_its_file_alone(
@@ -166,25 +175,25 @@ def test_differences_are_to_the_reference_that_is_chosen(opened: Opened) -> None
 
 
 @pytest.mark.slow
-def test_scores_are_means_with_their_spread_in_percent(opened: Opened) -> None:
-    assert opened.rows("leaderboard", 2) == ["85.00 ± 7.07", "60.00", "51.00 ± 1.41"]
-    assert opened.rows("leaderboard", 4) == ["2 of 3", "1 of 1", "2 of 2"]
-    assert opened.rows("classes", 3) == ["95.0", "70.0", "61.0"]
+def test_scores_are_means_with_their_spread_in_percent(shown: Opened) -> None:
+    assert shown.rows("leaderboard", 2) == ["85.00 ± 7.07", "60.00", "51.00 ± 1.41"]
+    assert shown.rows("leaderboard", 4) == ["2 of 3", "1 of 1", "2 of 2"]
+    assert shown.rows("classes", 3) == ["95.0", "70.0", "61.0"]
 
 
 @pytest.mark.slow
-def test_runs_that_did_not_finish_are_named_with_their_reason(opened: Opened) -> None:
-    summary = opened.page.locator("#summary").inner_text()
+def test_runs_that_did_not_finish_are_named_with_their_reason(shown: Opened) -> None:
+    summary = shown.page.locator("#summary").inner_text()
     assert summary == "3 configurations; 5 finished, 1 unfinished; 1 damaged run left out; 1 job left no run."
-    assert opened.rows("runs", 2).count("… unfinished") == 1
-    lost = opened.page.locator("#runs table").nth(1).locator("tbody tr").first.inner_text()
+    assert shown.rows("runs", 2).count("… unfinished") == 1
+    lost = shown.page.locator("#runs table").nth(1).locator("tbody tr").first.inner_text()
     assert lost.split("\t") == [JOB.name, "✗ failed", JOB.error, "loss=dice, seed=0"]
 
 
-def test_names_are_text_whatever_they_hold(opened: Opened) -> None:
-    assert opened.page.locator("b").count() == 0
-    assert opened.page.title() == "6 runs compared"
-    assert "tree & <b>bush</b>" in opened.page.locator("#classes thead").inner_text()
+def test_names_are_text_whatever_they_hold(shown: Opened) -> None:
+    assert shown.page.locator("b").count() == 0
+    assert shown.page.title() == "6 runs compared"
+    assert "tree & <b>bush</b>" in shown.page.locator("#classes thead").inner_text()
 
 
 @pytest.mark.slow
@@ -211,13 +220,13 @@ def test_curves_images_and_matrices_have_choices(opened: Opened) -> None:
     ]
 
 
-def test_pointing_at_a_curve_names_it(opened: Opened) -> None:
-    chart = opened.page.locator("#curves svg[role=img]")
+def test_pointing_at_a_curve_names_it(shown: Opened) -> None:
+    chart = shown.page.locator("#curves svg[role=img]")
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
     assert box is not None
-    opened.page.mouse.move(box["x"] + 60, box["y"] + box["height"] - 50)
-    assert "epoch 0: 10.0 %" in opened.page.locator("#tip").inner_text()
+    shown.page.mouse.move(box["x"] + 60, box["y"] + box["height"] - 50)
+    assert "epoch 0: 10.0 %" in shown.page.locator("#tip").inner_text()
 
 
 @pytest.mark.slow

@@ -101,6 +101,28 @@ def test_a_program_of_torch_export_agrees_and_refuses_what_it_would_compute_wron
     torch.testing.assert_close(program(image(13, 22)[None]), module(image(13, 22)[None]))
 
 
+class Aliased(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers, self.activation = nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(inplace=True)
+
+    def forward(self, image):
+        features = self.layers(image)
+        return self.activation(features) + features  # which the activation has written over
+
+
+@pytest.mark.parametrize(
+    ("network", "in_place"), [(nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(inplace=True)), False), (Aliased(), True)]
+)
+def test_only_what_logits_depend_on_is_computed_in_place(tmp_path, network, in_place):
+    module = made(network=network)
+    agreement = write_program(module, tmp_path / "model.pt2")
+    assert agreement.difference < 1e-6
+    assert ("aten.relu_.default" in str(torch.export.load(tmp_path / "model.pt2").graph)) is in_place
+    assert next(part for part in module.modules() if isinstance(part, nn.ReLU)).inplace
+    assert all(weights.requires_grad for weights in module.parameters())
+
+
 class Different(nn.Conv2d):
     def forward(self, image):
         return super().forward(image) + (0.5 * image if torch.compiler.is_exporting() else 0 * image)

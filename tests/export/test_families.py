@@ -35,15 +35,15 @@ def of_conf(name):
 def of_transformers():
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-    sizes = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_attention_heads": [1, 2], "decoder_hidden_size": 16}
-    config = SegformerConfig(num_labels=3, num_encoder_blocks=2, **sizes)
+    sizes = {"hidden_sizes": [8], "depths": [1], "num_attention_heads": [2], "decoder_hidden_size": 16}
+    config = SegformerConfig(num_labels=3, num_encoder_blocks=1, **sizes)
     return PadToStride(SegformerForSemanticSegmentation(config), 32)
 
 
 def of_monai():
     from monai.networks.nets import UNet
 
-    return PadToStride(UNet(spatial_dims=2, in_channels=3, out_channels=3, channels=(8, 16, 32), strides=(2, 2)), 4)
+    return PadToStride(UNet(spatial_dims=2, in_channels=3, out_channels=3, channels=(8, 16), strides=(2,)), 2)
 
 
 def of_torchvision_fcn():
@@ -56,19 +56,22 @@ def of_torchvision_fcn():
 
 
 def of_mobilenet(*arguments: Any, settings=mobilenetv3._mobilenet_v3_conf, **options: Any):
-    """A MobileNetV3 of the blocks that change the number of channels, five of fifteen."""
+    """A MobileNetV3 of two blocks: the first that halves the size, and the first that is dilated in its place."""
     blocks, last_channel = settings(*arguments, **options)
-    return [block for block in blocks if block.input_channels != block.out_channels], last_channel
+    halved = next(block for block in blocks if block.stride == 2)
+    dilated = next(block for block in blocks if block.dilation == 2)
+    dilated.input_channels = halved.out_channels
+    return [halved, dilated], last_channel
 
 
 FAMILIES = {
-    "smp.Unet": lambda: of_smp("Unet", encoder_depth=3, decoder_channels=(16, 8, 8)),
+    "smp.Unet": lambda: of_smp("Unet", encoder_depth=2, decoder_channels=(16, 8)),
     "smp.FPN": lambda: of_smp("FPN", "resnet34", encoder_depth=3),
-    "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus", "resnet34"),
-    "smp.PSPNet": lambda: of_smp("PSPNet", "resnet34", psp_out_channels=16),
+    "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus", "resnet34", encoder_depth=4),
+    "smp.PSPNet": lambda: of_smp("PSPNet", "resnet34", encoder_depth=2, psp_out_channels=16),
     "smp.UPerNet": lambda: of_smp("UPerNet", "resnet34", encoder_depth=3, decoder_channels=16),
     "smp.Segformer": lambda: of_smp("Segformer", "mit_b0", encoder_depth=3),
-    "timm": lambda: of_smp("Unet", "tu-resnet10t", encoder_depth=3, decoder_channels=(16, 8, 8)),
+    "timm": lambda: of_smp("Unet", "tu-resnet10t", encoder_depth=2, decoder_channels=(16, 8)),
     "torchvision.fcn": of_torchvision_fcn,
     "torchvision.deeplabv3": lambda: of_conf("deeplabv3_mobilenet_v3_large"),
     "torchvision.lraspp": lambda: of_conf("lraspp_mobilenet_v3_large"),

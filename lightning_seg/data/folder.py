@@ -184,11 +184,10 @@ class FolderDataModule(SegmentationDataModule):
             if unlabeled:
                 self.unlabeled_set = self._unlabeled(unlabeled)
             self.train_set = self._dataset("train", pairs, scale_mask=True, augment=self.augment)
-            if "test" in pairs:
-                self.test_set = self._dataset("test", pairs)  # whose mistakes would show when the training is over
         if stage in ("fit", "validate", None) and self.val_set is None:
             self.val_set = self._dataset("val", pairs)
-        if stage in ("test", None) and self.test_set is None:
+        is_read_early = stage == "fit" and "test" in pairs  # mistakes in it would show when the training is over
+        if (stage in ("test", None) or is_read_early) and self.test_set is None:
             if "test" not in pairs:
                 log.info("no test images: the test is done on the validation images.")
                 if self.val_set is None:

@@ -6,7 +6,7 @@ no gradient of its own.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -69,14 +69,22 @@ def _class_sums(
         requires.label_map,
         requires.errors,
         requires.errors_per_image,
+        requires.log_probabilities,
     )
     return ClassSums(by_label, by_channel, label_map, error_sums, error_counts, requires)
 
 
 def _requirements(
-    gammas: list[float], squares: bool, uniform: bool, label_map: bool, errors: Errors, errors_per_image: bool
+    gammas: list[float],
+    squares: bool,
+    uniform: bool,
+    label_map: bool,
+    errors: str,
+    errors_per_image: bool,
+    log_probabilities: bool,
 ) -> Requirements:
-    return Requirements(tuple(gammas), squares, uniform, label_map, errors, errors_per_image)
+    kind = cast(Errors, errors)
+    return Requirements(tuple(gammas), squares, uniform, label_map, kind, errors_per_image, log_probabilities)
 
 
 def _operator(
@@ -98,8 +106,9 @@ def _operator(
         label_map: bool,
         errors: str,
         errors_per_image: bool,
+        log_probabilities: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        requires = _requirements(gammas, squares, uniform, label_map, errors, errors_per_image)  # type: ignore[arg-type]
+        requires = _requirements(gammas, squares, uniform, label_map, errors, errors_per_image, log_probabilities)
         outputs = empty_outputs(logits, requires)
         forward_of(_back_end(logits))(logits, target, ignore_index, requires, outputs)
         return outputs
@@ -120,8 +129,9 @@ def _operator(
         label_map: bool,
         errors: str,
         errors_per_image: bool,
+        log_probabilities: bool,
     ) -> Tensor:
-        requires = _requirements(gammas, squares, uniform, label_map, errors, errors_per_image)  # type: ignore[arg-type]
+        requires = _requirements(gammas, squares, uniform, label_map, errors, errors_per_image, log_probabilities)
         of_map, of_errors = by_pixel if label_map else None, by_bin if errors != "none" else None
         gradients = Gradients(by_label, by_channel, of_map, of_errors)
         return backward_of(_back_end(logits))(gradients, logits, target, normalizer, ignore_index, requires)

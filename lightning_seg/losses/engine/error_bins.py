@@ -65,14 +65,14 @@ class ErrorBins:
         shift = kept + pixels.bit_length()
         counts = packed >> shift
         sums = sum_dtype(packed)
-        places = (packed & ((1 << shift) - 1)).to(sums) * 2.0 ** (self.cut(dtype) - kept)
         index = torch.arange(packed.shape[-1], device=packed.device)
         octave = (index >> self.mantissa_bits).to(sums)
         width = torch.exp2(octave - self.mantissa_bits)
         lower = torch.exp2(octave) - 1 + (index & ((1 << self.mantissa_bits) - 1)) * width
         # Of a place that was cut off on average half is lost.
-        lost = 0.5 * (2.0 ** (self.cut(dtype) - kept) - 1)
-        return counts, counts * lower + (places + lost * counts) * width * 2.0 ** -self.cut(dtype)
+        lower += 0.5 * (2.0**-kept - 2.0 ** -self.cut(dtype)) * width
+        places = (packed & ((1 << shift) - 1)).to(sums)
+        return counts, torch.addcmul(counts * lower, places, width, value=2.0**-kept)
 
 
 # Of one minus a probability: 2¹² bins of equal width. See `LovaszSoftmaxLoss` for the accuracy measured.

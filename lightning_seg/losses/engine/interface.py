@@ -15,7 +15,7 @@ Errors = Literal["none", "probability", "margin"]
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a loss reads of the logits beyond the sums that all have: Σ 1, Σ ℓ, Σ p_y and Σ p_c.
+    """What a loss reads of the logits beyond the sums that all have: Σ 1, Σ p_y and Σ p_c.
 
     Args:
         gammas: the exponents γ whose Σ (1 - p_y)^γ ℓ are read.
@@ -24,6 +24,7 @@ class Requirements:
         label_map: ℓ of each pixel.
         errors: the histogram of the errors of probabilities, |p_c - [y = c]|, or of margins, max(0, 1 ∓ z_c).
         errors_per_image: a histogram for each image, instead of one of the batch.
+        log_probabilities: Σ ℓ.
     """
 
     gammas: tuple[float, ...] = ()
@@ -32,6 +33,7 @@ class Requirements:
     label_map: bool = False
     errors: Errors = "none"
     errors_per_image: bool = False
+    log_probabilities: bool = True
 
     def __or__(self, other: "Requirements") -> "Requirements":
         """What two losses read together; if their histograms are of different errors, the first one's."""
@@ -42,6 +44,7 @@ class Requirements:
             label_map=self.label_map or other.label_map,
             errors=other.errors if self.errors == "none" else self.errors,
             errors_per_image=self.errors_per_image or other.errors_per_image,
+            log_probabilities=self.log_probabilities or other.log_probabilities,
         )
 
     @property
@@ -53,6 +56,8 @@ class Requirements:
 @dataclass(frozen=True)
 class ClassSums:
     """What the operators return; what `Requirements` does not name has no elements. Sums are `sum_dtype(logits)`.
+
+    Σ ℓ has its place also where it is not named, with some number.
 
     Attributes:
         by_label: (N, *labels, 3 + len(gammas)): Σ 1, Σ ℓ, Σ p_y and Σ (1 - p_y)^γ ℓ; labels are (C,) of the softmax,

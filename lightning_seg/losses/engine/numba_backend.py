@@ -6,7 +6,6 @@ has does not depend on the number of threads, and the sums of blocks are added i
 Half precision is widened block by block, and pixels that do not stand side by side are brought together.
 """
 
-import math
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -68,27 +67,25 @@ def _forward(
     histograms = Histograms(logits, requires) if requires.errors != "none" else None
     label_map = outputs.label_map.view(-1).numpy() if requires.label_map else None
     normalizer = outputs.normalizer.view(-1).numpy()
-    # What is None is not compiled.
-    gammas, uniform = np.array(requires.gammas) if requires.gammas else None, requires.uniform or None
+    gammas, logs, squares, uniform = _optional(requires)
     binning = _binning(histograms, requires, logits)
     dtype = wide_dtype(logits)
     rows = (classes if softmax else 0) + _MAPS
     source_of = _reader(logits, (dtype,))
-    labels_of = _labels_reader(target, ignore_index, classes if softmax else 2)
+    labels_of = _labels_reader(target, ignore_index, classes if softmax else 2, tile)
 
     def add_block(block: _Block) -> bool:
         images, pixels, part = block
-        labels, known = labels_of(block)
         table = None if histograms is None else histograms.rows(images).numpy()
-        shared = (
-            *source_of(block), labels, _rows(rows, tile, dtype), tile, gammas, requires.squares, uniform,
-            by_label[part, images], by_channel[part, images], label_map,
-        )  # fmt: skip
         of_maps = _place(images.start, pixels.start, 1 if softmax else classes, logits.shape[2])
+        read = *source_of(block), *labels_of(block), _rows(rows, tile, dtype)
+        reads, sums = (gammas, squares, uniform), (by_label[part, images], by_channel[part, images], label_map)
+        known: bool
         if softmax:
-            kernels.softmax_forward(*shared, normalizer, of_maps, table, *binning)
+            known = kernels.softmax_forward(*read, *reads, *sums, normalizer, of_maps, table, *binning)
         else:
-            kernels.sigmoid_forward(*shared, of_maps, table, requires.errors == "margin", *binning)
+            margins = requires.errors == "margin"
+            known = kernels.sigmoid_forward(*read, logs, *reads, *sums, of_maps, table, margins, *binning)
         return known
 
     # Each thread has histograms of its own.
@@ -142,45 +139,40 @@ def _backward(
         gradients.by_label, dtype, (images, *((classes,) if softmax else (classes, 2)), 3 + len(requires.gammas))
     )
     by_channel = _table(gradients.by_channel, dtype, (images, classes, 1 + requires.squares + requires.uniform))
-    of_errors = None
-    if gradients.error_sums is not None:
-        of_errors = gradients.error_sums.to(dtype, copy=True, memory_format=torch.contiguous_format).numpy()
-        of_errors[:, :, 1] *= -1  # an error of the own class falls with p and z
+    of_errors = None if gradients.error_sums is None else gradients.error_sums.detach().contiguous().numpy()
     of_map = None if gradients.label_map is None else _table(gradients.label_map, dtype, ()).reshape(-1)
     margins = requires.errors == "margin"
     reads_probabilities = not margins or of_map is not None or bool(by_label.any()) or bool(by_channel.any())
-    # What is None is not compiled.
-    gammas, uniform = np.array(requires.gammas) if requires.gammas else None, requires.uniform or None
+    gammas, logs, squares, uniform = _optional(requires)
     cut, largest = requires.bins.cut(dtype), 2.0**requires.bins.octaves - 1
     blocks, _, tile = _blocks(logits, classes if softmax else 1)
 
     rows = (classes if softmax else 0) * (1 if of_errors is None else 2) + _MAPS
+    flat = result.view(-1).numpy() if result.dtype == dtype else None
     source_of = _reader(logits, (dtype,))
-    labels_of = _labels_reader(target, ignore_index, classes if softmax else 2)
+    labels_of = _labels_reader(target, ignore_index, classes if softmax else 2, tile)
 
     def write_block(block: _Block) -> None:
         images, pixels, _ = block
-        labels, _ = labels_of(block)
         of_maps = _place(images.start, pixels.start, 1 if softmax else classes, logits.shape[2])
-        of_result = _place(images.start, pixels.start, classes, logits.shape[2])
-        out = result
-        if result.dtype != dtype:
-            out = torch.empty(images.stop - images.start, classes, pixels.stop - pixels.start, dtype=dtype)
-            of_result = _place(0, 0, classes, out.shape[2])
-        shared = (
-            *source_of(block), labels, _rows(rows, tile, dtype), tile, gammas, requires.squares, uniform,
-            by_label[images], by_channel[images],
-        )  # fmt: skip
+        of_result, out = _place(images.start, pixels.start, classes, logits.shape[2]), flat
+        if out is None:
+            widened = torch.empty(images.stop - images.start, classes, pixels.stop - pixels.start, dtype=dtype)
+            of_result, out = _place(0, 0, classes, widened.shape[2]), widened.view(-1).numpy()
+        read = *source_of(block), *labels_of(block), _rows(rows, tile, dtype)
+        reads, tables = (gammas, squares, uniform), (by_label[images], by_channel[images], of_map)
         errors = of_errors[images] if of_errors is not None and len(of_errors) > 1 else of_errors
-        flat = out.view(-1).numpy()
         if softmax:
-            kernels.softmax_backward(*shared, of_map, errors, log_sums, of_maps, cut, largest, flat, of_result, classes)
+            kernels.softmax_backward(
+                *read, *reads, *tables, errors, log_sums, of_maps, cut, largest, out, of_result, classes
+            )
         else:
             kernels.sigmoid_backward(
-                *shared, of_map, of_maps, errors, margins, reads_probabilities, cut, largest, flat, of_result
-            )
-        if out is not result:
-            result[images, :, pixels] = out
+                *read, logs, *reads, *tables,
+                of_maps, errors, margins, reads_probabilities, cut, largest, out, of_result,
+            )  # fmt: skip
+        if flat is None:
+            result[images, :, pixels] = widened
 
     map_blocks(write_block, blocks, logits.device, at_once=None)
     return result
@@ -208,12 +200,11 @@ def add_confusion(logits: Tensor, target: Tensor, ignore_index: int | None, soft
     total = counts.numpy()
     kernel = kernels.count_softmax if softmax else kernels.count_sigmoid
     source_of = _reader(logits, (wide_dtype(logits),))
-    labels_of = _labels_reader(target.unsqueeze(1) if softmax else target, ignore_index, counts.shape[-1])
+    labels_of = _labels_reader(target.unsqueeze(1) if softmax else target, ignore_index, counts.shape[-1], tile)
 
     def add_block(block: _Block) -> bool:
-        labels, known = labels_of(block)
         of_block = np.zeros_like(total)
-        kernel(*source_of(block), labels, tile, of_block)
+        known: bool = kernel(*source_of(block), *labels_of(block), of_block)
         with lock:
             np.add(total, of_block, out=total)
         return known
@@ -268,26 +259,39 @@ def _reader(
     return copied
 
 
-def _labels_reader(target: Tensor, ignore_index: int | None, classes: int) -> Callable[[_Block], tuple[Numbers, bool]]:
-    """A function that gives the labels of a block, int32 (n, rows, L), -1 at void pixels; and whether all are known.
+def _labels_reader(
+    target: Tensor, ignore_index: int | None, classes: int, tile: int
+) -> Callable[[_Block], tuple[Numbers, tuple[int, int, int], tuple[int, int, int], tuple[int, int], Numbers]]:
+    """A function that gives what kernels read the labels of a block by.
 
-    They are overwritten when the thread asks for those of the next block.
+    That is: the target's numbers and their place; how many classes there are, the label of void pixels, and 0, or 1 if
+    there is no such label; the numbers of images and pixels; and the thread's row for the labels of a tile.
     """
     void_label = -1 if ignore_index is None else ignore_index
     if not -(2**31) <= void_label < 2**31:
         target = target.masked_fill(target == void_label, -(2**31))
         void_label = -(2**31)
+    meaning = classes, void_label, int(ignore_index is None)
     source_of = _reader(target, (torch.int64, torch.uint8))  # each dtype is compiled for
 
-    def labels_of(block: _Block) -> tuple[Numbers, bool]:
+    def labels_of(
+        block: _Block,
+    ) -> tuple[Numbers, tuple[int, int, int], tuple[int, int, int], tuple[int, int], Numbers]:
         images, pixels, _ = block
-        shape = images.stop - images.start, target.shape[1], pixels.stop - pixels.start
-        labels = _scratch("labels", shape, np.int32)
-        flat, place = source_of(block)
-        known = kernels.read_labels(flat, *place, classes, void_label, int(ignore_index is None), labels)
-        return labels, known
+        size = images.stop - images.start, pixels.stop - pixels.start
+        return *source_of(block), meaning, size, _scratch("labels", (tile,), np.int32)
 
     return labels_of
+
+
+def _optional(requires: Requirements) -> tuple[Numbers | None, bool | None, bool | None, bool | None]:
+    """The exponents γ, and whether Σ ℓ, or what it is made of, Σ p_c² and Σ log p_c are read.
+
+    What is None is not compiled.
+    """
+    logs = requires.log_probabilities or requires.gammas or requires.uniform or requires.label_map
+    gammas = np.array(requires.gammas) if requires.gammas else None
+    return gammas, bool(logs) or None, requires.squares or None, requires.uniform or None
 
 
 def _rows(count: int, tile: int, dtype: torch.dtype) -> Numbers:
@@ -298,13 +302,11 @@ def _rows(count: int, tile: int, dtype: torch.dtype) -> Numbers:
 
 def _scratch(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Numbers:
     """Numbers that the thread keeps: to map fresh pages for each block would cost as much as some loop over it."""
-    size = math.prod(shape)
-    kept = getattr(_of_thread, name, None)
-    if kept is None or kept.size < size or kept.dtype != dtype:
-        kept = np.empty(size, dtype)
+    kept: Numbers | None = getattr(_of_thread, name, None)
+    if kept is None or kept.shape != shape or kept.dtype != dtype:
+        kept = np.empty(shape, dtype)
         setattr(_of_thread, name, kept)
-    numbers: Numbers = kept[:size].reshape(shape)
-    return numbers
+    return kept
 
 
 def _flat(tensor: Tensor) -> Numbers:

@@ -4,12 +4,12 @@ A tile is some pixels with all their channels, and stays in the cache of a core.
 vector instructions: it reads neighboring numbers of a few arrays, chooses between numbers instead of branching, and
 keeps to one float type. NaN and infinity are honored; only `_of_sums` lets sums be taken in another order.
 
-Labels are int32, -1 at void pixels. Sums are of the logits' type within a tile and float64 across tiles. Logits, maps
-of pixels and the gradient have one dimension: the number of the block's image n, channel c and pixel i stands at
-first + n·image + c·channel + i. So a kernel has one signature for each dtype, but for what is None where a loss does
-not read it: that is not compiled either, since compiling takes seconds. Most of them are Numba's for each function,
-slice and branch: parts are few, and take whole rows and a length. All kernels stand in this file, because a change in
-another would not be noticed by the cache of compiled code.
+Labels are read tile by tile, as int32, -1 at void pixels. Sums are of the logits' type within a tile and float64 across
+tiles. Logits, the target, maps of pixels and the gradient have one dimension: the number of the block's image n,
+channel c and pixel i stands at first + n·image + c·channel + i. So a kernel has one signature for each dtype, but for
+what is None where a loss does not read it: that is not compiled either, since compiling takes seconds. Most of them are
+Numba's for each function, slice and branch: parts are few, and take whole rows and a length. All kernels stand in this
+file, because a change in another would not be noticed by the cache of compiled code.
 """
 
 # Numba types these functions when it compiles them.
@@ -151,37 +151,23 @@ def _(value, error):
 
 
 @_part
-def _read_row(source, classes, void_label, voids, labels):
-    beyond, unknown = np.int64(0), np.int32(0)
-    count, void_label, voids = np.uint32(classes), np.int32(void_label), np.int32(voids)
+def _label(given, meaning):
+    """A label, -1 of a void pixel; and two numbers that are 0 if it is known."""
+    classes, void_label, voids = meaning
+    label = np.int32(given)
+    known, void = np.uint32(label) < np.uint32(classes), label == np.int32(void_label)
+    unknown = _choose(known, np.int32(0), _choose(void, np.int32(voids), np.int32(1)))
+    return _choose(known & ~void, label, np.int32(-1)), unknown, np.int64(label) ^ np.int64(given)
+
+
+@_part
+def _read_labels(target, meaning, labels):
+    """Labels of neighboring pixels, -1 at void ones; returns whether all are known."""
+    unknown, beyond = np.int32(0), np.int64(0)
     for i in range(labels.size):
-        label = np.int32(source[i])
-        beyond |= np.int64(label) ^ np.int64(source[i])
-        known, void = np.uint32(label) < count, label == void_label
-        labels[i] = _choose(known & ~void, label, np.int32(-1))
-        unknown = np.int32(unknown | _choose(known, np.int32(0), _choose(void, voids, np.int32(1))))
-    return (beyond == 0) & (unknown == 0)
-
-
-@_kernel
-def read_labels(target, first, image, channel, classes, void_label, voids, labels):
-    """Labels (n, rows, L) of a block, -1 at void pixels; returns whether all are known.
-
-    Args:
-        target: of one dimension; the label of image i, row r and pixel j stands at first + i·image + r·channel + j.
-        first: see target.
-        image: likewise.
-        channel: likewise.
-        classes: labels are 0 to classes - 1.
-        void_label: that of void pixels, an int32.
-        voids: 0, or 1 if there is no label of void pixels.
-        labels: is written to.
-    """
-    known = True
-    for i in range(labels.shape[0]):
-        for r in range(labels.shape[1]):
-            known &= _read_row(target[first + i * image + r * channel :], classes, void_label, voids, labels[i, r])
-    return known
+        labels[i], is_unknown, is_beyond = _label(target[i], meaning)
+        unknown, beyond = np.int32(unknown | is_unknown), beyond | is_beyond
+    return (unknown == 0) & (beyond == 0)
 
 
 @_part
@@ -355,13 +341,18 @@ def _errors(row, label, channel, errors):
 
 @_kernel
 def softmax_forward(
-    logits, place, labels, scratch, tile, gammas, squares, uniform,
+    logits, place, target, of_target, meaning, size, labels, scratch, gammas, squares, uniform,
     by_label, by_channel, label_map, normalizer, of_maps, packed, cut, cut_off, shift, largest,
 ):  # fmt: skip
-    """Sums of a block (n, C, L) by label and by channel, (n, C, K), added to what they hold; maps; and histograms."""
+    """Sums of a block (n, C, L) by label and by channel, (n, C, K), added to what they hold; maps; and histograms.
+
+    Returns whether all labels are known.
+    """
     first, image, channel = place
+    first_of_target, image_of_target, _ = of_target
     first_of_maps, image_of_maps, _ = of_maps
-    images, _, pixels = labels.shape
+    images, pixels = size
+    tile, known = labels.size, True
     classes = by_channel.shape[1]
     z, maps = scratch, scratch[classes:]
     total, own, probability, wrong, power = maps[2], maps[3], maps[4], maps[5], maps[6]
@@ -370,8 +361,9 @@ def softmax_forward(
     for n in range(images):
         of_image, of_channels = by_label[n], by_channel[n]
         for start in range(0, pixels, tile):
-            label = labels[n, 0, start : start + tile]
-            length = label.size
+            length = min(tile, pixels - start)
+            label = labels[:length]
+            known &= _read_labels(target[first_of_target + n * image_of_target + start :], meaning, label)
             peak, higher = maps[0], maps[1]
             _fill(peak, length, peak.dtype.type(-np.inf))
             _fill(total, length, peak.dtype.type(0))
@@ -401,10 +393,10 @@ def softmax_forward(
                             of_image[label[i], 3 + k] += power[i]
             for c in range(classes):
                 row = z[c]
-                if squares or packed is not None:
+                if squares is not None or packed is not None:
                     sum_of_row, sum_of_squares = _probabilities(row, total, length)
                     of_channels[c, 0] += sum_of_row
-                    if squares:
+                    if squares is not None:
                         of_channels[c, 1] += sum_of_squares
                 else:
                     of_channels[c, 0] += _dot(row, total, length)
@@ -418,25 +410,34 @@ def softmax_forward(
                     of_valid += _log(total[i]) if label[i] >= 0 else 0
                 for c in range(classes):
                     of_channels[c, of_channels.shape[1] - 1] += of_valid
+    return known
 
 
 @_part
 def _probabilities_of(source, label, log_sums, of_channel, of_square, p, t):
     """Probabilities of logits; adds h·p to t, with h the gradient of p."""
-    zero, twice = p.dtype.type(0), of_square + of_square
+    zero = p.dtype.type(0)
     for i in range(label.size):
         probability = _exp(_choose(label[i] >= 0, source[i], zero) - log_sums[i])
         p[i] = probability
-        t[i] += probability * (of_channel + twice * probability)
+        h = of_channel
+        if of_square is not None:
+            h += (of_square + of_square) * probability
+        t[i] += probability * h
 
 
 @_part
 def _write_gradient(p, label, channel, of_channel, of_square, of_uniform, t, a, result):
     """p (h - t) + a δ + u."""
-    twice, zero = of_square + of_square, p.dtype.type(0)
+    zero = p.dtype.type(0)
     for i in range(label.size):
-        own = _choose(label[i] == channel, a[i], zero) + _choose(label[i] >= 0, of_uniform, zero)
-        result[i] = p[i] * ((of_channel + twice * p[i]) - t[i]) + own
+        own = _choose(label[i] == channel, a[i], zero)
+        if of_uniform is not None:
+            own += _choose(label[i] >= 0, of_uniform, zero)
+        h = of_channel
+        if of_square is not None:
+            h += (of_square + of_square) * p[i]
+        result[i] = p[i] * (h - t[i]) + own
 
 
 @_part
@@ -447,12 +448,14 @@ def _add_product(row, other, length, result):
 
 @_part
 def _error_gradients(errors, label, own, table, cut, largest, result):
-    """∂L/∂p or ∂L/∂z of each error, looked up by bin; `table` has those of labels other and own."""
+    """∂L/∂p or ∂L/∂z, looked up by the bin of each error; `table` has ∂L/∂e, float64, of labels other and own."""
     limit, flat, count = errors.dtype.type(largest), table.reshape(table.size), np.uint32(table.shape[1])
     for i in range(label.size):
         position = _position(_choose(errors[i] < limit, errors[i], limit))
         index = np.uint32(position >> _like(cut, errors[i]))
-        result[i] = flat[index + _choose(label[i] == own, count, np.uint32(0))]
+        is_own = label[i] == own
+        of_error = result.dtype.type(flat[index + _choose(is_own, count, np.uint32(0))])
+        result[i] = _choose(is_own, -of_error, of_error)  # an error of the own class falls with p and z
 
 
 @_part
@@ -476,16 +479,16 @@ def _add_focal_gradients(label, gradients, gammas, log_probability, probability,
 
 @_kernel
 def softmax_backward(
-    logits, place, labels, scratch, tile, gammas, squares, uniform,
+    logits, place, target, of_target, meaning, size, labels, scratch, gammas, squares, uniform,
     by_label, by_channel, of_map, of_errors, normalizer, of_maps, cut, largest, result, of_result, classes,
 ):  # fmt: skip
     """Writes the gradient of a block (n, C, L)."""
     first, image, channel = place
     first_of_maps, image_of_maps, _ = of_maps
+    first_of_target, image_of_target, _ = of_target
     first_of_result, image_of_result, channel_of_result = of_result
-    images, _, pixels = labels.shape
-    zero = result.dtype.type(0)
-    of_uniform = zero
+    images, pixels = size
+    tile, zero = labels.size, result.dtype.type(0)
     p, maps = scratch, scratch[classes:]
     a, t, own, probability, wrong, power = maps[0], maps[1], maps[2], maps[3], maps[4], maps[5]
     if of_errors is not None:
@@ -493,8 +496,9 @@ def softmax_backward(
     for n in range(images):
         of_labels, of_channels = by_label[n], by_channel[n]
         for start in range(0, pixels, tile):
-            label = labels[n, 0, start : start + tile]
-            length = label.size
+            length = min(tile, pixels - start)
+            label = labels[:length]
+            _read_labels(target[first_of_target + n * image_of_target + start :], meaning, label)
             in_maps = first_of_maps + n * image_of_maps + start
             begin = first + n * image + start
             log_sums = normalizer[in_maps : in_maps + length]
@@ -502,7 +506,7 @@ def softmax_backward(
             # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
             _fill(t, length, zero)
             for c in range(classes):
-                of_square = of_channels[c, 1] if squares else zero
+                of_square = of_channels[c, 1] if squares is not None else None
                 _probabilities_of(logits[begin + c * channel :], label, log_sums, of_channels[c, 0], of_square, p[c], t)
                 if of_errors is not None:
                     _errors(p[c], label, np.int32(c), wrong)
@@ -528,9 +532,8 @@ def softmax_backward(
                 t[i] += a[i] + of_all
             for c in range(classes):
                 in_result = first_of_result + n * image_of_result + c * channel_of_result + start
-                of_square = of_channels[c, 1] if squares else zero
-                if uniform is not None:
-                    of_uniform = of_channels[c, of_channels.shape[1] - 1]
+                of_square = of_channels[c, 1] if squares is not None else None
+                of_uniform = of_channels[c, of_channels.shape[1] - 1] if uniform is not None else None
                 row = result[in_result : in_result + length]
                 _write_gradient(p[c], label, np.int32(c), of_channels[c, 0], of_square, of_uniform, t, a, row)
                 if of_errors is not None:
@@ -540,42 +543,56 @@ def softmax_backward(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@_part
-def _ratios(source, label, z, ratio, part):
-    """z, 0 at void pixels; e^-|z|; and 1 / (1 + e^-|z|), which is p or 1 - p.
+# Loops are short: some processors have few operations that wait for each other under way. What void pixels hold goes
+# along, until it is left out.
 
-    Short loops: some processors have few operations that wait for each other under way.
+
+@_part
+def _read_labels_and_ratios(target, meaning, labels, source, ratio):
+    """Labels; and r = e^-|z|: p and 1 - p are 1 / (1 + r) and r / (1 + r), if z < 0 in the other order.
+
+    In one loop the memory is read while numbers are computed.
     """
-    zero, one = z.dtype.type(0), z.dtype.type(1)
-    for i in range(label.size):
-        x = _choose(label[i] >= 0, source[i], zero)
-        z[i] = x
-        ratio[i] = _exp(-abs(x))
-    for i in range(label.size):
-        part[i] = one / (one + ratio[i])
+    unknown, beyond = np.int32(0), np.int64(0)
+    for i in range(labels.size):
+        labels[i], is_unknown, is_beyond = _label(target[i], meaning)
+        unknown, beyond = np.int32(unknown | is_unknown), beyond | is_beyond
+        ratio[i] = _exp(-abs(source[i]))
+    return (unknown == 0) & (beyond == 0)
 
 
 @_of_sums
-def _sigmoid_sums(label, z, ratio, part, log_probability, probability):
-    """ℓ = log σ(±z) and p = σ(z), 0 at void pixels; the number and the sums of ℓ and p of the labels 0 and 1."""
-    zero = z.dtype.type(0)
-    zeros, ones = np.int32(0), np.int32(0)
-    l_zeros, l_ones, p_zeros, p_ones = zero, zero, zero, zero
+def _sigmoid_sums(source, label, ratio, probability):
+    """p = σ(z), 0 at void pixels; the number and the sums of p of the labels 0 and 1."""
+    zero, one = ratio.dtype.type(0), ratio.dtype.type(1)
+    zeros, ones, p_zeros, p_ones = np.int32(0), np.int32(0), zero, zero
+    for i in range(label.size):
+        is_one = label[i] == 1
+        part = one / (one + ratio[i])
+        p = _choose(label[i] >= 0, _choose(source[i] >= zero, part, ratio[i] * part), zero)
+        probability[i] = p
+        zeros = np.int32(zeros + np.int32(label[i] == 0))  # two int32 would add to an int64
+        ones = np.int32(ones + np.int32(is_one))
+        p_zeros += _choose(is_one, zero, p)
+        p_ones += _choose(is_one, p, zero)
+    return zeros, ones, p_zeros, p_ones
+
+
+@_of_sums
+def _log_sigmoid_sums(source, label, ratio, log_probability):
+    """ℓ = log σ(±z), 0 at void pixels, and its sums of the labels 0 and 1."""
+    zero = ratio.dtype.type(0)
+    l_zeros, l_ones = zero, zero
     for i in range(label.size):
         log_probability[i] = _log1p(ratio[i])
     for i in range(label.size):
-        valid, is_one, x = label[i] >= 0, label[i] == 1, z[i]
-        p = _choose(valid, _choose(x >= zero, part[i], ratio[i] * part[i]), zero)
-        signed = _choose(is_one, x, -x)
-        log_p = _choose(valid, _choose(signed < zero, signed, zero) - log_probability[i], zero)
-        log_probability[i], probability[i] = log_p, p
-        zeros = np.int32(zeros + np.int32(label[i] == 0))  # two int32 would add to an int64
-        ones = np.int32(ones + np.int32(is_one))
+        is_one = label[i] == 1
+        signed = _choose(is_one, source[i], -source[i])
+        log_p = _choose(label[i] >= 0, _choose(signed < zero, signed, zero) - log_probability[i], zero)
+        log_probability[i] = log_p
         l_zeros += _choose(is_one, zero, log_p)
         l_ones += _choose(is_one, log_p, zero)
-        p_zeros += _choose(is_one, zero, p)
-        p_ones += _choose(is_one, p, zero)
-    return zeros, ones, l_zeros, l_ones, p_zeros, p_ones
+    return l_zeros, l_ones
 
 
 @_of_sums
@@ -590,12 +607,13 @@ def _sums_by_sign(label, row):
 
 
 @_of_sums
-def _uniform_sum(z, label, log_probability):
+def _uniform_sum(source, label, log_probability):
     """Σ ½ (log p + log(1 - p)) = Σ (ℓ - x / 2)."""
-    half = z.dtype.type(0.5)
-    total = z.dtype.type(0)
+    zero, half = log_probability.dtype.type(0), log_probability.dtype.type(0.5)
+    total = zero
     for i in range(label.size):
-        total += log_probability[i] - half * _choose(label[i] == 1, z[i], -z[i])
+        signed = _choose(label[i] == 1, source[i], -source[i])
+        total += log_probability[i] - half * _choose(label[i] >= 0, signed, zero)
     return total
 
 
@@ -609,40 +627,53 @@ def _margins(source, label, errors):
 
 
 @_part
-def _positive(errors, label, found, its_label):
-    """Brings the errors above 0 and their labels to the front; returns how many there are."""
+def _positive(errors, label, found, its_label, place):
+    """Brings the errors above 0, their labels and where they were to the front; returns how many there are.
+
+    They are few once a network has learned something.
+    """
     count = np.uint64(0)
     for i in range(label.size):
-        found[count], its_label[count] = errors[i], label[i]
+        place[count] = i
         count += np.uint64(errors[i] > 0)
+    for i in range(count):
+        found[i], its_label[i] = errors[place[i]], label[place[i]]
     return np.int64(count)
 
 
 @_kernel
 def sigmoid_forward(
-    logits, place, labels, scratch, tile, gammas, squares, uniform,
+    logits, place, target, of_target, meaning, size, labels, scratch, logs, gammas, squares, uniform,
     by_label, by_channel, label_map, of_maps, packed, margins, cut, cut_off, shift, largest,
 ):  # fmt: skip
-    """Sums of a block (n, C, L) by label, (n, C, 2, K), and by channel, (n, C, K), added; maps; and histograms."""
+    """Sums of a block (n, C, L) by label, (n, C, 2, K), and by channel, (n, C, K), added; maps; and histograms.
+
+    Returns whether all labels are known.
+    """
     first, image, channel = place
+    first_of_target, image_of_target, channel_of_target = of_target
     first_of_maps, image_of_maps, channel_of_maps = of_maps
-    images, classes, pixels = labels.shape
-    z, own, probability, wrong, power = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
+    images, pixels = size
+    classes, tile, known = by_channel.shape[1], labels.size, True
+    ratio, own, probability, wrong, power = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
     if packed is not None:
         bins, values, its_label = np.empty(tile, np.uint32), np.empty(tile, np.int64), np.empty(tile, np.int32)
     for n in range(images):
         for c in range(classes):
             sums, of_channel = by_label[n, c], by_channel[n, c]
             for start in range(0, pixels, tile):
-                label = labels[n, c, start : start + tile]
-                length = label.size
+                length = min(tile, pixels - start)
+                label = labels[:length]
+                in_target = first_of_target + n * image_of_target + c * channel_of_target + start
                 source = logits[first + n * image + c * channel + start :]
-                _ratios(source, label, z, wrong, power)
-                zeros, ones, l_zeros, l_ones, p_zeros, p_ones = _sigmoid_sums(label, z, wrong, power, own, probability)
+                known &= _read_labels_and_ratios(target[in_target:], meaning, label, source, ratio)
+                zeros, ones, p_zeros, p_ones = _sigmoid_sums(source, label, ratio, probability)
+                if logs is not None:
+                    l_zeros, l_ones = _log_sigmoid_sums(source, label, ratio, own)
+                    sums[0, 1] += l_zeros
+                    sums[1, 1] += l_ones
                 sums[0, 0] += zeros
                 sums[1, 0] += ones
-                sums[0, 1] += l_zeros
-                sums[1, 1] += l_ones
                 sums[0, 2] += np.float64(zeros) - p_zeros
                 sums[1, 2] += p_ones
                 of_channel[0] += p_zeros
@@ -651,10 +682,10 @@ def sigmoid_forward(
                     in_maps = first_of_maps + n * image_of_maps + c * channel_of_maps + start
                     for i in range(length):
                         label_map[in_maps + i] = own[i]
-                if squares:
+                if squares is not None:
                     of_channel[1] += _dot(probability, probability, length)
                 if uniform is not None:
-                    of_channel[of_channel.size - 1] += _uniform_sum(z, label, own)
+                    of_channel[of_channel.size - 1] += _uniform_sum(source, label, own)
                 if gammas is not None:
                     _errors(probability, label, np.int32(1), wrong)
                     for k in range(gammas.size):
@@ -664,38 +695,45 @@ def sigmoid_forward(
                         sums[1, 3 + k] += of_ones
                 if packed is not None:
                     if margins:
-                        # Most are 0 once a network has learned something.
                         _margins(source, label, power)
-                        label = its_label[: _positive(power, label, wrong, its_label)]
+                        label = its_label[: _positive(power, label, wrong, its_label, bins)]
                     else:
                         _errors(probability, label, np.int32(1), wrong)
                     table = packed[n if packed.shape[0] > 1 else 0, c]
                     # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
                     _add_errors(wrong, label, np.int32(1), True, table, bins, values, cut, cut_off, shift, largest)
+    return known
 
 
 @_part
-def _sigmoid_gradients(label, z, ratio, part, a, of_zeros, of_ones, h_of_zeros, h_of_ones, of_square, of_uniform, row):
-    """The gradient of logits, 0 at void pixels, by those of ℓ and p of the labels 0 and 1, and by a, of each ℓ."""
-    zero, half, twice = row.dtype.type(0), row.dtype.type(0.5), of_square + of_square
+def _sigmoid_gradients(source, label, ratio, of_logs, h_of_zeros, h_of_ones, of_square, of_uniform, row):
+    """The gradient of logits, 0 at void pixels, by those of p of the labels 0 and 1, and by that of each ℓ."""
+    zero, half, one = row.dtype.type(0), row.dtype.type(0.5), row.dtype.type(1)
     for i in range(label.size):
-        is_one, is_positive = label[i] == 1, z[i] >= zero
-        other = ratio[i] * part[i]
-        p, not_p = _choose(is_positive, part[i], other), _choose(is_positive, other, part[i])
-        of_label = (a[i] + _choose(is_one, of_ones, of_zeros)) * _choose(is_one, not_p, -p)
-        h = _choose(is_one, h_of_ones, h_of_zeros) + twice * p
-        value = (of_label + h * (part[i] * other)) + of_uniform * (half - p)
+        is_one, is_positive = label[i] == 1, source[i] >= zero
+        part = one / (one + ratio[i])
+        other = ratio[i] * part
+        p, not_p = _choose(is_positive, part, other), _choose(is_positive, other, part)
+        h = _choose(is_one, h_of_ones, h_of_zeros)
+        if of_square is not None:
+            h += (of_square + of_square) * p
+        value = h * (part * other)
+        if of_logs is not None:
+            value += of_logs[i] * _choose(is_one, not_p, -p)
+        if of_uniform is not None:
+            value += of_uniform * (half - p)
         row[i] = _choose(label[i] >= 0, value, zero)
 
 
 @_part
-def _errors_and_slopes(label, z, ratio, part, wrong, slope):
+def _errors_and_slopes(source, label, ratio, wrong, slope):
     """1 - p_y, and p (1 - p)."""
-    zero = z.dtype.type(0)
+    zero, one = ratio.dtype.type(0), ratio.dtype.type(1)
     for i in range(label.size):
-        other = ratio[i] * part[i]
-        wrong[i] = _choose(_choose(label[i] == 1, z[i], -z[i]) >= zero, other, part[i])
-        slope[i] = part[i] * other
+        part = one / (one + ratio[i])
+        other = ratio[i] * part
+        wrong[i] = _choose(_choose(label[i] == 1, source[i], -source[i]) >= zero, other, part)
+        slope[i] = part * other
 
 
 @_part
@@ -707,57 +745,69 @@ def _add_error_gradients(label, found, slope, row):
 
 @_kernel
 def sigmoid_backward(
-    logits, place, labels, scratch, tile, gammas, squares, uniform,
+    logits, place, target, of_target, meaning, size, labels, scratch, logs, gammas, squares, uniform,
     by_label, by_channel, of_map, of_maps, of_errors, margins, reads_probabilities, cut, largest, result, of_result,
 ):  # fmt: skip
     """Writes the gradient of a block (n, C, L)."""
     first, image, channel = place
+    first_of_target, image_of_target, channel_of_target = of_target
     first_of_maps, image_of_maps, channel_of_maps = of_maps
     first_of_result, image_of_result, channel_of_result = of_result
-    images, classes, pixels = labels.shape
-    zero, one = result.dtype.type(0), result.dtype.type(1)
-    z, ratio, part, a, wrong, slope = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5]
-    probability, power = scratch[6], scratch[7]
+    images, pixels = size
+    classes, tile = by_channel.shape[1], labels.size
+    zero = result.dtype.type(0)
+    ratio, a, wrong, slope, probability, power = (
+        scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5]
+    )  # fmt: skip
+    if of_errors is not None:
+        kept_labels, its_place = np.empty(tile, np.int32), np.empty(tile, np.uint32)
     for n in range(images):
         for c in range(classes):
             of_labels, of_channel = by_label[n, c], by_channel[n, c]
             # Of the label 0 it is of Σ (1 - p).
             h_of_zeros, h_of_ones = of_channel[0] - of_labels[0, 2], of_channel[0] + of_labels[1, 2]
-            of_square = of_channel[1] if squares else zero
-            of_uniform = of_channel[of_channel.size - 1] if uniform is not None else zero
+            of_square = of_channel[1] if squares is not None else None
+            of_uniform = of_channel[of_channel.size - 1] if uniform is not None else None
             for start in range(0, pixels, tile):
-                label = labels[n, c, start : start + tile]
-                length = label.size
+                length = min(tile, pixels - start)
+                label = labels[:length]
+                in_target = first_of_target + n * image_of_target + c * channel_of_target + start
                 source = logits[first + n * image + c * channel + start :]
                 in_result = first_of_result + n * image_of_result + c * channel_of_result + start
                 row = result[in_result : in_result + length]
-                _fill(a, length, zero)
-                if of_map is not None:
-                    in_maps = first_of_maps + n * image_of_maps + c * channel_of_maps + start
-                    for i in range(length):
-                        a[i] = of_map[in_maps + i] if label[i] >= 0 else zero
                 if reads_probabilities:
-                    _ratios(source, label, z, ratio, part)
-                    if gammas is not None:
-                        _sigmoid_sums(label, z, ratio, part, slope, wrong)
-                        _errors(wrong, label, np.int32(0), probability)  # p_y
-                        _add_focal_gradients(label, of_labels, gammas, slope, probability, wrong, power, a)
-                    _sigmoid_gradients(
-                        label, z, ratio, part, a, of_labels[0, 1], of_labels[1, 1], h_of_zeros, h_of_ones,
-                        of_square, of_uniform, row,
-                    )  # fmt: skip
+                    _read_labels_and_ratios(target[in_target:], meaning, label, source, ratio)
+                    if logs is not None:
+                        for i in range(length):
+                            a[i] = of_labels[1, 1] if label[i] == 1 else of_labels[0, 1]
+                        if of_map is not None:
+                            in_maps = first_of_maps + n * image_of_maps + c * channel_of_maps + start
+                            for i in range(length):
+                                a[i] += of_map[in_maps + i] if label[i] >= 0 else zero
+                        if gammas is not None:
+                            _sigmoid_sums(source, label, ratio, wrong)
+                            _log_sigmoid_sums(source, label, ratio, slope)
+                            _errors(wrong, label, np.int32(0), probability)  # p_y
+                            _add_focal_gradients(label, of_labels, gammas, slope, probability, wrong, power, a)
+                        of_logs = a
+                    else:
+                        of_logs = None
+                    _sigmoid_gradients(source, label, ratio, of_logs, h_of_zeros, h_of_ones, of_square, of_uniform, row)
                 else:
+                    _read_labels(target[in_target:], meaning, label)
                     _fill(row, length, zero)
                 if of_errors is not None:
                     table = of_errors[n if of_errors.shape[0] > 1 else 0, c]
                     if margins:
-                        _margins(source, label, wrong)
-                        for i in range(length):
-                            slope[i] = one if wrong[i] > 0 else zero
+                        _margins(source, label, power)
+                        its_label = kept_labels[: _positive(power, label, wrong, kept_labels, its_place)]
+                        _error_gradients(wrong, its_label, np.int32(1), table, cut, largest, power)
+                        for i in range(its_label.size):
+                            row[its_place[i]] += power[i]
                     else:
-                        _errors_and_slopes(label, z, ratio, part, wrong, slope)
-                    _error_gradients(wrong, label, np.int32(1), table, cut, largest, power)
-                    _add_error_gradients(label, power, slope, row)
+                        _errors_and_slopes(source, label, ratio, wrong, slope)
+                        _error_gradients(wrong, label, np.int32(1), table, cut, largest, power)
+                        _add_error_gradients(label, power, slope, row)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -803,20 +853,26 @@ def largest_channels(logits, place, images, pixels, classes, tile, result, of_re
 
 
 @_kernel
-def count_softmax(logits, place, labels, tile, counts):
-    """Adds the pixels of a block to their number by label and by channel with the largest logit, int64 (C, C)."""
+def count_softmax(logits, place, target, of_target, meaning, size, labels, counts):
+    """Adds the pixels of a block to their number by label and by channel with the largest logit, int64 (C, C).
+
+    Returns whether all labels are known.
+    """
     first, image, channel = place
-    images, _, pixels = labels.shape
-    classes = counts.shape[0]
+    first_of_target, image_of_target, _ = of_target
+    images, pixels = size
+    classes, tile, known = counts.shape[0], labels.size, True
     rows, indices = np.empty((2, tile), logits.dtype), np.empty((2, tile), np.int32)
     for n in range(images):
         for start in range(0, pixels, tile):
             length = min(tile, pixels - start)
             index = indices[_largest(logits, first + n * image + start, channel, classes, length, rows, indices)]
-            label = labels[n, 0, start : start + length]
+            label = labels[:length]
+            known &= _read_labels(target[first_of_target + n * image_of_target + start :], meaning, label)
             for i in range(length):
                 if label[i] >= 0:
                     counts[label[i], index[i]] += 1
+    return known
 
 
 @_of_sums
@@ -833,17 +889,25 @@ def _count_signs(source, label):
 
 
 @_kernel
-def count_sigmoid(logits, place, labels, tile, counts):
-    """Adds the pixels of a block to their number by channel, label and whether the logit is positive, (C, 2, 2)."""
+def count_sigmoid(logits, place, target, of_target, meaning, size, labels, counts):
+    """Adds the pixels of a block to their number by channel, label and whether the logit is positive, (C, 2, 2).
+
+    Returns whether all labels are known.
+    """
     first, image, channel = place
-    images, classes, pixels = labels.shape
+    first_of_target, image_of_target, channel_of_target = of_target
+    images, pixels = size
+    classes, tile, known = counts.shape[0], labels.size, True
     for n in range(images):
         for c in range(classes):
             for start in range(0, pixels, tile):
                 length = min(tile, pixels - start)
-                label = labels[n, c, start : start + length]
+                label = labels[:length]
+                in_target = first_of_target + n * image_of_target + c * channel_of_target + start
+                known &= _read_labels(target[in_target:], meaning, label)
                 zeros, positive, ones, both = _count_signs(logits[first + n * image + c * channel + start :], label)
                 counts[c, 0, 0] += zeros - positive
                 counts[c, 0, 1] += positive
                 counts[c, 1, 0] += ones - both
                 counts[c, 1, 1] += both
+    return known

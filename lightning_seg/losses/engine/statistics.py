@@ -79,7 +79,9 @@ class Statistics:
 
     @property
     def label_log_probability_sum(self) -> Tensor:
-        """Σ ℓ over the pixels of each label."""
+        """Σ ℓ over the pixels of each label, if `requires` names it."""
+        if not self.requires.log_probabilities:
+            raise ValueError("Σ ℓ was not asked for: Requirements(log_probabilities=True) names it.")
         return self.sums.by_label[..., 1]
 
     @property
@@ -98,7 +100,7 @@ class Statistics:
 
     def error_histogram(self, errors: Errors, per_image: bool) -> tuple[Tensor, Tensor]:
         """The sum and the number of errors, (G, C, 2, bins), for each image, or (G = 1) for all."""
-        requires = Requirements(errors=errors, errors_per_image=per_image)
+        requires = Requirements(errors=errors, errors_per_image=per_image, log_probabilities=False)
         sums = self.sums if self.requires.errors == errors else self._sums(requires)
         parts = sums.error_sums, sums.error_counts
         return parts if per_image else (parts[0].sum(0, keepdim=True), parts[1].sum(0, keepdim=True))

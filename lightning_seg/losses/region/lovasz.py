@@ -1,7 +1,7 @@
 """Lovász losses: the convex surface over the Jaccard index, from histograms of the errors or by sorting them."""
 
 from abc import abstractmethod
-from typing import Literal, Unpack, get_args
+from typing import Any, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from lightning_seg.task import Task
 
 Method = Literal["histogram", "sort"]
 # Bins whose gradients are computed at once, in the cache of a core.
-_BLOCK = 2**15
+_BLOCK = 2**14
 
 
 class LovaszLoss(Loss):
@@ -65,8 +65,8 @@ class LovaszLoss(Loss):
     def requires(self) -> Requirements:
         """The histogram of its errors, unless it sorts them."""
         if self.method == "sort":
-            return Requirements()
-        return Requirements(errors=self.errors, errors_per_image=self.per_image)
+            return Requirements(log_probabilities=False)
+        return Requirements(errors=self.errors, errors_per_image=self.per_image, log_probabilities=False)
 
     @property
     def of_sums(self) -> bool:
@@ -181,19 +181,17 @@ def _mean_of_integrals(loss: Loss, errors: Errors, statistics: Statistics) -> Te
     if not loss.per_image:
         sums, counts = sum_if(loss.syncs, sums), sum_if(loss.syncs, counts)
         present, valid_count = sum_if(loss.syncs, torch.stack([present, valid_count]).sum(1, keepdim=True))
-    gradients = jaccard_gradients(counts[:, :, 1], counts[:, :, 0], present.detach())
-    # One label after the other: tables of margins are as large as an image of 192 × 256 pixels.
-    of_background, of_foreground = ((sums[:, :, label] * gradients[:, :, 1 - label]).sum(2) for label in (0, 1))
+    integrals, _ = jaccard_integrals(sums, counts, present.detach())
     # A NaN among the logits must show, and a bin of integers cannot hold it.
-    extensions = of_background + of_foreground + 0 * statistics.probability_sum.detach().sum()
+    extensions = integrals + 0 * statistics.probability_sum.detach().sum()
     counted = loss.counted_classes(present > 0, valid_count)
     weights = loss.weights_for(statistics)
     return mean_over_classes(extensions, counted, weights, loss.per_image, loss.syncs).to(statistics.pixels.dtype)
 
 
-@torch.library.custom_op("lightning_seg::jaccard_gradients", mutates_args=())
-def jaccard_gradients(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
-    """By how much an error of each bin raises the Lovász extension: ∂/∂e, float64, (G, C, 2, bins).
+@torch.library.custom_op("lightning_seg::jaccard_integrals", mutates_args=())
+def jaccard_integrals(sums: Tensor, counts: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """The Lovász extension of the errors in histograms, and by how much an error of each bin raises it: ∂/∂e.
 
     A bin's errors are taken in random order: with U = G + B before the bin and n_b background errors in it, the mean
     over the way through it of ∂J/∂F = 1/U is log(1 + n_b/U)/n_b for a foreground error. Background errors share what
@@ -201,57 +199,67 @@ def jaccard_gradients(foreground: Tensor, background: Tensor, total: Tensor) -> 
     sorting gives it.
 
     Args:
-        foreground: the number of errors of pixels of the class in each bin, int64 (G, C, bins), errors rising.
-        background: of the other pixels.
+        sums: the sums of errors in each bin, float64 (G, C, 2, bins), errors rising: of other pixels, then of those of
+            the class.
+        counts: the number of errors, int64 (G, C, 2, bins).
         total: the number of pixels of the class, (G, C).
 
     Returns:
-        Gradients of foreground, then of background; they have no gradient. 0 of the bins above the last error.
+        The extension, (G, C), differentiable in `sums`; and its gradient, (G, C, 2, bins), which has none. It is 0 of
+        the bins above the last error.
     """
-    gradients = _empty_gradients(foreground)
-    used = used_bins((foreground + background).flatten(0, 1))
+    integrals, gradients = sums.new_empty(sums.shape[:2]), sums.new_empty(sums.shape)
+    rows = [values.flatten(0, 1) for values in (sums, counts, total, integrals, gradients)]
+    used = used_bins(counts.flatten(0, 2))
     gradients[..., used:] = 0
-    foreground, background = foreground[..., :used], background[..., :used]
 
-    def write(group_and_class: tuple[int, slice]) -> None:
-        gradients[group_and_class][..., :used] = _gradients(
-            *(counts[group_and_class] for counts in (foreground, background, total))
-        )
+    def write(part: slice) -> None:
+        its_sums, its_counts, its_total, integral, gradient = (values[part] for values in rows)
+        gradient[..., :used] = _gradients(its_counts[..., :used], its_total)
+        torch.sum(its_sums[..., :used] * gradient[..., :used], (1, 2), out=integral)
 
-    groups, classes, _ = foreground.shape
-    step = max(1, _BLOCK // max(used, 1)) if foreground.device.type == "cpu" else classes
-    blocks = [(group, slice(first, first + step)) for group in range(groups) for first in range(0, classes, step)]
-    map_blocks(write, blocks, foreground.device)
-    return gradients
+    size = total.numel()
+    step = max(1, _BLOCK // max(used, 1)) if sums.device.type == "cpu" else size
+    map_blocks(write, [slice(first, first + step) for first in range(0, size, step)], sums.device)
+    return integrals, gradients
 
 
-@jaccard_gradients.register_fake
-def _(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
-    return _empty_gradients(foreground)
+@jaccard_integrals.register_fake
+def _(sums: Tensor, counts: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    return sums.new_empty(sums.shape[:2]), sums.new_empty(sums.shape)
 
 
-def _empty_gradients(foreground: Tensor) -> Tensor:
-    return foreground.new_empty(*foreground.shape[:2], 2, foreground.shape[2], dtype=sum_dtype(foreground))
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1])
 
 
-def _gradients(foreground: Tensor, background: Tensor, total: Tensor) -> Tensor:
-    """Of classes (C, bins) of one group, (C, 2, bins)."""
-    dtype = sum_dtype(foreground)
-    n_f, n_b, total = foreground.to(dtype), background.to(dtype), total.unsqueeze(1)
-    # Numbers of larger errors: exclusive sums from the top.
-    found, wrong = (n.flip(1).cumsum(1).flip(1) - n for n in (n_f, n_b))
+def _gradient(ctx: Any, of_integrals: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, None, None]:
+    (gradients,) = ctx.saved_tensors
+    return None if of_integrals is None else of_integrals[..., None, None] * gradients, None, None
+
+
+jaccard_integrals.register_autograd(_gradient, setup_context=_keep)
+
+
+def _gradients(counts: Tensor, total: Tensor) -> Tensor:
+    """Of counts (rows, 2, bins) and total (rows), (rows, 2, bins)."""
+    dtype, total = sum_dtype(counts), total.unsqueeze(1)
+    n_b, n_f = counts.to(dtype).unbind(1)
+    # Numbers of larger errors, of integers, so that none is lost where floats are narrow.
+    wrong, found = (counts.sum(2, keepdim=True) - counts.cumsum(2)).to(dtype).unbind(1)
     union = total + wrong
     after = union + n_b
-    many = n_b > 0
-    of_foreground = torch.where(many, torch.log1p(n_b / union) / n_b.clamp(min=1), 1 / union)
+    many, share = n_b > 0, 1 / n_b.clamp(min=1)
+    of_foreground = torch.where(many, torch.log1p(n_b / union) * share, 1 / union)
     # ΔJ = (G - F) n_b / (U U') + n_f / U', in differences that lose no digits.
     step = after.where(many, after + 1)
-    of_background = (total - found) / (union * step) + n_f * (1 / after - of_foreground) / n_b.clamp(min=1)
+    of_background = (total - found) / (union * step) + n_f * (1 / after - of_foreground) * share
     # Without a pixel of the class J is 1 once there is any error: the largest ones have all of it.
     absent = total == 0
-    largest = ((wrong == 0) & many) / n_b.clamp(min=1)
-    of_foreground, of_background = of_foreground.where(~absent, 0), of_background.where(~absent, largest)
-    return torch.stack([of_foreground, of_background], 1)
+    largest = ((wrong == 0) & many) * share
+    return torch.stack([of_background.where(~absent, largest), of_foreground.where(~absent, 0)], 1)
 
 
 def _mean_of_extensions(loss: Loss, errors: Tensor, statistics: Statistics) -> Tensor:

@@ -112,8 +112,8 @@ class RegionLoss(Loss):
 
     @property
     def requires(self) -> Requirements:
-        """The squared form reads the sum of p²."""
-        return Requirements(squares=self.squared)
+        """The squared form reads the sum of p², and none a log-probability."""
+        return Requirements(squares=self.squared, log_probabilities=False)
 
     def _sums(self, statistics: Statistics) -> RegionSums:
         sums = (

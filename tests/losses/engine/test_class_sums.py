@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_seg.losses import DiceLoss
 from lightning_seg.losses.engine import histograms, label_blocks, torch_backend
 from lightning_seg.losses.engine.class_sums import sigmoid_sums, softmax_sums
 from lightning_seg.losses.engine.interface import ClassSums, Requirements
@@ -123,6 +124,13 @@ def test_every_valid_error_is_counted_once_and_summed(softmax, errors):
     assert torch.equal(joined.error_counts, sums.error_counts.sum(0, keepdim=True))
 
 
+def test_log_probabilities_that_a_loss_did_not_ask_for_cannot_be_read():
+    loss = DiceLoss(ignore_index=VOID)
+    statistics = loss.read(*batch(True), loss.requires)
+    with pytest.raises(ValueError, match="was not asked for"):
+        statistics.label_log_probability_sum  # noqa: B018
+
+
 @pytest.mark.parametrize("softmax", [True, False])
 def test_of_void_pixels_alone_every_sum_is_zero(softmax):
     logits, target = batch(softmax, torch.float32)
@@ -157,7 +165,7 @@ def test_blocks_of_any_size_give_the_same(softmax, shape, back_end, monkeypatch)
 @pytest.mark.parametrize("softmax", [True, False])
 def test_torch_finds_the_operator_sound(softmax):
     logits, target = batch(softmax)
-    arguments = (logits.requires_grad_(), target, VOID, [2.0], True, True, True, "probability", False)
+    arguments = (logits.requires_grad_(), target, VOID, [2.0], True, True, True, "probability", False, True)
     operators = torch.ops.lightning_seg
     torch.library.opcheck((operators.softmax_sums if softmax else operators.sigmoid_sums).default, arguments)
 

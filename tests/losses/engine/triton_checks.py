@@ -357,7 +357,7 @@ def test_two_runs_give_the_same_bits():
 @pytest.mark.parametrize("softmax", [True, False])
 def test_torch_finds_the_operator_sound(softmax):
     logits, target = batch(softmax, 3, pixels=7, images=1)
-    arguments = (logits.requires_grad_(), target, VOID, [2.0], True, True, True, "probability", False)
+    arguments = (logits.requires_grad_(), target, VOID, [2.0], True, True, True, "probability", False, True)
     operators = torch.ops.lightning_seg
     torch.library.opcheck((operators.softmax_sums if softmax else operators.sigmoid_sums).default, arguments)
 

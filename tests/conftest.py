@@ -2,6 +2,8 @@
 
 import gc
 import os
+import sys
+from importlib import import_module
 
 import pytest
 
@@ -37,6 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((index for index, name in enumerate(FIRST) if item.nodeid.startswith(name)), len(FIRST))
 
     items.sort(key=place)
+    if "lightning.pytorch" in sys.modules:
+        import_module("tests.quick_training")
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 10, 10)

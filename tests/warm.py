@@ -8,7 +8,8 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-import tests.quick_configuration  # noqa: F401
+import tests.quick_configuration
+import tests.quick_training  # noqa: F401
 from lightning_seg.launch.building import build
 
 # What a training imports while it runs.

@@ -190,6 +190,7 @@ def test_runs_that_did_not_finish_are_named_with_their_reason(shown: Opened) -> 
     assert lost.split("\t") == [JOB.name, "✗ failed", JOB.error, "loss=dice, seed=0"]
 
 
+@pytest.mark.slow
 def test_names_are_text_whatever_they_hold(shown: Opened) -> None:
     assert shown.page.locator("b").count() == 0
     assert shown.page.title() == "6 runs compared"
@@ -220,6 +221,7 @@ def test_curves_images_and_matrices_have_choices(opened: Opened) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_pointing_at_a_curve_names_it(shown: Opened) -> None:
     chart = shown.page.locator("#curves svg[role=img]")
     chart.scroll_into_view_if_needed()

@@ -99,6 +99,7 @@ def test_the_report_tells_runs_apart_whose_seed_is_of_the_environment(monkeypatc
     assert all(seed.startswith("${oc.decode:${oc.env:NUMBER}} ") for seed in seeds)
 
 
+@pytest.mark.slow
 def test_a_training_leaves_no_value_of_the_environment_anywhere(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,8 +19,9 @@ def page_data(path: Path) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_runs_that_were_trained_make_a_page(run: Run, folder: Path) -> None:
-    run(*TRAIN, "run=a", "loss=dice")
-    run(*TRAIN, "run=b", "loss=ce")
+    read = "callbacks=[confusion,curves,resource_usage,validation]"  # and what a run always writes
+    run(*TRAIN, "run=a", "loss=dice", read)
+    run(*TRAIN, "run=b", "loss=ce", read)
     printed = run("lightning-seg-report", "runs")
     assert printed.startswith("report.html: 2 runs, 2 of them finished")
     data = page_data(folder / "report.html")
@@ -37,7 +38,8 @@ def test_runs_that_were_trained_make_a_page(run: Run, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_files_of_two_processes_are_those_of_one_test_of_all_images(run: Run, folder: Path) -> None:
-    run(*TRAIN, "run=two", "trainer=ddp_sim", "data.batch_size=2")
+    read = "callbacks=[confusion,resource_usage,validation]"  # beside Lightning's bar, that of rank zero alone
+    run(*TRAIN, "run=two", "trainer=ddp_sim", "data.batch_size=2", read)
     made = folder / "runs" / "two"
     matrix = np.array(json.loads((made / "confusion.json").read_text())["matrix"])
     right = np.diag(matrix)
@@ -53,12 +55,11 @@ def test_the_files_of_two_processes_are_those_of_one_test_of_all_images(run: Run
         assert json.loads(str(samples["about"]))["names"] == ["val_00000", "val_00001"]
 
 
-def test_a_page_is_replaced_only_when_asked(run: Run, fails: Run, folder: Path) -> None:
-    run(*TRAIN, "run=a")
-    run("lightning-seg-report", "runs/a", "--output", "pages/one.html")
+def test_a_page_is_replaced_only_when_asked(run: Run, fails: Run, folder: Path, one: Path) -> None:
+    run("lightning-seg-report", "runs/one", "--output", "pages/one.html")
     page = folder / "pages" / "one.html"
     page.write_text("mine")
-    line = fails("lightning-seg-report", "runs/a", "--output", "pages/one.html")
+    line = fails("lightning-seg-report", "runs/one", "--output", "pages/one.html")
     assert (
         line == "lightning-seg-report: pages/one.html exists: --overwrite replaces it, --output ANOTHER writes another."
     )

@@ -44,8 +44,8 @@ def train_composed(composed: DictConfig) -> float:
         _check_sweeps()
         find_own_packages(named_in_composed(composed))
         check_classes_known(composed)
-        check_keys(composed, Train)
-        return float(_imported("train").train_run(composed))
+        checked = check_keys(composed, Train)
+        return float(_imported("train").train_run(composed, checked))
     except Exception as error:
         if world_size() == 1 or is_submitted():
             raise
@@ -65,8 +65,8 @@ def inspect() -> None:
     def inspect_composed(composed: DictConfig) -> None:
         find_own_packages(named_in_composed(composed))
         check_classes_known(composed)
-        check_keys(composed, Inspect)
-        _imported("inspect").inspect_composed(composed)
+        checked = check_keys(composed, Inspect)
+        _imported("inspect").inspect_composed(composed, checked)
 
     _run(inspect_composed, "inspect")
 

@@ -1,5 +1,6 @@
 """`lightning-seg-inspect`: looks at a data set before training, and plans the training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lightning_seg.launch.errors import quiet_lightning
 from lightning_seg.launch.overrides import literal
 from lightning_seg.launch.resolved import from_environment, resolved
 from lightning_seg.runs.identity import is_secret
-from lightning_seg.schema import Inspect, check_classes_known, check_config
+from lightning_seg.schema import Inspect, check_values
 from lightning_seg.schema.unused import INSPECT, given_options, unused
 from lightning_seg.text import say
 
@@ -23,14 +24,17 @@ main = console.inspect
 _OF_TRAINING = ("data", "augment", "backbone", "loss", "task", "module", "class_weights", "optimizer", "scheduler")
 
 
-def inspect_composed(composed: DictConfig) -> None:
+def inspect_composed(composed: DictConfig, checked: Mapping[str, Any]) -> None:
     """Inspects the data as composed by Hydra.
+
+    Args:
+        composed: the configuration.
+        checked: what `check_keys` returned of it.
 
     Raises:
         FileExistsError: there is an inspection already.
     """
-    check_classes_known(composed)
-    check_config(composed, Inspect)
+    check_values(composed, checked, Inspect)
     config = resolved(composed)
     for line in unused(config, given_options(typed_words()), INSPECT):
         say(line)

@@ -1,5 +1,6 @@
 """`lightning-seg-train`: trains a network, then scores its best checkpoint on the test split."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache, partial
 from math import isnan
@@ -66,7 +67,7 @@ from lightning_seg.runs.kept import FROM_ENVIRONMENT, GIVEN, as_kept
 from lightning_seg.runs.lock import locked
 from lightning_seg.runs.monitor import check_direction, check_monitored, is_known, save_where_logged
 from lightning_seg.runs.scores import print_scores, score_text, scored_counts, write_scores
-from lightning_seg.schema import Train, check_classes_known, check_config
+from lightning_seg.schema import Train, check_values
 from lightning_seg.schema.unused import TRAIN, given_options, never_used, unused
 from lightning_seg.sweeps.finished import finished_before
 from lightning_seg.text import say
@@ -75,11 +76,15 @@ main = console.train
 train_composed = console.train_composed  # as its jobs are pickled
 
 
-def train_run(composed: DictConfig) -> float:
-    """Finds or makes the run's folder, and trains there; the best monitored value."""
+def train_run(composed: DictConfig, checked: Mapping[str, Any]) -> float:
+    """Finds or makes the run's folder, and trains there; the best monitored value.
+
+    Args:
+        composed: the configuration, as composed by Hydra.
+        checked: what `check_keys` returned of it.
+    """
     overrides = typed_words()
-    check_classes_known(composed)
-    check_config(composed, Train)
+    check_values(composed, checked, Train)
     make_tasks_visible()
     if is_launched() and composed.run is None:
         composed.run = shared_name(run_name(overrides), composed.resume)
@@ -94,8 +99,13 @@ def train_run(composed: DictConfig) -> float:
         say_unused(config, given, processes * config["trainer"]["num_nodes"])
     if config["find_learning_rate"]:
         return find_rate(config)
+
+    def kept_in(folder: Path) -> dict[str, Any]:
+        composed.folder = str(folder)
+        return with_environment(composed)
+
     if process_rank() == 0:
-        folder, exists = open_run(config, overrides)
+        folder, exists = open_run(config, overrides, kept_in)
         composed.run_id = run_id(folder)
     else:
         folder, exists = Path(config["runs"]).expanduser().absolute() / config["run"], config["resume"] == "auto"
@@ -105,8 +115,7 @@ def train_run(composed: DictConfig) -> float:
         if result["test"]:
             print_scores(result["test"], "test", result["class_names"], counts=result.get("tested"))
         return float(result["best"])
-    composed.folder = str(folder)
-    config = {**with_environment(composed), GIVEN: given}
+    config = {**kept_in(folder), GIVEN: given}
     best: float
     if process_rank() != 0:
         best = run_on_processes(train, config)

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,20 @@ from lightning_seg.runs.kept import as_kept
 from lightning_seg.runs.plain import check_plain
 
 
-def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path, bool]:
+def open_run(
+    config: Mapping[str, Any],
+    overrides: Sequence[str],
+    kept_in: Callable[[Path], Mapping[str, Any]] | None = None,
+) -> tuple[Path, bool]:
     """The folder of a run, and whether it existed before.
 
     Named by the user (`run=NAME`), or by what was chosen on the command line, with a number after it if that is taken.
     `resume=auto` resumes in the folder of the same name, the one with the highest number, if there is one.
+
+    Args:
+        config: composed and resolved.
+        overrides: the choices of the command line.
+        kept_in: the configuration of a run in a folder, whose paths lead into it; None: the same in any.
 
     Raises:
         FileExistsError: `run=NAME` exists, and `resume` is not auto.
@@ -42,7 +51,10 @@ def open_run(config: Mapping[str, Any], overrides: Sequence[str]) -> tuple[Path,
             return existing, True
     for name in names:
         folder = runs / name
-        if not folder.exists() and _make(folder, {**config, "folder": str(folder), "run_id": uuid4().hex}):
+        if folder.exists():
+            continue
+        own = config if kept_in is None else kept_in(folder)
+        if _make(folder, {**own, "folder": str(folder), "run_id": uuid4().hex}):
             return folder, False
     if config["resume"] == "auto":  # another command has made it meanwhile
         changes(folder, config, overrides)

@@ -3,7 +3,7 @@
 .. include:: README.md
 """
 
-from lightning_seg.schema.check import check_classes_known, check_config, check_keys, check_part
+from lightning_seg.schema.check import check_classes_known, check_config, check_keys, check_part, check_values
 from lightning_seg.schema.keys import Evaluate, Export, Inspect, Predict, Train
 from lightning_seg.schema.nearest import did_you_mean
 
@@ -17,5 +17,6 @@ __all__ = [
     "check_config",
     "check_keys",
     "check_part",
+    "check_values",
     "did_you_mean",
 ]

@@ -37,7 +37,26 @@ def check_config(composed: DictConfig, schema: type, may_import: Callable[[str],
     Raises:
         ValueError: a key is missing or unknown, or a value has the wrong type or is out of its range.
     """
-    config = check_keys(composed, schema)
+    check_values(composed, check_keys(composed, schema), schema, may_import)
+
+
+def check_values(
+    composed: DictConfig,
+    config: Mapping[str, Any],
+    schema: type,
+    may_import: Callable[[str], bool] = lambda target: True,
+) -> None:
+    """The second part of `check_config`, of what is to be built.
+
+    Args:
+        composed: see `check_config`, as all that follow.
+        config: what `check_keys`, the first part, returned.
+        schema: of the command.
+        may_import: whether a `_target_` is imported.
+
+    Raises:
+        ValueError: see `check_config`.
+    """
     allowed = get_type_hints(schema)
     for name, one in (config.get("callbacks") or {}).items():
         if one is not None and not isinstance(one, Mapping):
@@ -72,25 +91,33 @@ def check_keys(composed: DictConfig, schema: type) -> dict[str, Any]:
     if missing:
         advice = _data_advice(composed, missing)
         raise ValueError(f"{_listed(missing)} must be given: {' '.join(f'{key}=VALUE' for key in missing)}.{advice}")
-    read = str(OmegaConf.to_container(composed))
-    own = read_yaml(CONF / f"{schema.__name__.lower()}.yaml")
-    for key in (str(key) for key in composed):
-        is_read = re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", read)  # by another key
-        if key not in allowed and key not in own and not is_read:
+    for key in (str(key) for key in composed if key not in allowed):
+        if not _is_in_file(key, schema) and not _is_read(key, composed):
             raise ValueError(
                 f"{key} is not a key of {_command(schema)}, so it would have no effect{did_you_mean(key, composed)}"
             )
-        # Not sync_dist, which trainer=ddp gives to losses of one's own too, and these take none.
-        if key == "class_weights" and "loss" in composed and composed[key] is not None and not is_read:
-            raise ValueError(
-                f"class_weights={text(OmegaConf.select(composed, key))} is not used, as the loss has its own or takes "
-                "none: give loss.class_weights, or another loss."
-            )
+    # Not sync_dist, which trainer=ddp gives to losses of one's own too, and these take none.
+    weights = composed.get("class_weights")
+    if weights is not None and "loss" in composed and not _is_read("class_weights", composed):
+        raise ValueError(
+            f"class_weights={text(weights)} is not used, as the loss has its own or takes none: give "
+            "loss.class_weights, or another loss."
+        )
     config: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
     for key, hint in allowed.items():
         if key in config:
             _check_value(key, config[key], hint)
     return config
+
+
+def _is_in_file(key: str, schema: type) -> bool:
+    """Whether the file of a command in `conf/` has a key."""
+    return key in read_yaml(CONF / f"{schema.__name__.lower()}.yaml")
+
+
+def _is_read(key: str, composed: DictConfig) -> bool:
+    """Whether another key takes its value from this one."""
+    return re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", str(OmegaConf.to_container(composed))) is not None
 
 
 def _data_advice(composed: DictConfig, missing: Sequence[str]) -> str:

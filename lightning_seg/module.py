@@ -422,7 +422,7 @@ class SegmentationModule(PredictingModule):
 
     def on_train_epoch_end(self) -> None:
         """Logs the scores of the epoch's training batches, as augmented, while the network changed."""
-        # The progress bar of rank zero has asked for the losses of all processes, which it waits for until they ask, too.
+        # The progress bar of rank zero asks for the losses of all processes, and waits until the others ask, too.
         _ = self.trainer.callback_metrics
         self._log_scores("train")
 

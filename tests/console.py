@@ -1,5 +1,6 @@
 """The commands, called in this process as the console calls them; a plugin of pytest for all tests."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +13,8 @@ from tests.forkserver import launch_copies
 
 SMALL = ["data.num_train=8", "data.num_val=2", "data.num_test=3", "data.image_size=32", "data.batch_size=4"]
 SHORT = ["trainer.max_epochs=1", "trainer.accelerator=cpu"]
+# What a run is resumed from and its scores, without pictures and details, where a test reads no more.
+SCORES_ONLY = ["callbacks=[checkpoint,last,curves]"]
 
 Run = Callable[..., str]
 
@@ -81,3 +84,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "my_images", {"train": 6, "val": 2, "test": 3})
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("finished") / "one"
+
+
+@pytest.fixture
+def one(run: Run, folder: Path, _finished: Path) -> Path:
+    """A run that has finished, `runs/one` of a working folder as `folder` gives it.
+
+    `lightning-seg-train run=one` with `SHORT` and `SMALL`, which the first test that asks for it has trained.
+    """
+    if not _finished.exists():
+        run("lightning-seg-train", *SHORT, *SMALL, "run=one")
+        shutil.copytree("runs/one", _finished)
+    else:
+        shutil.copytree(_finished, "runs/one")
+    return folder / "runs" / "one"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.console import SHORT, SMALL, Run
+from tests.console import SCORES_ONLY, SHORT, SMALL, Run
 
 MODULE = """
 from torchmetrics import MetricCollection
@@ -41,7 +41,7 @@ def test_other_metrics_are_in_every_table(run: Run, own_module: Path) -> None:
     row, *others = csv.DictReader((own_module / "runs/own/test.csv").open(encoding="utf-8"))
     assert (row["class"], float(row["right"]), others) == ("mean", right, [])
 
-    printed = run("lightning-seg-train", "-m", *SMALL, *SHORT, *OWN, "run=sweep", "seed=0,1")
+    printed = run("lightning-seg-train", "-m", *SMALL, *SHORT, *SCORES_ONLY, *OWN, "run=sweep", "seed=0,1")
     rows = list(csv.DictReader((own_module / "runs/sweep.csv").open(encoding="utf-8")))
     assert [row["status"] for row in rows] == ["finished", "finished"]
     assert float(rows[0]["test/right"]) == right

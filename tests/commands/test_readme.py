@@ -7,16 +7,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.console import SHORT, SMALL, Run
+from tests.console import SCORES_ONLY, SHORT, SMALL, Run
 from tests.readmes import CONTRIBUTING, LINES, READMES, ROOT, blocks, without_code
+from tests.small_encoder import replace
 
 # Those that start processes in other ways are run in tests/cluster and tests/sweeps.
 COMMANDS = [line for line in LINES if line.startswith("lightning-seg-") and " launcher=" not in line]
 PYTHON = [(readme, block) for readme in [*READMES, CONTRIBUTING] for block in blocks(readme, "python")]
 # The network of the run that is exported, which takes seconds for each of its layers.
-SHALLOW = ["+backbone.encoder_depth=3", "backbone.decoder_channels=[16,8,8]"]
+ONE_LAYER = [
+    *("backbone=custom", "backbone._target_=torch.nn.Conv2d", "backbone.in_channels=3", "backbone.out_channels=3"),
+    "backbone.kernel_size=3",
+    "backbone.padding=1",
+]
 # Files that are not a choice by themselves: lists of others, what others have in common, and what is one's own.
 LISTS = {"custom", "default", "no_pictures", "none", "shared"}
+
+
+def in_little_time(arguments: list[str]) -> list[str]:
+    """The arguments of a training, with others that let it take a moment."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    size = [] if {"data=folder", "data=custom", "experiment=plan"} & {*arguments} else SMALL
+    length = ["hydra.sweeper.n_trials=2"] if "sweep" in given else []
+    if "experiment=few_labels" in arguments:
+        length = ["data.train_repeats=2"]
+    if "run=mine" in arguments:
+        return [*arguments, *SHORT, *ONE_LAYER, "data.num_workers=0"]
+    return [*arguments, *SHORT, *size, *length, *([] if "callbacks" in given else SCORES_ONLY)]
 
 
 def needs_a_run(block: str) -> bool:
@@ -31,13 +48,11 @@ def test_every_command_of_the_readmes_runs_and_then_the_python_that_needs_their_
         if match := re.match(r"# (\w+)\.py\n", block):
             (folder / f"{match[1]}.py").write_text(block)
             monkeypatch.delitem(sys.modules, match[1], raising=False)
+    replace(monkeypatch, "mobilenet_v2")
     assert len(COMMANDS) >= 15
     for line in COMMANDS:
         command, *arguments = shlex.split(line)
-        if command == "lightning-seg-train":
-            arguments += SHALLOW if "run=mine" in arguments else []
-            arguments += SHORT + ([] if {"data=folder", "data=custom", "experiment=plan"} & set(arguments) else SMALL)
-        run(command, *arguments)
+        run(command, *(in_little_time(arguments) if command == "lightning-seg-train" else arguments))
     assert {path.name for path in (folder / "masks").glob("*.png")} >= {"0.png", "1.png", "2.png", "0_overlay.png"}
 
     names: dict[Path, dict[str, object]] = {}

@@ -14,8 +14,9 @@ from lightning_seg.data import ShapesDataModule
 from lightning_seg.launch.resolved import resolved
 from lightning_seg.runs.contents import read_result
 from lightning_seg.runs.folder import run_name
-from tests.console import SHORT, SMALL, Run
+from tests.console import SCORES_ONLY, SHORT, SMALL, Run
 from tests.first_step import loss_of_first_step
+from tests.small_encoder import replace
 
 CONF = Path(__file__).parents[2] / "conf"
 TRAIN = ("lightning-seg-train", *SHORT, *SMALL)
@@ -64,32 +65,30 @@ def test_a_callback_set_to_null_is_left_out(run: Run, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_seed_gives_one_result(run: Run, folder: Path) -> None:
-    run(*TRAIN, "run=one")
-    run(*TRAIN, "run=two")
-    run(*TRAIN, "run=three", "seed=1")
-    one, two, three = (folder.joinpath("runs", name, "test.csv").read_text() for name in ("one", "two", "three"))
-    assert one == two
-    assert one != three
+def test_one_seed_gives_one_result(run: Run, folder: Path, one: Path) -> None:
+    run(*TRAIN, "run=two", *SCORES_ONLY)
+    run(*TRAIN, "run=three", "seed=1", *SCORES_ONLY)
+    two, three = (folder.joinpath("runs", name, "test.csv").read_text() for name in ("two", "three"))
+    assert (one / "test.csv").read_text() == two
+    assert two != three
 
 
 @pytest.mark.slow
-def test_nothing_that_exists_is_written_over(run: Run, fails: Run, folder: Path) -> None:
-    run(*TRAIN, "run=one")
-    before = (folder / "runs/one/curves.csv").stat().st_mtime_ns
+def test_nothing_that_exists_is_written_over(run: Run, fails: Run, folder: Path, one: Path) -> None:
+    before = (one / "curves.csv").stat().st_mtime_ns
     assert "resume=auto" in fails(*TRAIN, "run=one")
     assert "loss" in fails(*TRAIN, "run=one", "resume=auto", "loss=dice")
-    assert (folder / "runs/one/curves.csv").stat().st_mtime_ns == before
+    assert (one / "curves.csv").stat().st_mtime_ns == before
 
-    run(*TRAIN)
-    run(*TRAIN)
+    for _ in range(2):
+        run(*TRAIN, "callbacks=last", "test=false", "trainer.max_steps=1")
     unnamed = sorted(path.name for path in (folder / "runs").iterdir() if path.name != "one")
     assert len(unnamed) == 2
     assert unnamed[1] == f"{unnamed[0]}-2"
 
 
 def test_resuming_starts_where_the_run_stopped(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = (*TRAIN, "trainer.max_epochs=3", "run=one", "resume=auto")
+    arguments = (*TRAIN, *SCORES_ONLY, "trainer.max_epochs=3", "run=one", "resume=auto")
     step = SegmentationModule.training_step
     trained: list[int] = []
 
@@ -112,6 +111,7 @@ def test_resuming_starts_where_the_run_stopped(run: Run, folder: Path, monkeypat
 
 @pytest.mark.slow
 def test_the_value_returned_is_the_best_not_the_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(monkeypatch, "resnet18")
     logged = iter([0.1, 0.7, 0.3])  # the sanity check does not log
     log = SegmentationModule.log
 
@@ -120,7 +120,7 @@ def test_the_value_returned_is_the_best_not_the_last(folder: Path, monkeypatch: 
 
     monkeypatch.setattr(SegmentationModule, "log", scripted)
     with initialize_config_module("lightning_seg.conf", version_base="1.3"):
-        config = compose("train", [*SMALL, *SHORT, "trainer.max_epochs=3", f"folder={folder}/runs/x"])
+        config = compose("train", [*SMALL, *SHORT, *SCORES_ONLY, "trainer.max_epochs=3", f"folder={folder}/runs/x"])
     (folder / "runs/x").mkdir(parents=True)
     OmegaConf.save(config, folder / "runs/x/config.yaml", resolve=True)
     assert train(resolved(config)) == pytest.approx(0.7)
@@ -132,7 +132,8 @@ def test_class_weights_are_estimated_once_and_kept_in_the_checkpoint(
     run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     loss = "focal_dice" if "terms" in key else "ce_dice"
-    run(*TRAIN, "run=one", f"loss={loss}", f"{key}=median_frequency")
+    weighted = (*TRAIN, *SCORES_ONLY, "run=one", f"loss={loss}", f"{key}=median_frequency")
+    run(*weighted)
     monkeypatch.setattr(ShapesDataModule, "class_weights", None)
     module = load_module(folder / "runs/one/checkpoints/best.ckpt")
     weights = module.loss.terms["dice"].class_weights
@@ -141,11 +142,12 @@ def test_class_weights_are_estimated_once_and_kept_in_the_checkpoint(
     assert weights.argmax() == 5  # dots are the rarest
     assert "terms" not in key or module.loss.terms["focal"].class_weights is None
     run("lightning-seg-evaluate", "checkpoint=runs/one/checkpoints/best.ckpt", "trainer.accelerator=cpu")
-    assert "has finished" in run(*TRAIN, "run=one", "resume=auto", f"loss={loss}", f"{key}=median_frequency")
+    assert "has finished" in run(*weighted, "resume=auto")
 
 
 def test_evaluating_a_checkpoint_gives_the_loss_of_its_epoch(run: Run, folder: Path) -> None:
-    run(*TRAIN, "run=one", "loss=ce_then_lovasz", "trainer.max_epochs=3", "callbacks.checkpoint.monitor=epoch")
+    monitored = "callbacks.checkpoint.monitor=epoch"
+    run(*TRAIN, *SCORES_ONLY, "run=one", "loss=ce_then_lovasz", "trainer.max_epochs=3", monitored)
     assert read_checkpoint(folder / "runs/one/checkpoints/best.ckpt")["epoch"] == 2
     tested = read_result(folder / "runs/one")["test"]["test/loss"]  # type: ignore[index]
     printed = run("lightning-seg-evaluate", "checkpoint=runs/one/checkpoints/best.ckpt", "trainer.accelerator=cpu")
@@ -166,16 +168,16 @@ def test_training_on_several_processes_joins_their_batches_in_the_loss(trainer: 
 
 @pytest.mark.slow
 def test_two_processes_log_the_terms_of_their_loss(run: Run, folder: Path) -> None:
-    weights = "loss.weights={focal:1,dice:0}"
-    run(*TRAIN, "run=two", "trainer=ddp_sim", "trainer.devices=2", "loss=focal_dice", weights, "data.batch_size=2")
+    loss = ("loss=focal_dice", "loss.weights={focal:1,dice:0}")
+    two = ("trainer=ddp_sim", "trainer.devices=2", "data.batch_size=2", "callbacks=curves", "test=false")
+    run(*TRAIN, "run=two", *loss, *two)
     (two,) = csv.DictReader((folder / "runs/two/curves.csv").open())
     assert float(two["train/loss"]) == pytest.approx(float(two["train/loss/focal"]), rel=1e-5)
     assert 0 < float(two["train/loss/dice"]) < 1
 
 
 @pytest.mark.slow
-def test_a_run_may_resume_with_another_trainer(run: Run, folder: Path) -> None:
-    run(*TRAIN, "run=one")
+def test_a_run_may_resume_with_another_trainer(run: Run, one: Path) -> None:
     assert "has finished" in run(*TRAIN, "run=one", "resume=auto", "trainer=ddp_sim")
 
 

@@ -18,17 +18,46 @@ from tests.warm_commands import SMALL
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # What makes their trainings shorter, where nothing that a notebook asserts or draws depends on it.
+NARROW = "backbone.decoder_channels=[16,8,8,8,8]"
+FEW = "callbacks=[checkpoint,last,curves,confusion]"
 SHORTER = {
+    "01_losses": {
+        "0.998, 400": "0.998, 40",
+        "torch.ones(400": "torch.ones(40",
+        "400 * gradient": "40 * gradient",
+        "-0.31, 30": "-0.31, 6",
+        "0.98, 49": "0.98, 9",
+        "5, 40, 71": "5, 40, 11",
+        "-4, 4, 200": "-4, 4, 20",
+        "torch.ones(200": "torch.ones(20",
+        "200 * gradient": "20 * gradient",
+        "-0.005, 60": "-0.005, 6",
+    },
     "02_train_and_sweep": {
         r"\"train\": 32, \"val\": 12, \"test\": 24": r"\"train\": 8, \"val\": 4, \"test\": 6",
-        "trainer.max_epochs=8": "trainer.max_epochs=2",
-        "max_epochs: 5": "max_epochs: 1",
+        "trainer.max_epochs=8": f"trainer.max_epochs=1 {NARROW} callbacks.details=null",
+        r"seed=0,1\"": r"seed=0\"",
+        "seed=0,1,2": "seed=0,1",
+        "max_epochs: 5": r"max_epochs: 1\ncallbacks:\n  details: null",
         "trainer.max_epochs=3": "trainer.max_epochs=1",
-        "n_trials: 5": "n_trials: 3",
+        "n_trials: 5": "n_trials: 2",
         r"  - override /trainer: cpu\n": r"  - override /trainer: cpu\n  - override /callbacks: no_pictures\n",
         "tu-mobilenetv3_small_100": "resnet18",
+        "[64, 48, 32, 24, 16]": "[16, 8, 8, 8, 8]",
     },
-    "03_subclass": {"num_train: 128": "num_train: 16", "max_epochs: 8": "max_epochs: 2"},
+    "03_subclass": {
+        "num_train: 128": "num_train: 16",
+        "num_val: 16": "num_val: 4",
+        "num_test: 32": "num_test: 22",
+        "max_epochs: 8": "max_epochs: 1",
+        r"  classes: ${backbone.features}": r"  classes: ${backbone.features}\n  decoder_channels: [16, 8, 8, 8, 8]",
+    },
+    "04_many_devices": {
+        "[0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.97]": "[0, 0.75]",
+        r"\"data.batch_size=4\"]": rf"\"data.batch_size=4\", \"{NARROW}\", \"{FEW}\"]",
+        "trainer.max_epochs=2": "trainer.max_epochs=1",
+        "data.num_train=32": "data.num_train=16",
+    },
 }
 IN_JUPYTER = "06_few_labels"  # the others in processes that have imported the package, which takes a kernel seconds
 # A file or a folder of the machine that a notebook ran on.

@@ -38,11 +38,12 @@ def documented() -> list[str]:
     return [PACKAGE, *(f"{PACKAGE}.{part}" for part in sorted(parts)), f"{PACKAGE}.losses.engine"]
 
 
-def build(folder: Path) -> None:
-    """Writes the pages, and the index that they are searched by."""
+def build(folder: Path, *, source: bool = True) -> None:
+    """Writes the pages, with the source of what they describe or without, and the index that they are searched by."""
     for name in lightning_seg.__all__:  # imported when they are used, and pdoc looks for them before
         setattr(lightning_seg, name, getattr(lightning_seg, name))
-    pdoc.render.configure(docformat="google", math=True, template_directory=Path(__file__).parent / "site_template")
+    template = Path(__file__).parent / "site_template"
+    pdoc.render.configure(docformat="google", math=True, show_source=source, template_directory=template)
     modules = {name: pdoc.doc.Module.from_name(name) for name in extract.walk_specs(documented())}
     for name in rooms():
         readme = ROOT / name.replace(".", "/") / "README.md"

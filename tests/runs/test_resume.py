@@ -200,7 +200,7 @@ def test_a_job_that_slurm_starts_again_resumes_with_its_run(
 
 @pytest.mark.slow
 def test_a_run_survives_twenty_kills_at_random_moments(start: Start, tmp_path: Path) -> None:
-    options = ["trainer.max_epochs=25"]  # far longer than twenty times the moments
+    options = ["trainer.max_epochs=14"]  # far longer than twenty times the moments
     assert wait(start("run=whole", *options)) == 0
     moments = random.Random(0)
     checkpoints = tmp_path / "runs/killed/checkpoints"
@@ -211,7 +211,7 @@ def test_a_run_survives_twenty_kills_at_random_moments(start: Start, tmp_path: P
         # Most once the training is under way, the others before.
         while kill % 4 and process.is_alive() and not written_since(begun, checkpoints):
             time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.2))
+        time.sleep(moments.uniform(0, 0.1))
         assert process.is_alive(), f"the run ended before it could be killed {20 - kill} more times"
         process.kill()
         process.join()

@@ -297,13 +297,14 @@ def test_a_search_is_kept_and_continued_and_asks_only_for_parameters_that_a_loss
     assert [row["status"] for row in rows(folder / "runs/s.csv")] == ["finished", "failed", "unfinished"]
     assert trained == [0, 1, -1, 0, -1]
 
-    run(*SEARCH, "hydra.sweeper.pruner.n_startup_trials=9")
-    assert trained[5:] == [1, 0, 1, 0, 1]
+    run(*SEARCH, "hydra.sweeper.pruner.n_startup_trials=9", "hydra.sweeper.n_trials=3")
+    assert trained[5:] == [1, 0, 1]
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{folder}/runs/s.db")
     states = [trial.state.name for trial in study.trials]
-    assert states.count("COMPLETE") == 4
+    assert states.count("COMPLETE") == 3
     assert states.count("FAIL") == 1
     assert study.direction.name == "MAXIMIZE"
+    assert {trial.params["loss"] for trial in study.trials} == {"ce", "focal"}
     for trial in study.trials:
         assert ("loss.gamma" in trial.params) == (trial.params["loss"] == "focal")
         if trial.state.name == "COMPLETE":
@@ -312,9 +313,9 @@ def test_a_search_is_kept_and_continued_and_asks_only_for_parameters_that_a_loss
             assert trial.value == result["best"]
             assert sorted(trial.intermediate_values) == [0, 1]
     steps = len(trained)
-    assert "finished before" in run(*SEARCH)
+    assert "finished before" in run(*SEARCH, "hydra.sweeper.n_trials=3")
     assert len(trained) == steps
-    run(*SEARCH, "hydra.sweeper.n_trials=5")
+    run(*SEARCH)
     assert len(study.trials) == len(states) + 1
     assert "was started with trainer.max_epochs=2" in fails(*SEARCH, "trainer.max_epochs=3")
     assert "run=ANOTHER" in fails(*SEARCH, "resume=never")

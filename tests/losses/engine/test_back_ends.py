@@ -1,5 +1,8 @@
 """Which back end computes a batch: by device, dtype and size, by a variable, and by what is installed."""
 
+import importlib.util
+import os
+import subprocess
 import sys
 
 import pytest
@@ -79,3 +82,28 @@ def test_a_package_that_cannot_be_imported_is_said_once(monkeypatch):
     monkeypatch.setattr(back_ends, "_installed", back_ends._installed.__wrapped__)
     with pytest.warns(UserWarning, match=r"numba cannot be imported \(Numba needs .*torch operations"):
         assert choose_back_end("cpu", torch.float32, LARGE).name == "torch"
+
+
+@pytest.mark.slow
+def test_a_new_process_imports_numba_for_the_first_large_batch_on_the_cpu_and_triton_never():
+    code = """
+import importlib.util
+import os
+import subprocess
+import sys
+
+sys.modules["triton"] = None  # importing it raises
+import torch
+from lightning_seg.losses import DiceLoss
+from lightning_seg.losses.engine.back_ends import choose_back_end
+
+loss = DiceLoss(task="multiclass", ignore_index=255)
+loss(torch.randn(2, 3, 4, 4, requires_grad=True), torch.zeros(2, 4, 4).long()).backward()
+print(choose_back_end("cpu", torch.float32, 2**20 - 1).name, "numba" in sys.modules)
+print(choose_back_end("cpu", torch.float32, 2**20).name, "numba" in sys.modules)
+print([name for name in sys.modules if "triton_backend" in name or "triton_kernels" in name])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "LIGHTNING_SEG_BACKEND"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    large = ["numba", "True"] if importlib.util.find_spec("numba") else ["torch", "False"]
+    assert done.stdout.split() == ["torch", "False", *large, "[]"]

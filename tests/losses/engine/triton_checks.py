@@ -42,6 +42,15 @@ if DEVICE == "cpu":
         return scope
 
     interpreter._patch_lang = _patch_once
+    _np_dtype, _np_dtypes = interpreter._get_np_dtype, {}
+
+    def _known_np_dtype(kind):
+        """Looked up once: Triton writes a table of all dtypes for each operation."""
+        if kind.name not in _np_dtypes:
+            _np_dtypes[kind.name] = _np_dtype(kind)
+        return _np_dtypes[kind.name]
+
+    interpreter._get_np_dtype = _known_np_dtype
     # Each operation on each channel takes it a tenth of a millisecond: fewer are many.
     MANY = 10
     triton_backend._TILE, triton_backend._MOST_SUMS, triton_backend._MOST_PROBABILITIES = 4, 40, 9
@@ -82,7 +91,7 @@ def _kernels_only(monkeypatch):
     monkeypatch.setattr(torch_backend, "BACK_END", BackEnd("torch", fail, fail, fail, fail, fail))
 
 
-def batch(softmax: bool, classes: int, pixels: int = 77, images: int = 2, dtype=torch.float32) -> tuple[Tensor, Tensor]:
+def batch(softmax: bool, classes: int, pixels: int = 40, images: int = 1, dtype=torch.float32) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(classes)
     logits = 3 * torch.randn(images, classes, pixels, generator=generator)
     shape = (images, pixels) if softmax else logits.shape
@@ -181,33 +190,33 @@ def assert_same(
 
 
 @pytest.mark.parametrize(
-    ("softmax", "classes"), [*((True, c) for c in (1, 2, 4, 21, 70)), *((False, c) for c in (1, 2, 5))]
+    ("softmax", "classes"), [*((True, c) for c in (1, 2, 4, 21)), *((False, c) for c in (1, 2, 5))]
 )
 def test_all_sums_and_their_gradient_are_those_of_float64_operations(softmax, classes, monkeypatch):
     for name, value in TUNED.items():
         monkeypatch.setattr(triton_backend, name, value)
     # The softmax of one class is 1, where the derivative of (1 - p)^½ that torch computes is not finite.
     requires = EVERYTHING if classes > 1 else replace(EVERYTHING, gammas=(0.0, 1.0, 2.0))
-    pixels = 33 if classes > 4 else 1205 if classes == 2 else 77
+    pixels = 33 if classes > 4 else 560 if classes == 2 else 77
     assert_same(*batch(softmax, classes, pixels=pixels, images=2 if classes == 4 else 1), softmax, requires)
 
 
 @pytest.mark.parametrize("requires", EACH)
 @pytest.mark.parametrize("softmax", [True, False])
 def test_each_thing_read_alone_is_right(softmax, requires):
-    assert_same(*batch(softmax, 3), softmax, requires)
+    assert_same(*batch(softmax, 3, images=1 + (requires.errors != "none")), softmax, requires)
 
 
 @pytest.mark.parametrize("requires", MARGINS)
 @pytest.mark.parametrize("classes", [1, 3])
 def test_errors_of_margins_are_right(classes, requires):
-    assert_same(*batch(False, classes), False, requires)
+    assert_same(*batch(False, classes, images=2), False, requires)
 
 
 @pytest.mark.parametrize("part", ["by_label", "by_channel", "label_map", "error_sums"])
 @pytest.mark.parametrize(("softmax", "classes"), TASKS)
 def test_the_gradient_of_one_output_alone_is_right(softmax, classes, part):
-    logits, target = batch(softmax, classes, pixels=19, images=1)
+    logits, target = batch(softmax, classes, pixels=19)
     ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
     computed(ours, target, softmax, EVERYTHING)[part].square().sum().backward()
     reference(theirs, target, softmax, EVERYTHING)[part].square().sum().backward()
@@ -218,13 +227,13 @@ def test_the_gradient_of_one_output_alone_is_right(softmax, classes, part):
 @pytest.mark.parametrize(("softmax", "classes"), TASKS)
 def test_half_precision_is_computed_in_float32(softmax, dtype, classes):
     epsilon = torch.finfo(dtype).eps
-    logits, target = batch(softmax, classes, images=1, dtype=dtype)
+    logits, target = batch(softmax, classes, dtype=dtype)
     assert_same(logits, target, softmax, EVERYTHING, rtol=epsilon, atol=epsilon * 0.01)
 
 
 @pytest.mark.parametrize(("softmax", "classes"), TASKS)
 def test_void_pixels_may_hold_anything(softmax, classes):
-    logits, target = batch(softmax, classes, images=1)
+    logits, target = batch(softmax, classes)
     void = (target == VOID).unsqueeze(1).expand_as(logits) if softmax else target == VOID
     clean = computed(logits, target, softmax, EVERYTHING)
     values = torch.tensor([float("nan"), float("inf"), -float("inf")], device=DEVICE)
@@ -250,7 +259,7 @@ def test_of_void_pixels_alone_every_sum_and_the_gradient_are_zero(softmax):
 
 @pytest.mark.parametrize(("softmax", "classes"), TASKS)
 def test_without_ignore_index_every_pixel_counts(softmax, classes):
-    logits, target = batch(softmax, classes, images=1)
+    logits, target = batch(softmax, classes)
     assert_same(logits, target.where(target != VOID, 1), softmax, EVERYTHING, void=None)
 
 
@@ -272,7 +281,7 @@ def test_a_void_label_of_minus_one_is_not_255_of_unsigned_labels():
 
 @pytest.mark.parametrize("softmax", [True, False])
 def test_logits_and_labels_may_have_any_strides(softmax):
-    logits, target = batch(softmax, 3, pixels=40)
+    logits, target = batch(softmax, 3, pixels=40, images=2)
     strided_logits = logits.movedim(1, 2).contiguous().movedim(2, 1)
     strided_target = target.movedim(0, -1).contiguous().movedim(-1, 0)
     assert not strided_logits.is_contiguous()
@@ -298,7 +307,7 @@ def test_programs_that_add_up_several_blocks_give_the_same(softmax, monkeypatch)
     monkeypatch.setattr(triton_backend, "_FORWARD_BLOCK", 32)
     monkeypatch.setattr(triton_backend, "_BACKWARD_BLOCK", 32)
     monkeypatch.setattr(triton_backend, "_LOGITS_OF_A_COPY", 0)
-    assert_same(*batch(softmax, 3, pixels=200 if softmax else 70, images=1), softmax, EVERYTHING)
+    assert_same(*batch(softmax, 3, pixels=200 if softmax else 70), softmax, EVERYTHING)
 
 
 def test_programs_never_add_up_more_pixels_than_float32_counts(monkeypatch):
@@ -308,7 +317,7 @@ def test_programs_never_add_up_more_pixels_than_float32_counts(monkeypatch):
     monkeypatch.setattr(triton_backend, "_PROGRAMS", 1)
     assert triton_backend._MOST_PIXELS <= 2**24
     monkeypatch.setattr(triton_backend, "_MOST_PIXELS", 2**7)
-    logits, target = batch(True, 1, pixels=2**8 + 1, images=1)
+    logits, target = batch(True, 1, pixels=2**8 + 1)
     results = computed(logits, target, True, Requirements())
     assert grids == [(3,)]
     assert int(results["by_label"][..., 0].sum()) == int((target != VOID).sum())
@@ -356,15 +365,17 @@ def test_two_runs_give_the_same_bits():
 
 @pytest.mark.parametrize("softmax", [True, False])
 def test_torch_finds_the_operator_sound(softmax):
-    logits, target = batch(softmax, 3, pixels=7, images=1)
+    logits, target = batch(softmax, 2, pixels=7)
     arguments = (logits.requires_grad_(), target, VOID, [2.0], True, True, True, "probability", False, True)
     operators = torch.ops.lightning_seg
     torch.library.opcheck((operators.softmax_sums if softmax else operators.sigmoid_sums).default, arguments)
 
 
-def scores_batch(softmax: bool, classes: int, pixels: int, dtype=torch.float32) -> tuple[Tensor, Tensor]:
+def scores_batch(
+    softmax: bool, classes: int, pixels: int, dtype=torch.float32, images: int = 1
+) -> tuple[Tensor, Tensor]:
     """Logits with ties, infinities and NaN."""
-    logits, target = batch(softmax, classes, pixels)
+    logits, target = batch(softmax, classes, pixels, images)
     generator = torch.Generator().manual_seed(1)
     logits = logits.round().cpu()
     for value in (torch.nan, torch.inf, -torch.inf):
@@ -400,7 +411,7 @@ def test_confusion_counts_are_those_of_argmax_with_ties_and_nan(softmax, classes
 def test_confusion_counts_of_any_strides_and_label_types_and_of_several_blocks(softmax, monkeypatch):
     monkeypatch.setattr(triton_backend, "_COUNTING_PROGRAMS", 2)
     monkeypatch.setattr(triton_backend, "_PIXELS", 64)
-    logits, target = scores_batch(softmax, 3, 150)
+    logits, target = scores_batch(softmax, 3, 150, images=2)
     expected = counted(logits, target, softmax)
     strided = logits.movedim(1, 2).contiguous().movedim(2, 1)
     for labels in (target, target.to(torch.uint8), target.int().movedim(0, -1).contiguous().movedim(-1, 0)):

@@ -1,7 +1,10 @@
-"""The Triton kernels behind `class_sums`, compiled for an H100 without one; run by `test_triton_backend`."""
+"""The Triton kernels behind `class_sums`, compiled for an H100 without one."""
 
 import pytest
 import torch
+
+pytest.importorskip("triton")
+
 from triton.backends.compiler import GPUTarget
 from triton.compiler import CompiledKernel
 from triton.runtime.driver import driver
@@ -9,6 +12,8 @@ from triton.runtime.jit import JITFunction
 
 from lightning_seg.losses.engine import triton_backend
 from lightning_seg.losses.engine.interface import Gradients, Requirements, empty_sigmoid_outputs, empty_softmax_outputs
+
+pytestmark = pytest.mark.slow
 
 
 class H100:
@@ -25,14 +30,15 @@ class H100:
 
 
 @pytest.fixture
-def compiled(monkeypatch) -> dict[str, CompiledKernel]:
+def compiled(monkeypatch, tmp_path) -> dict[str, CompiledKernel]:
     """What each kernel that would have been launched was compiled to, by name."""
     kernels, run = {}, JITFunction.run
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
 
     def compile_only(self, *args, **kwargs):
         kernels[self.__name__] = run(self, *args, **kwargs | {"warmup": True})
 
-    driver.set_active(H100())
+    monkeypatch.setattr(driver, "_active", H100())
     monkeypatch.setattr(JITFunction, "run", compile_only)
     return kernels
 
@@ -71,7 +77,7 @@ def test_the_kernels_compile_and_only_histograms_are_added_up_atomically(
     assert "atom.global" not in backward["ptx"]
 
 
-@pytest.mark.parametrize(("softmax", "classes"), [(True, 2), (True, 19), (True, 63), (True, 150), (False, 3)])
+@pytest.mark.parametrize(("softmax", "classes"), [(True, 2), (True, 63), (True, 150), (False, 3)])
 def test_the_confusion_counts_compile(softmax, classes, compiled):
     logits = torch.zeros(2, classes, 4096, dtype=torch.bfloat16)
     target = torch.zeros((2, 4096) if softmax else logits.shape, dtype=torch.uint8)

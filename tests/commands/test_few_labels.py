@@ -54,7 +54,7 @@ def test_the_experiment_trains_tests_evaluates_and_predicts(
     run(*FEW, "run=off", "module.test_time_augmentation=false", "callbacks=none")
     assert Path("runs/off/test.csv").read_text() != Path("runs/few/test.csv").read_text()
 
-    two = ("trainer=ddp_sim", "data.batch_size=2", "trainer.max_steps=1", "callbacks=curves", "test=false")
+    two = ("trainer=ddp_sim", "data.batch_size=2", "data.num_val=1", "callbacks=curves", "test=false")
     run(*FEW, "run=two", *two)
     assert "train/loss/consistency" in columns(tmp_path / "runs/two")
 

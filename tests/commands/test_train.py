@@ -87,6 +87,7 @@ def test_nothing_that_exists_is_written_over(run: Run, fails: Run, folder: Path,
     assert unnamed[1] == f"{unnamed[0]}-2"
 
 
+@pytest.mark.slow
 def test_resuming_starts_where_the_run_stopped(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (*TRAIN, *SCORES_ONLY, "trainer.max_epochs=3", "run=one", "resume=auto")
     step = SegmentationModule.training_step
@@ -145,6 +146,7 @@ def test_class_weights_are_estimated_once_and_kept_in_the_checkpoint(
     assert "has finished" in run(*weighted, "resume=auto")
 
 
+@pytest.mark.slow
 def test_evaluating_a_checkpoint_gives_the_loss_of_its_epoch(run: Run, folder: Path) -> None:
     monitored = "callbacks.checkpoint.monitor=epoch"
     run(*TRAIN, *SCORES_ONLY, "run=one", "loss=ce_then_lovasz", "trainer.max_epochs=3", monitored)
@@ -181,7 +183,6 @@ def test_a_run_may_resume_with_another_trainer(run: Run, one: Path) -> None:
     assert "has finished" in run(*TRAIN, "run=one", "resume=auto", "trainer=ddp_sim")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("debug", choices("debug"))
 def test_debugging_choices_run(run: Run, folder: Path, debug: str) -> None:
     run(*TRAIN[:2], *SMALL, f"debug={debug}", "trainer.max_epochs=1")
@@ -189,8 +190,10 @@ def test_debugging_choices_run(run: Run, folder: Path, debug: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("group", ["backbone", "optimizer", "scheduler", "augment"])
-def test_every_choice_of_a_group_trains(group: str, folder: Path) -> None:
+def test_every_choice_of_a_group_trains(group: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses: in tests/losses/test_loss_configs.py, which composes their configurations."""
+    for encoder in ("resnet18", "resnet34"):
+        replace(monkeypatch, encoder)
     for choice in choices(group):
         overrides = [f"{group}={choice}", *SMALL]
         if choice in ("unet_3d", "volumes"):

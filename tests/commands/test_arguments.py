@@ -6,7 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning_seg.commands.arguments import as_typed, value_of
 from lightning_seg.launch.overrides import unquoted
 from tests.commands.test_evaluate_and_predict import TRAIN
-from tests.console import SCORES_ONLY, Run
+from tests.console import Run
 
 
 def read(argument: str) -> object:
@@ -81,7 +81,7 @@ def test_null_chooses_nothing_where_that_is_possible(group: str, choice: str) ->
 
 @pytest.mark.slow
 def test_the_checkpoint_of_a_run_named_by_its_choices_is_evaluated_and_predicts(run: Run, folder) -> None:
-    run(*(argument for argument in TRAIN if not argument.startswith("run=")), *SCORES_ONLY)
+    run(*(argument for argument in TRAIN if not argument.startswith("run=")))
     (made,) = folder.glob("runs/*")
     assert "=" in made.name
     assert "," in made.name

@@ -13,11 +13,12 @@ from lightning_seg.commands import predict
 from lightning_seg.commands.evaluate import data_config
 from lightning_seg.commands.prediction_options import set_prediction_options
 from lightning_seg.losses import CrossEntropyLoss
-from tests.console import SHORT, Run, write_folder
+from tests.console import SCORES_ONLY, SHORT, Run, write_folder
 
 TRAIN = (
     "lightning-seg-train",
     *SHORT,
+    *SCORES_ONLY,
     "run=mine",
     "data=folder",
     "data.root=my_images",

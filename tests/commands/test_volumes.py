@@ -73,11 +73,12 @@ def test_a_small_network_learns_the_embedded_volumes_in_half_a_minute(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sizes = ["data.num_train=64", "data.train_repeats=3", "data.num_val=2", "data.num_test=8", "trainer.max_epochs=1"]
-    run("lightning-seg-train", "experiment=shapes_3d", "backbone.channels=[8,16,32]", "optimizer.lr=1e-2", *sizes,
-        "callbacks=no_pictures", "trainer.accelerator=cpu")  # fmt: skip
+    sizes = ["data.image_size=16", "augment.patch_size=16", "data.num_val=1", "data.num_test=4"]
+    steps = ["data.num_train=48", "data.train_repeats=4", "trainer.max_epochs=1", "optimizer.lr=1e-2"]
+    run("lightning-seg-train", "experiment=shapes_3d", "backbone.channels=[8,16,32]", *sizes, *steps,
+        "callbacks=[checkpoint,last]", "trainer.accelerator=cpu")  # fmt: skip
     *_, mean = csv.DictReader((tmp_path / "runs" / "shapes_3d" / "test.csv").open())
-    assert float(mean["dice"]) > 0.8  # 0.96
+    assert float(mean["dice"]) > 0.8  # 0.94
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,9 @@ class _Half(nn.Module):
 def scaled_length(length: int, scale: float) -> int:
     """`max(1, round(length * scale))` in integers alone, which an export keeps for all lengths."""
     part = Fraction(scale).limit_denominator(1000)
-    twice, unit = 2 * length * part.numerator + part.denominator, 2 * part.denominator
-    up = twice // unit
-    is_tie = 1 - (twice % unit + unit - 1) // unit
-    rounded = up - is_tie * (up % 2)  # to the even one, as Python
+    length, unit = length * part.numerator, part.denominator
+    is_odd = length // unit % 2  # where halves are rounded up, as Python does
+    rounded = (2 * length + unit - 1 + is_odd) // (2 * unit)
     return rounded + 1 // (1 + rounded)
 
 

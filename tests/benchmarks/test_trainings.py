@@ -16,7 +16,8 @@ def command(name: str, output: Path) -> Command:
     """A training of a moment."""
     tiny = ["data.num_train=2", "data.num_val=1", "data.num_test=1", "data.image_size=32", "data.batch_size=2"]
     quick = ["trainer=cpu", "trainer.max_epochs=1", "callbacks=no_pictures", "trainer.num_sanity_val_steps=0"]
-    return Command("train", [f"run={name}", f"runs={output}", *tiny, *quick])
+    network = ["+backbone.encoder_depth=3", "backbone.decoder_channels=[16,8,8]"]
+    return Command("train", [f"run={name}", f"runs={output}", *tiny, *quick, *network])
 
 
 @pytest.mark.slow
@@ -56,7 +57,9 @@ def processes_with(word: str) -> list[int]:
 def test_trainings_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
     arguments = [*command("long", tmp_path).arguments, "trainer.max_epochs=100000"]
     code = (
-        "from pathlib import Path; from tests.benchmarks.trainings import Command, run_all; "
+        "from pathlib import Path; from tests import forkserver; "
+        "from tests.benchmarks.trainings import Command, run_all; "
+        "forkserver.PRELOADED[:] = ['lightning_seg.commands.train']; "
         f"run_all([[Command('train', {arguments!r})]], 1, Path({str(tmp_path / 'all.log')!r}))"
     )
     mark = f"STUDY={tmp_path}"

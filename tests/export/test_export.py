@@ -76,6 +76,7 @@ def test_the_file_says_classes_palette_scale_and_version(exported):
     assert said["version"].count(".") == 2
 
 
+@pytest.mark.slow
 def test_a_file_predicts_as_its_module_without_the_networks_library(module, exported, tmp_path, monkeypatch):
     for name in ("onnx", "onnxscript", "segmentation_models_pytorch", "timm"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -182,6 +183,7 @@ def test_a_scale_is_inside(tmp_path):
     assert torch.equal(logits.argmax(1)[0], module.predict(image(20, 30)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -205,6 +207,7 @@ def test_what_a_strangers_file_says_of_itself_is_checked(exported, tmp_path, nam
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_run_is_one_line(exported, tmp_path):
     model = onnx.load(exported[0])
     output = model.graph.node[-1].output[0]
@@ -236,6 +239,7 @@ def with_a_function(model):
     model.functions.append(onnx.helper.make_function("own", "again", ["x"], ["y"], [node], model.opset_import))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [with_a_loop, with_a_function])
 def test_a_file_that_could_take_any_time_is_refused_before_it_is_run(exported, tmp_path, change):
     model = onnx.load(exported[0])
@@ -287,6 +291,7 @@ def test_pooling_to_several_windows_is_exported_for_any_size(tmp_path):
     assert len(agreement.sizes) == 4
 
 
+@pytest.mark.slow
 def test_a_file_is_scored_as_its_module_on_data_whose_classes_it_says(exported, run, folder):
     command = ("lightning-seg-evaluate", f"checkpoint={exported[0]}", "data=folder", "data.root=my_images")
     options = ("split=val", "data.ignore_index=255", "data.num_workers=0", "trainer.accelerator=cpu")

@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import IO, Any
 
@@ -63,24 +64,27 @@ def _choose(repo: Any, config_name: str | None, overrides_list: list[Any], **opt
 
 def _compose(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> DictConfig:
     """What the files hold that were chosen, which are merged only once."""
-    if not any(defaults is known.defaults for known in _chosen.values()):
-        return _compose_defaults(self, defaults, repo)
-    if id(defaults) not in _composed:
-        _composed[id(defaults)] = pickle.dumps(_compose_defaults(self, defaults, repo))
-    composed: DictConfig = pickle.loads(_composed[id(defaults)])
+    if id(defaults) in _composed:
+        known: DictConfig = pickle.loads(_composed[id(defaults)])
+        return known
+    composed = _compose_defaults(self, defaults, repo)
+    if any(defaults is known.defaults for known in _chosen.values()):
+        with suppress(pickle.PicklingError):  # see `_copy`
+            _composed[id(defaults)] = pickle.dumps(composed)
     return composed
 
 
 def _copy(node: Container, memo: dict[int, Any]) -> Any:
     """A copy of a configuration of plain values, by pickling it: a fifth of the time. It has the same parent."""
-    if node._get_flag("allow_objects"):
-        return (_copy_dict if isinstance(node, DictConfig) else _copy_list)(node, memo)  # type: ignore[arg-type]
-    parent = node.__dict__["_parent"]
-    node.__dict__["_parent"] = None
-    try:
-        copied = pickle.loads(pickle.dumps(node))
-    finally:
+    parent, copied = node.__dict__["_parent"], None
+    if not node._get_flag("allow_objects"):
+        node.__dict__["_parent"] = None
+        # In a job that was sent to another process Hydra makes its classes anew.
+        with suppress(pickle.PicklingError):
+            copied = pickle.loads(pickle.dumps(node))
         node.__dict__["_parent"] = parent
+    if copied is None:
+        return (_copy_dict if isinstance(node, DictConfig) else _copy_list)(node, memo)  # type: ignore[arg-type]
     copied.__dict__["_parent"] = parent
     return copied
 

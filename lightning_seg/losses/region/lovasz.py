@@ -219,7 +219,7 @@ def jaccard_integrals(sums: Tensor, counts: Tensor, total: Tensor) -> tuple[Tens
         torch.sum(its_sums[..., :used] * gradient[..., :used], (1, 2), out=integral)
 
     size = total.numel()
-    step = max(1, _BLOCK // max(used, 1)) if sums.device.type == "cpu" else size
+    step = max(1, _BLOCK // max(used, 1) if sums.device.type == "cpu" else size)
     map_blocks(write, [slice(first, first + step) for first in range(0, size, step)], sums.device)
     return integrals, gradients
 

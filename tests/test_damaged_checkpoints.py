@@ -21,15 +21,17 @@ CONTENT: dict[str, Any] = {
     "epoch": 3,
     CONFIG_KEY: {"config": {"module": MODULE, "data": DATA}, "version": "0"},
 }
+# Of characters that are listed: all of Unicode takes a worker seconds to list.
+TEXT = st.text("aZ09_ .:/\\~${}\"'\n\t\0é語😀", max_size=8)
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
     st.floats(),
-    st.text(max_size=8),
+    TEXT,
     st.sampled_from(["torch.nn.Linear", "os.system", "${oc.env:HOME}", "lightning_seg.losses.DiceLoss", "../x"]),
     st.lists(st.integers(), max_size=3),
-    st.dictionaries(st.sampled_from(["_target_", "_args_", "defaults", "loss"]), st.text(max_size=4), max_size=2),
+    st.dictionaries(st.sampled_from(["_target_", "_args_", "defaults", "loss"]), TEXT, max_size=2),
     st.builds(torch.zeros, st.integers(0, 3)),
 )
 

@@ -74,6 +74,7 @@ def test_a_compiled_network_is_compiled_and_keeps_its_names() -> None:
     assert list(compiled.state_dict()) == names
 
 
+@pytest.mark.slow
 def test_compiled_and_checkpointed_it_still_is_what_it_was() -> None:
     plain, changed = blocks(), blocks()
     checkpoint_activations(changed)

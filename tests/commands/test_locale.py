@@ -21,10 +21,12 @@ def ascii_alone() -> Iterator[None]:
         pytest.skip("in Python's UTF-8 mode no locale is asked")
     before = locale.setlocale(locale.LC_ALL)
     locale.setlocale(locale.LC_ALL, "C")
-    with open(os.devnull) as file:
-        assert codecs.lookup(file.encoding).name == "ascii"
-    yield
-    locale.setlocale(locale.LC_ALL, before)
+    try:
+        with open(os.devnull) as file:
+            assert codecs.lookup(file.encoding).name == "ascii"
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.mark.usefixtures("ascii_alone")

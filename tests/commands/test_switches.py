@@ -60,7 +60,7 @@ def test_a_learning_rate_is_suggested_in_one_line_and_nothing_is_kept(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lightning_seg.learning_rate.STEPS", 30)
+    monkeypatch.setattr("lightning_seg.learning_rate.STEPS", 20)
     said = run(*TRAIN, "find_learning_rate=true", "data.mean=auto", "data.std=auto")
     (rate,) = re.findall(r"^optimizer.lr=(\S+) is suggested: .*$", said, re.MULTILINE)
     assert 1e-6 < float(rate) < 1

@@ -196,6 +196,8 @@ def test_every_choice_of_a_group_trains(group: str, folder: Path, monkeypatch: p
         replace(monkeypatch, encoder)
     for choice in choices(group):
         overrides = [f"{group}={choice}", *SMALL]
+        if choice == "monai":
+            overrides.append("backbone.filters=[4,8,8,8,8]")
         if choice in ("unet_3d", "volumes"):
             overrides += ["backbone=unet_3d", "augment=volumes", "data.dimensions=3", "data.image_size=16"]
         with initialize_config_module("lightning_seg.conf", version_base="1.3"):

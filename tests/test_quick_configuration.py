@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from copy import deepcopy
 
 import pytest
 from hydra import compose, initialize_config_module
@@ -39,3 +40,18 @@ def test_the_configurations_are_those_that_hydra_composes() -> None:
         for choices, of_hydra in zip(CHOICES, expected, strict=True):
             ours = OmegaConf.to_container(compose("train", choices))
             assert list(json.loads(json.dumps(ours)).items()) == list(of_hydra.items()), choices
+
+
+def test_a_copy_of_a_part_keeps_its_flags_and_its_parent_and_is_independent() -> None:
+    whole = OmegaConf.create({"size": 3, "part": {"of": "${size}", "several": [1, {"a": "${..[0]}"}]}})
+    OmegaConf.set_readonly(whole.part, True)
+    copied = deepcopy(whole.part)
+    assert OmegaConf.is_readonly(copied)
+    whole.size = 4
+    assert OmegaConf.to_container(copied, resolve=True) == {"of": 4, "several": [1, {"a": 1}]}
+    OmegaConf.set_readonly(copied, False)
+    copied.of = copied.several[0] = 7
+    assert OmegaConf.to_container(whole, resolve=True) == {"size": 4, "part": {"of": 4, "several": [1, {"a": 1}]}}
+    several = deepcopy(whole.part.several)
+    assert several == whole.part.several
+    assert several is not whole.part.several

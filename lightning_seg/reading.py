@@ -198,7 +198,11 @@ class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
 
 
 class _PlainDumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """The same to write, which puts texts in quotes that would be read as numbers."""
+    """The same to write, which puts texts in quotes that would be read as numbers, and refers to no other part."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Called with each value; a list that stands in two places is written twice."""
+        return True
 
 
 for _plain in (_PlainLoader, _PlainDumper):

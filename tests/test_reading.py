@@ -8,7 +8,9 @@ from omegaconf import OmegaConf
 
 from lightning_seg.reading import as_yaml, open_regular, read_bytes, read_json, read_yaml
 
+SHARED = [1.0, 2.0]
 VALUES: dict[str, Any] = {
+    "twice": {"a": SHARED, "b": [SHARED]},
     "floats": [1e-5, 0.1, -2.0, 1e20, float("inf")],
     "whole": [0, -3, 10**12],
     "texts": ["1e-3", "2024-01-15", "yes", "null", "0x1f", "1_0", "=", "<<", "~", "a: b", "straße", "1:30", ""],

@@ -5,10 +5,11 @@ and a core that another process uses at times, that waiting takes longer than th
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -42,18 +43,33 @@ def map_blocks(
     at_once = threads if at_once is None else min(threads, at_once)
     inference = torch.is_inference_mode_enabled()  # only of this thread
 
-    def beside_others(block: Block) -> Result:
-        torch.set_num_threads(threads // at_once)  # of this thread, and of threads that start from now on
-        with torch.inference_mode(inference), torch.no_grad():
-            return function(block)
-
     if threads == 1 or len(blocks) == 1:
         with torch.no_grad():
             return [function(block) for block in blocks]
+
+    left, results = deque(enumerate(blocks)), cast(list[Result], [None] * len(blocks))
+
+    def take_blocks() -> None:
+        torch.set_num_threads(threads // at_once)  # of this thread, and of threads that start from now on
+        with torch.inference_mode(inference), torch.no_grad():
+            while True:
+                try:
+                    index, block = left.popleft()
+                except IndexError:  # none is left
+                    return
+                results[index] = function(block)
+
+    # This thread takes blocks, too: to wait for each would wake it as often, which costs as much as a small block.
+    others = [_pool(at_once - 1).submit(take_blocks) for _ in range(at_once - 1)] if at_once > 1 else []
     try:
-        return list(_pool(at_once).map(beside_others, blocks))
+        take_blocks()
     finally:
+        left.clear()
+        wait(others)
         torch.set_num_threads(threads)
+    for other in others:
+        other.result()
+    return results
 
 
 def block_size(logits: Tensor) -> int:

@@ -62,6 +62,24 @@ def test_an_error_in_a_block_is_raised_and_changes_no_setting(threads):
     assert torch.get_num_threads() == threads
 
 
+def test_an_error_is_raised_when_no_block_is_computed_any_more(threads):
+    torch.set_num_threads(2)
+    running, begun = [], []
+
+    def block(number: int) -> None:
+        begun.append(number)
+        if number == 1:
+            raise ZeroDivisionError
+        running.append(number)
+        time.sleep(0.05)
+        running.remove(number)
+
+    with pytest.raises(ZeroDivisionError):
+        map_blocks(block, range(100), CPU)
+    assert running == []
+    assert len(begun) < 100
+
+
 def loss_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     logits = torch.randn(2, 5, 50, 40, requires_grad=True)

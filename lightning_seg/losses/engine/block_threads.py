@@ -51,20 +51,22 @@ def map_blocks(
 
     def take_blocks() -> None:
         torch.set_num_threads(threads // at_once)  # of this thread, and of threads that start from now on
-        with torch.inference_mode(inference), torch.no_grad():
-            while True:
-                try:
-                    index, block = left.popleft()
-                except IndexError:  # none is left
-                    return
-                results[index] = function(block)
+        try:
+            with torch.inference_mode(inference), torch.no_grad():
+                while True:
+                    try:
+                        index, block = left.popleft()
+                    except IndexError:  # none is left
+                        return
+                    results[index] = function(block)
+        finally:
+            left.clear()  # no thread begins another block after an error
 
     # This thread takes blocks, too: to wait for each would wake it as often, which costs as much as a small block.
     others = [_pool(at_once - 1).submit(take_blocks) for _ in range(at_once - 1)] if at_once > 1 else []
     try:
         take_blocks()
     finally:
-        left.clear()
         wait(others)
         torch.set_num_threads(threads)
     for other in others:

@@ -44,6 +44,7 @@ def launch_copies(config: "LaunchConfig", entrypoint: Callable[..., Any]) -> Cal
     What new ones are given must be picklable, which is asked of it here too, and their signals are those of a new one,
     which has composed nothing.
     """
+    import torch
     from torch.distributed.launcher.api import elastic_launch  # a second, which not every test needs
 
     def as_new(*arguments: Any) -> Any:
@@ -52,6 +53,8 @@ def launch_copies(config: "LaunchConfig", entrypoint: Callable[..., Any]) -> Cal
         signal.signal(signal.SIGINT, signal.default_int_handler)
         Singleton._instances.clear()
         OmegaConf.clear_resolvers()
+        # Its pool of threads is made anew by the first that asks for it, and two at once find none.
+        torch.set_num_threads(torch.get_num_threads())
         return entrypoint(*arguments)
 
     def launch(*arguments: Any) -> Any:

@@ -124,6 +124,19 @@ def test_only_what_logits_depend_on_is_computed_in_place(tmp_path, network, in_p
     assert all(weights.requires_grad for weights in module.parameters())
 
 
+class Asserting(nn.Conv2d):
+    def forward(self, image):
+        assert image.shape[2] % 64 == 0, "the height must be a multiple of 64"
+        return super().forward(image)
+
+
+def test_whatever_a_network_raises_is_one_line_and_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot be exported.*the height must be a multiple of 64") as raised:
+        write_program(made(network=Asserting(3, 3, 1)), tmp_path / "model.pt2")
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
 class Different(nn.Conv2d):
     def forward(self, image):
         return super().forward(image) + (0.5 * image if torch.compiler.is_exporting() else 0 * image)

@@ -26,14 +26,20 @@ PRELOADED = [
     *("lightning_seg.metrics", "segmentation_models_pytorch", "submitit", "tests.warm"),
 ]
 ROOT = Path(__file__).parents[1]
+# Not what a test has set, which would be that of all tests after it.
+ENVIRONMENT = dict(os.environ)
 
 
-def forkserver() -> ForkServerContext:
-    """Where such processes are made. Their environment is that of the caller when the first of them started."""
+def forkserver(**environment: str) -> ForkServerContext:
+    """Where such processes are made.
+
+    Args:
+        environment: of all of them, beside what it was when this module was imported; that of the first call counts.
+    """
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # of what is preloaded
-    with patch.dict("os.environ", PYTHONPATH=path):
+    path = os.pathsep.join(filter(None, [str(ROOT), ENVIRONMENT.get("PYTHONPATH")]))  # of what is preloaded
+    with patch.dict("os.environ", {**ENVIRONMENT, **environment, "PYTHONPATH": path}, clear=True):
         ensure_running()
     return context
 

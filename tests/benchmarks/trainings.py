@@ -64,8 +64,8 @@ def run_all(steps: Iterable[Sequence[Command]], jobs: int, log: Path) -> None:
     if not left:
         return
     log.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
-    with ProcessPoolExecutor(jobs, mp_context=forkserver(), max_tasks_per_child=1) as pool:
+    server = forkserver(OMP_NUM_THREADS=str(max(1, len(os.sched_getaffinity(0)) // jobs)))
+    with ProcessPoolExecutor(jobs, mp_context=server, max_tasks_per_child=1) as pool:
         running = {pool.submit(_run, commands, log): commands for commands in left}
         for number, future in enumerate(as_completed(running), start=1):
             failed = future.result()

@@ -353,6 +353,7 @@ def in_a_copy(function: Callable[[], None]) -> int:
 )
 def test_a_second_ctrl_c_ends_the_process_at_once(signals: list[int], ended: int) -> None:
     def receive() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background of a script ignores
         StopSignals().listen()
         for signum in signals:
             os.kill(os.getpid(), signum)

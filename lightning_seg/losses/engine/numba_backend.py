@@ -1,14 +1,15 @@
 """The sums of the operators and their gradient by Numba's kernels, compiled for the machine's CPU.
 
-Blocks of pixels are computed side by side on the threads of `block_threads`, each by one call that does not hold
-Python's lock; Numba's own threads would end the process when two of Python's entered them at once. Which pixels a block
-has does not depend on the number of threads, and the sums of blocks are added in their order, so neither do results.
-Half precision is widened block by block, and pixels that do not stand side by side are brought together.
+Each of the threads of `block_threads` calls a kernel once, which does not hold Python's lock and takes one block of
+pixels after the other; Numba's own threads would end the process when two of Python's entered them at once. Which
+pixels a block has does not depend on the number of threads, and the sums of blocks are added in their order, so neither
+do results. Where half precision is widened, or pixels that do not stand side by side are brought together, there is a
+call for each block.
 """
 
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -47,50 +48,71 @@ def sigmoid_forward(
 
 
 Numbers = np.ndarray[Any, Any]
+Result = TypeVar("Result")
+
+_CPU = torch.device("cpu")
 
 _of_thread = threading.local()
 
 
-class _Block(NamedTuple):
-    images: slice
-    pixels: slice
-    part: int  # which of the blocks of its images
+# Where the first of a tensor's numbers stands in one dimension, and the strides of images and rows.
+Place = tuple[int, int, int]
+
+
+class _Call(NamedTuple):
+    """What a call of a kernel computes: those of its blocks that no other call has taken.
+
+    Attributes:
+        blocks: int64 (B, 5): the first image and the one after the last, likewise of pixels, and which of the blocks of
+            its images it is.
+        taken: how many are taken, int64 (1,).
+    """
+
+    blocks: Numbers
+    taken: Numbers
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """The images and the pixels of the only block."""
+        first_image, end_image, first_pixel, end_pixel, _ = self.blocks[0].tolist()
+        return slice(first_image, end_image), slice(first_pixel, end_pixel)
 
 
 def _forward(
     logits: Tensor, target: Tensor, ignore_index: int | None, requires: Requirements, outputs: Outputs
 ) -> None:
     softmax = outputs.normalizer.numel() > 0
-    classes = logits.shape[1]
-    blocks, parts, tile = _blocks(logits, classes if softmax else 1)
+    classes, dtype = logits.shape[1], wide_dtype(logits)
+    blocks, tile = _blocks(logits, classes if softmax else 1)
+    parts = 1 + blocks[:, -1].max()
     by_label, by_channel = (np.zeros((parts, *total.shape)) for total in (outputs.by_label, outputs.by_channel))
     histograms = Histograms(logits, requires) if requires.errors != "none" else None
     label_map = outputs.label_map.view(-1).numpy() if requires.label_map else None
     normalizer = outputs.normalizer.view(-1).numpy()
     gammas, logs, squares, uniform = _optional(requires)
-    binning = _binning(histograms, requires, logits)
-    dtype = wide_dtype(logits)
+    sums, of_maps = (by_label, by_channel, label_map), _place(1 if softmax else classes, logits.shape[2])
+    binning, margins = _binning(histograms, requires, logits), requires.errors == "margin"
     rows = (classes if softmax else 0) + _MAPS
-    source_of = _reader(logits, (dtype,))
-    labels_of = _labels_reader(target, ignore_index, classes if softmax else 2, tile)
+    source_of = _Reader(logits, (dtype,))
+    labels_of = _LabelsReader(target, ignore_index, classes if softmax else 2, tile)
 
-    def add_block(block: _Block) -> bool:
-        images, pixels, part = block
-        table = None if histograms is None else histograms.rows(images).numpy()
-        of_maps = _place(images.start, pixels.start, 1 if softmax else classes, logits.shape[2])
-        read = *source_of(block), *labels_of(block), _rows(rows, tile, dtype)
-        reads, sums = (gammas, squares, uniform), (by_label[part, images], by_channel[part, images], label_map)
+    def add_blocks(call: _Call) -> bool:
+        table = None if histograms is None else histograms.rows(slice(None)).numpy()
+        read = *source_of(call), *labels_of(call), *call, _rows(rows, tile, dtype)
         known: bool
         if softmax:
-            known = kernels.softmax_forward(*read, *reads, *sums, normalizer, of_maps, table, *binning)
+            known = kernels.softmax_forward(
+                *read, gammas, squares, uniform, *sums, normalizer, of_maps, table, *binning
+            )
         else:
-            margins = requires.errors == "margin"
-            known = kernels.sigmoid_forward(*read, logs, *reads, *sums, of_maps, table, margins, *binning)
+            known = kernels.sigmoid_forward(
+                *read, logs, gammas, squares, uniform, *sums, of_maps, table, margins, *binning
+            )
         return known
 
     # Each thread has histograms of its own.
     at_once = _HISTOGRAMS if histograms is not None else None
-    if not all(map_blocks(add_block, blocks, logits.device, at_once)):
+    if not all(_map_calls(add_blocks, blocks, source_of.in_place and labels_of.in_place, at_once)):
         valid_labels(target, ignore_index, classes if softmax else 2)  # which says what is wrong
     outputs.by_label.copy_(torch.from_numpy(by_label.sum(0)))
     outputs.by_channel.copy_(torch.from_numpy(by_channel.sum(0)))
@@ -145,75 +167,68 @@ def _backward(
     reads_probabilities = not margins or of_map is not None or bool(by_label.any()) or bool(by_channel.any())
     gammas, logs, squares, uniform = _optional(requires)
     cut, largest = requires.bins.cut(dtype), 2.0**requires.bins.octaves - 1
-    blocks, _, tile = _blocks(logits, classes if softmax else 1)
-
+    blocks, tile = _blocks(logits, classes if softmax else 1)
     rows = (classes if softmax else 0) * (1 if of_errors is None else 2) + _MAPS
-    flat = result.view(-1).numpy() if result.dtype == dtype else None
-    source_of = _reader(logits, (dtype,))
-    labels_of = _labels_reader(target, ignore_index, classes if softmax else 2, tile)
+    of_maps, in_place = _place(1 if softmax else classes, logits.shape[2]), result.dtype == dtype
+    tables = by_label, by_channel, of_map
+    source_of = _Reader(logits, (dtype,))
+    labels_of = _LabelsReader(target, ignore_index, classes if softmax else 2, tile)
 
-    def write_block(block: _Block) -> None:
-        images, pixels, _ = block
-        of_maps = _place(images.start, pixels.start, 1 if softmax else classes, logits.shape[2])
-        of_result, out = _place(images.start, pixels.start, classes, logits.shape[2]), flat
-        if out is None:
-            widened = torch.empty(images.stop - images.start, classes, pixels.stop - pixels.start, dtype=dtype)
-            of_result, out = _place(0, 0, classes, widened.shape[2]), widened.view(-1).numpy()
-        read = *source_of(block), *labels_of(block), _rows(rows, tile, dtype)
-        reads, tables = (gammas, squares, uniform), (by_label[images], by_channel[images], of_map)
-        errors = of_errors[images] if of_errors is not None and len(of_errors) > 1 else of_errors
+    def write_blocks(call: _Call) -> None:
+        wide = result if in_place else _empty_block(call, classes, dtype)
+        out = wide.view(-1).numpy(), _place(classes, logits.shape[2]) if in_place else _place_of_copy(call, wide)
+        read = *source_of(call), *labels_of(call), *call, _rows(rows, tile, dtype)
         if softmax:
             kernels.softmax_backward(
-                *read, *reads, *tables, errors, log_sums, of_maps, cut, largest, out, of_result, classes
+                *read, gammas, squares, uniform, *tables, of_errors, log_sums, of_maps, cut, largest, *out, classes
             )
         else:
             kernels.sigmoid_backward(
-                *read, logs, *reads, *tables,
-                of_maps, errors, margins, reads_probabilities, cut, largest, out, of_result,
+                *read, logs, gammas, squares, uniform, *tables,
+                of_maps, of_errors, margins, reads_probabilities, cut, largest, *out,
             )  # fmt: skip
-        if flat is None:
-            result[images, :, pixels] = widened
+        if not in_place:
+            images, pixels = call.box
+            result[images, :, pixels] = wide
 
-    map_blocks(write_block, blocks, logits.device, at_once=None)
+    _map_calls(write_blocks, blocks, source_of.in_place and labels_of.in_place and in_place)
     return result
 
 
 def write_largest_channels(logits: Tensor, result: Tensor) -> None:
     """Writes the channel with the largest logit of each pixel to (N, S), int64 and contiguous."""
     _, classes, pixels = logits.shape
-    blocks, _, tile = _blocks(logits, 1)
-    flat = result.view(-1).numpy()
-    source_of = _reader(logits, (wide_dtype(logits),))
+    blocks, tile = _blocks(logits, 1)
+    flat, of_result = result.view(-1).numpy(), _place(1, pixels)
+    source_of = _Reader(logits, (wide_dtype(logits),))
 
-    def write_block(block: _Block) -> None:
-        of_block = block.images.stop - block.images.start, block.pixels.stop - block.pixels.start
-        of_result = _place(block.images.start, block.pixels.start, 1, pixels)
-        kernels.largest_channels(*source_of(block), *of_block, classes, tile, flat, of_result)
+    def write_blocks(call: _Call) -> None:
+        kernels.largest_channels(*source_of(call), *call, classes, tile, flat, of_result)
 
-    map_blocks(write_block, blocks, logits.device, at_once=None)
+    _map_calls(write_blocks, blocks, source_of.in_place)
 
 
 def add_confusion(logits: Tensor, target: Tensor, ignore_index: int | None, softmax: bool, counts: Tensor) -> bool:
     """See `BackEnd`."""
-    blocks, _, tile = _blocks(logits, 1)
+    blocks, tile = _blocks(logits, 1)
     lock = threading.Lock()
     total = counts.numpy()
     kernel = kernels.count_softmax if softmax else kernels.count_sigmoid
-    source_of = _reader(logits, (wide_dtype(logits),))
-    labels_of = _labels_reader(target.unsqueeze(1) if softmax else target, ignore_index, counts.shape[-1], tile)
+    source_of = _Reader(logits, (wide_dtype(logits),))
+    labels_of = _LabelsReader(target.unsqueeze(1) if softmax else target, ignore_index, counts.shape[-1], tile)
 
-    def add_block(block: _Block) -> bool:
-        of_block = np.zeros_like(total)
-        known: bool = kernel(*source_of(block), *labels_of(block), of_block)
+    def add_blocks(call: _Call) -> bool:
+        of_call = np.zeros_like(total)
+        known: bool = kernel(*source_of(call), *labels_of(call), *call, of_call)
         with lock:
-            np.add(total, of_block, out=total)
+            np.add(total, of_call, out=total)
         return known
 
-    return all(map_blocks(add_block, blocks, logits.device, at_once=None))
+    return all(_map_calls(add_blocks, blocks, source_of.in_place and labels_of.in_place))
 
 
-def _blocks(logits: Tensor, channels: int) -> tuple[list[_Block], int, int]:
-    """Blocks of many pixels of one image, or of many small images; how many an image has; and the pixels of a tile.
+def _blocks(logits: Tensor, channels: int) -> tuple[Numbers, int]:
+    """Blocks of many pixels of one image, or of many small images, as `_Call` has them; and the pixels of a tile.
 
     Args:
         logits: (N, C, S).
@@ -225,63 +240,89 @@ def _blocks(logits: Tensor, channels: int) -> tuple[list[_Block], int, int]:
     length = max(tile, size // tile * tile)
     count = max(1, size // pixels)
     blocks = [
-        _Block(slice(image, min(image + count, images)), slice(start, min(start + length, pixels)), part)
+        (image, min(image + count, images), start, min(start + length, pixels), part)
         for image in range(0, images, count)
         for part, start in enumerate(range(0, pixels, length))
     ]
-    return blocks, -(-pixels // length), tile
+    return np.array(blocks), tile
 
 
-def _place(image: int, pixel: int, channels: int, pixels: int) -> tuple[int, int, int]:
-    """Where a block begins in contiguous numbers (N, channels, pixels), and the strides of images and channels."""
-    return image * channels * pixels + pixel, channels * pixels, pixels
+def _map_calls(
+    function: Callable[[_Call], Result], blocks: Numbers, in_place: bool, at_once: int | None = None
+) -> list[Result]:
+    """`function` of one call for each thread, or of one for each block, whose numbers are copied then.
+
+    Args:
+        function: of a call.
+        blocks: what is computed.
+        in_place: whether kernels read and write where the tensors are.
+        at_once: how many run at once at most; None for as many as there are threads.
+    """
+    count = min(torch.get_num_threads(), len(blocks), at_once or len(blocks))
+    calls = [_Call(blocks, np.zeros(1, np.int64))] * count
+    if not in_place:
+        calls = [_Call(block[None], np.zeros(1, np.int64)) for block in blocks]
+    return map_blocks(function, calls, _CPU, count)
 
 
-def _reader(
-    tensor: Tensor, dtypes: tuple[torch.dtype, ...]
-) -> Callable[[_Block], tuple[Numbers, tuple[int, int, int]]]:
-    """A function that gives a block's numbers in one dimension, where they begin, and the strides of images and rows.
+def _place(channels: int, pixels: int) -> Place:
+    """That of contiguous numbers (N, channels, pixels)."""
+    return 0, channels * pixels, pixels
+
+
+def _place_of_copy(call: _Call, copy: Tensor) -> Place:
+    """That of a block's numbers, (n, rows, L), such that its images and pixels are found by what they are in all."""
+    images, pixels = call.box
+    _, image, row = _place(*copy.shape[1:])
+    return -(images.start * image + pixels.start), image, row
+
+
+def _empty_block(call: _Call, channels: int, dtype: torch.dtype) -> Tensor:
+    images, pixels = call.box
+    return torch.empty(images.stop - images.start, channels, pixels.stop - pixels.start, dtype=dtype)
+
+
+class _Reader:
+    """Gives a tensor's numbers in one dimension, and their place, or those of a copy of a block.
 
     Args:
         tensor: (N, rows, S). What has another dtype, or pixels apart, is copied block by block.
         dtypes: those that kernels read; the first is what others are converted to.
     """
-    image, row, pixel = tensor.stride()
-    if tensor.dtype in dtypes and (pixel == 1 or tensor.shape[2] == 1):
-        flat = _flat(tensor)
-        return lambda block: (flat, (block.images.start * image + block.pixels.start * pixel, image, row))
 
-    def copied(block: _Block) -> tuple[Numbers, tuple[int, int, int]]:
-        part = tensor[block.images, :, block.pixels].detach()
-        part = part.to(part.dtype if part.dtype in dtypes else dtypes[0]).contiguous()
-        return part.view(-1).numpy(), (0, part.shape[1] * part.shape[2], part.shape[2])
+    def __init__(self, tensor: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+        self._tensor, self._dtypes = tensor.detach(), dtypes
+        image, row, pixel = tensor.stride()
+        self.in_place = tensor.dtype in dtypes and (pixel == 1 or tensor.shape[2] == 1)
+        self._whole = (_flat(tensor), (0, image, row)) if self.in_place else None
 
-    return copied
+    def __call__(self, call: _Call) -> tuple[Numbers, Place]:
+        if self._whole is not None:
+            return self._whole
+        images, pixels = call.box
+        part = self._tensor[images, :, pixels]
+        part = part.to(part.dtype if part.dtype in self._dtypes else self._dtypes[0]).contiguous()
+        return part.view(-1).numpy(), _place_of_copy(call, part)
 
 
-def _labels_reader(
-    target: Tensor, ignore_index: int | None, classes: int, tile: int
-) -> Callable[[_Block], tuple[Numbers, tuple[int, int, int], tuple[int, int, int], tuple[int, int], Numbers]]:
-    """A function that gives what kernels read the labels of a block by.
+class _LabelsReader:
+    """Gives what kernels read labels by.
 
     That is: the target's numbers and their place; how many classes there are, the label of void pixels, and 0, or 1 if
-    there is no such label; the numbers of images and pixels; and the thread's row for the labels of a tile.
+    there is no such label; and the thread's row for the labels of a tile.
     """
-    void_label = -1 if ignore_index is None else ignore_index
-    if not -(2**31) <= void_label < 2**31:
-        target = target.masked_fill(target == void_label, -(2**31))
-        void_label = -(2**31)
-    meaning = classes, void_label, int(ignore_index is None)
-    source_of = _reader(target, (torch.int64, torch.uint8))  # each dtype is compiled for
 
-    def labels_of(
-        block: _Block,
-    ) -> tuple[Numbers, tuple[int, int, int], tuple[int, int, int], tuple[int, int], Numbers]:
-        images, pixels, _ = block
-        size = images.stop - images.start, pixels.stop - pixels.start
-        return *source_of(block), meaning, size, _scratch("labels", (tile,), np.int32)
+    def __init__(self, target: Tensor, ignore_index: int | None, classes: int, tile: int) -> None:
+        void_label = -1 if ignore_index is None else ignore_index
+        if not -(2**31) <= void_label < 2**31:
+            target = target.masked_fill(target == void_label, -(2**31))
+            void_label = -(2**31)
+        self._meaning, self._tile = (classes, void_label, int(ignore_index is None)), tile
+        self._source_of = _Reader(target, (torch.int64, torch.uint8))  # each dtype is compiled for
+        self.in_place = self._source_of.in_place
 
-    return labels_of
+    def __call__(self, call: _Call) -> tuple[Numbers, Place, tuple[int, int, int], Numbers]:
+        return *self._source_of(call), self._meaning, _scratch("labels", (self._tile,), np.int32)
 
 
 def _optional(requires: Requirements) -> tuple[Numbers | None, bool | None, bool | None, bool | None]:

@@ -1,12 +1,12 @@
-"""The kernels of `numba_backend`: what `torch_backend` computes, for a block of pixels, tile by tile.
+"""The kernels of `numba_backend`: what `torch_backend` computes, for blocks of pixels, tile by tile.
 
 A tile is some pixels with all their channels, and stays in the cache of a core. A loop over its pixels is compiled to
 vector instructions: it reads neighboring numbers of a few arrays, chooses between numbers instead of branching, and
 keeps to one float type. NaN and infinity are honored; only `_of_sums` lets sums be taken in another order.
 
 Labels are read tile by tile, as int32, -1 at void pixels. Sums are of the logits' type within a tile and float64 across
-tiles. Logits, the target, maps of pixels and the gradient have one dimension: the number of the block's image n,
-channel c and pixel i stands at first + n·image + c·channel + i. So a kernel has one signature for each dtype, but for
+tiles. Logits, the target, maps of pixels and the gradient have one dimension: the number of image n, channel c and
+pixel i stands at first + n·image + c·channel + i. So a kernel has one signature for each dtype, but for
 what is None where a loss does not read it: that is not compiled either, since compiling takes seconds. Most of them are
 Numba's for each function, slice and branch: parts are few, and take whole rows and a length. All kernels stand in this
 file, because a change in another would not be noticed by the cache of compiled code.
@@ -56,6 +56,18 @@ def _bit_cast(source, result, llvm_type):
 _int32_bits = _bit_cast(types.float32, types.int32, ir.IntType(32))
 _int64_bits = _bit_cast(types.float64, types.int64, ir.IntType(64))
 _float32_of = _bit_cast(types.int32, types.float32, ir.FloatType())
+
+
+@intrinsic
+def _take(context, taken):
+    """How many were taken before, of all threads, which it raises by one."""
+
+    def generate(context, builder, signature, arguments):
+        (array,) = arguments
+        counter = context.make_array(signature.args[0])(context, builder, array).data
+        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(taken), generate
 
 
 @intrinsic
@@ -341,75 +353,77 @@ def _errors(row, label, channel, errors):
 
 @_kernel
 def softmax_forward(
-    logits, place, target, of_target, meaning, size, labels, scratch, gammas, squares, uniform,
+    logits, place, target, of_target, meaning, labels, blocks, taken, scratch, gammas, squares, uniform,
     by_label, by_channel, label_map, normalizer, of_maps, packed, cut, cut_off, shift, largest,
 ):  # fmt: skip
-    """Sums of a block (n, C, L) by label and by channel, (n, C, K), added to what they hold; maps; and histograms.
+    """Sums of blocks by label and by channel, (parts, N, C, K), added to what they hold; maps; and histograms.
 
     Returns whether all labels are known.
     """
     first, image, channel = place
     first_of_target, image_of_target, _ = of_target
     first_of_maps, image_of_maps, _ = of_maps
-    images, pixels = size
     tile, known = labels.size, True
-    classes = by_channel.shape[1]
+    classes = by_channel.shape[2]
     z, maps = scratch, scratch[classes:]
     total, own, probability, wrong, power = maps[2], maps[3], maps[4], maps[5], maps[6]
     if packed is not None:
         bins, values = np.empty(tile, np.uint32), np.empty(tile, np.int64)
-    for n in range(images):
-        of_image, of_channels = by_label[n], by_channel[n]
-        for start in range(0, pixels, tile):
-            length = min(tile, pixels - start)
-            label = labels[:length]
-            known &= _read_labels(target[first_of_target + n * image_of_target + start :], meaning, label)
-            peak, higher = maps[0], maps[1]
-            _fill(peak, length, peak.dtype.type(-np.inf))
-            _fill(total, length, peak.dtype.type(0))
-            begin, in_maps = first + n * image + start, first_of_maps + n * image_of_maps + start
-            for c in range(classes):
-                _load(logits[begin + c * channel :], label, z[c], peak, higher)
-                peak, higher = higher, peak
-            for i in range(length):
-                own[i] = z[max(label[i], 0), i]
-            for c in range(classes):
-                if uniform is not None:
-                    of_channels[c, of_channels.shape[1] - 1] += _sum_below(peak, z[c], length)
-                _exponentials(z[c], peak, length, total)
-            log_sums = normalizer[in_maps : in_maps + length]
-            _normalize(label, peak, total, own, probability, log_sums)
-            if label_map is not None:
-                for i in range(length):
-                    label_map[in_maps + i] = own[i]
-            _add_by_label(label, own, probability, of_image)
-            if gammas is not None:
-                for i in range(length):
-                    wrong[i] = max(1 - probability[i], 0)
-                for k in range(gammas.size):
-                    _focal(wrong, own, length, gammas[k], power)
-                    for i in range(length):
-                        if label[i] >= 0:
-                            of_image[label[i], 3 + k] += power[i]
-            for c in range(classes):
-                row = z[c]
-                if squares is not None or packed is not None:
-                    sum_of_row, sum_of_squares = _probabilities(row, total, length)
-                    of_channels[c, 0] += sum_of_row
-                    if squares is not None:
-                        of_channels[c, 1] += sum_of_squares
-                else:
-                    of_channels[c, 0] += _dot(row, total, length)
-                if packed is not None:
-                    _errors(row, label, np.int32(c), wrong)
-                    table = packed[n if packed.shape[0] > 1 else 0, c]
-                    _add_errors(wrong, label, np.int32(c), False, table, bins, values, cut, cut_off, shift, largest)
-            if uniform is not None:
-                of_valid = 0.0
-                for i in range(length):
-                    of_valid += _log(total[i]) if label[i] >= 0 else 0
+    block = _take(taken)
+    while block < len(blocks):
+        for n in range(blocks[block, 0], blocks[block, 1]):
+            of_image, of_channels = by_label[blocks[block, 4], n], by_channel[blocks[block, 4], n]
+            for start in range(blocks[block, 2], blocks[block, 3], tile):
+                length = min(tile, blocks[block, 3] - start)
+                label = labels[:length]
+                known &= _read_labels(target[first_of_target + n * image_of_target + start :], meaning, label)
+                peak, higher = maps[0], maps[1]
+                _fill(peak, length, peak.dtype.type(-np.inf))
+                _fill(total, length, peak.dtype.type(0))
+                begin, in_maps = first + n * image + start, first_of_maps + n * image_of_maps + start
                 for c in range(classes):
-                    of_channels[c, of_channels.shape[1] - 1] += of_valid
+                    _load(logits[begin + c * channel :], label, z[c], peak, higher)
+                    peak, higher = higher, peak
+                for i in range(length):
+                    own[i] = z[max(label[i], 0), i]
+                for c in range(classes):
+                    if uniform is not None:
+                        of_channels[c, of_channels.shape[1] - 1] += _sum_below(peak, z[c], length)
+                    _exponentials(z[c], peak, length, total)
+                log_sums = normalizer[in_maps : in_maps + length]
+                _normalize(label, peak, total, own, probability, log_sums)
+                if label_map is not None:
+                    for i in range(length):
+                        label_map[in_maps + i] = own[i]
+                _add_by_label(label, own, probability, of_image)
+                if gammas is not None:
+                    for i in range(length):
+                        wrong[i] = max(1 - probability[i], 0)
+                    for k in range(gammas.size):
+                        _focal(wrong, own, length, gammas[k], power)
+                        for i in range(length):
+                            if label[i] >= 0:
+                                of_image[label[i], 3 + k] += power[i]
+                for c in range(classes):
+                    row = z[c]
+                    if squares is not None or packed is not None:
+                        sum_of_row, sum_of_squares = _probabilities(row, total, length)
+                        of_channels[c, 0] += sum_of_row
+                        if squares is not None:
+                            of_channels[c, 1] += sum_of_squares
+                    else:
+                        of_channels[c, 0] += _dot(row, total, length)
+                    if packed is not None:
+                        _errors(row, label, np.int32(c), wrong)
+                        table = packed[n if packed.shape[0] > 1 else 0, c]
+                        _add_errors(wrong, label, np.int32(c), False, table, bins, values, cut, cut_off, shift, largest)
+                if uniform is not None:
+                    of_valid = 0.0
+                    for i in range(length):
+                        of_valid += _log(total[i]) if label[i] >= 0 else 0
+                    for c in range(classes):
+                        of_channels[c, of_channels.shape[1] - 1] += of_valid
+        block = _take(taken)
     return known
 
 
@@ -479,65 +493,68 @@ def _add_focal_gradients(label, gradients, gammas, log_probability, probability,
 
 @_kernel
 def softmax_backward(
-    logits, place, target, of_target, meaning, size, labels, scratch, gammas, squares, uniform,
+    logits, place, target, of_target, meaning, labels, blocks, taken, scratch, gammas, squares, uniform,
     by_label, by_channel, of_map, of_errors, normalizer, of_maps, cut, largest, result, of_result, classes,
 ):  # fmt: skip
-    """Writes the gradient of a block (n, C, L)."""
+    """Writes the gradient of blocks."""
     first, image, channel = place
     first_of_maps, image_of_maps, _ = of_maps
     first_of_target, image_of_target, _ = of_target
     first_of_result, image_of_result, channel_of_result = of_result
-    images, pixels = size
     tile, zero = labels.size, result.dtype.type(0)
     p, maps = scratch, scratch[classes:]
     a, t, own, probability, wrong, power = maps[0], maps[1], maps[2], maps[3], maps[4], maps[5]
     if of_errors is not None:
         lookup = scratch[classes + 6 :]
-    for n in range(images):
-        of_labels, of_channels = by_label[n], by_channel[n]
-        for start in range(0, pixels, tile):
-            length = min(tile, pixels - start)
-            label = labels[:length]
-            _read_labels(target[first_of_target + n * image_of_target + start :], meaning, label)
-            in_maps = first_of_maps + n * image_of_maps + start
-            begin = first + n * image + start
-            log_sums = normalizer[in_maps : in_maps + length]
-            _fill(a, length, zero)
-            # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
-            _fill(t, length, zero)
-            for c in range(classes):
-                of_square = of_channels[c, 1] if squares is not None else None
-                _probabilities_of(logits[begin + c * channel :], label, log_sums, of_channels[c, 0], of_square, p[c], t)
-                if of_errors is not None:
-                    _errors(p[c], label, np.int32(c), wrong)
-                    table = of_errors[n if of_errors.shape[0] > 1 else 0, c]
-                    _error_gradients(wrong, label, np.int32(c), table, cut, largest, lookup[c])
-                    _add_product(p[c], lookup[c], length, t)
-            for i in range(length):
-                if label[i] >= 0:
-                    probability[i] = p[label[i], i]
-                    a[i] = of_labels[label[i], 1] + of_labels[label[i], 2] * probability[i]
-            if gammas is not None:
-                for i in range(length):
-                    own[i] = logits[begin + label[i] * channel + i] - log_sums[i] if label[i] >= 0 else zero
-                _add_focal_gradients(label, of_labels, gammas, own, probability, wrong, power, a)
-            if of_map is not None:
-                for i in range(length):
-                    a[i] += of_map[in_maps + i] if label[i] >= 0 else zero
-            of_all = zero
-            if uniform is not None:
+    block = _take(taken)
+    while block < len(blocks):
+        for n in range(blocks[block, 0], blocks[block, 1]):
+            of_labels, of_channels = by_label[n], by_channel[n]
+            for start in range(blocks[block, 2], blocks[block, 3], tile):
+                length = min(tile, blocks[block, 3] - start)
+                label = labels[:length]
+                _read_labels(target[first_of_target + n * image_of_target + start :], meaning, label)
+                in_maps = first_of_maps + n * image_of_maps + start
+                begin = first + n * image + start
+                log_sums = normalizer[in_maps : in_maps + length]
+                _fill(a, length, zero)
+                # p (h - Σ h p) + a (δ - p) + u - p Σ u = p (h - t) + a δ + u, with t one number for each pixel.
+                _fill(t, length, zero)
                 for c in range(classes):
-                    of_all += of_channels[c, of_channels.shape[1] - 1]
-            for i in range(length):
-                t[i] += a[i] + of_all
-            for c in range(classes):
-                in_result = first_of_result + n * image_of_result + c * channel_of_result + start
-                of_square = of_channels[c, 1] if squares is not None else None
-                of_uniform = of_channels[c, of_channels.shape[1] - 1] if uniform is not None else None
-                row = result[in_result : in_result + length]
-                _write_gradient(p[c], label, np.int32(c), of_channels[c, 0], of_square, of_uniform, t, a, row)
-                if of_errors is not None:
-                    _add_product(p[c], lookup[c], length, row)
+                    of_square = of_channels[c, 1] if squares is not None else None
+                    source = logits[begin + c * channel :]
+                    _probabilities_of(source, label, log_sums, of_channels[c, 0], of_square, p[c], t)
+                    if of_errors is not None:
+                        _errors(p[c], label, np.int32(c), wrong)
+                        table = of_errors[n if of_errors.shape[0] > 1 else 0, c]
+                        _error_gradients(wrong, label, np.int32(c), table, cut, largest, lookup[c])
+                        _add_product(p[c], lookup[c], length, t)
+                for i in range(length):
+                    if label[i] >= 0:
+                        probability[i] = p[label[i], i]
+                        a[i] = of_labels[label[i], 1] + of_labels[label[i], 2] * probability[i]
+                if gammas is not None:
+                    for i in range(length):
+                        own[i] = logits[begin + label[i] * channel + i] - log_sums[i] if label[i] >= 0 else zero
+                    _add_focal_gradients(label, of_labels, gammas, own, probability, wrong, power, a)
+                if of_map is not None:
+                    for i in range(length):
+                        a[i] += of_map[in_maps + i] if label[i] >= 0 else zero
+                of_all = zero
+                if uniform is not None:
+                    for c in range(classes):
+                        of_all += of_channels[c, of_channels.shape[1] - 1]
+                for i in range(length):
+                    t[i] += a[i] + of_all
+                for c in range(classes):
+                    in_result = first_of_result + n * image_of_result + c * channel_of_result + start
+                    of_square = of_channels[c, 1] if squares is not None else None
+                    of_uniform = of_channels[c, of_channels.shape[1] - 1] if uniform is not None else None
+                    row = result[in_result : in_result + length]
+                    _write_gradient(p[c], label, np.int32(c), of_channels[c, 0], of_square, of_uniform, t, a, row)
+                    if of_errors is not None:
+                        _add_product(p[c], lookup[c], length, row)
+        block = _take(taken)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -643,65 +660,67 @@ def _positive(errors, label, found, its_label, place):
 
 @_kernel
 def sigmoid_forward(
-    logits, place, target, of_target, meaning, size, labels, scratch, logs, gammas, squares, uniform,
+    logits, place, target, of_target, meaning, labels, blocks, taken, scratch, logs, gammas, squares, uniform,
     by_label, by_channel, label_map, of_maps, packed, margins, cut, cut_off, shift, largest,
 ):  # fmt: skip
-    """Sums of a block (n, C, L) by label, (n, C, 2, K), and by channel, (n, C, K), added; maps; and histograms.
+    """Sums of blocks by label, (parts, N, C, 2, K), and by channel, (parts, N, C, K), added; maps; and histograms.
 
     Returns whether all labels are known.
     """
     first, image, channel = place
     first_of_target, image_of_target, channel_of_target = of_target
     first_of_maps, image_of_maps, channel_of_maps = of_maps
-    images, pixels = size
-    classes, tile, known = by_channel.shape[1], labels.size, True
+    classes, tile, known = by_channel.shape[2], labels.size, True
     ratio, own, probability, wrong, power = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4]
     if packed is not None:
         bins, values, its_label = np.empty(tile, np.uint32), np.empty(tile, np.int64), np.empty(tile, np.int32)
-    for n in range(images):
-        for c in range(classes):
-            sums, of_channel = by_label[n, c], by_channel[n, c]
-            for start in range(0, pixels, tile):
-                length = min(tile, pixels - start)
-                label = labels[:length]
-                in_target = first_of_target + n * image_of_target + c * channel_of_target + start
-                source = logits[first + n * image + c * channel + start :]
-                known &= _read_labels_and_ratios(target[in_target:], meaning, label, source, ratio)
-                zeros, ones, p_zeros, p_ones = _sigmoid_sums(source, label, ratio, probability)
-                if logs is not None:
-                    l_zeros, l_ones = _log_sigmoid_sums(source, label, ratio, own)
-                    sums[0, 1] += l_zeros
-                    sums[1, 1] += l_ones
-                sums[0, 0] += zeros
-                sums[1, 0] += ones
-                sums[0, 2] += np.float64(zeros) - p_zeros
-                sums[1, 2] += p_ones
-                of_channel[0] += p_zeros
-                of_channel[0] += p_ones
-                if label_map is not None:
-                    in_maps = first_of_maps + n * image_of_maps + c * channel_of_maps + start
-                    for i in range(length):
-                        label_map[in_maps + i] = own[i]
-                if squares is not None:
-                    of_channel[1] += _dot(probability, probability, length)
-                if uniform is not None:
-                    of_channel[of_channel.size - 1] += _uniform_sum(source, label, own)
-                if gammas is not None:
-                    _errors(probability, label, np.int32(1), wrong)
-                    for k in range(gammas.size):
-                        _focal(wrong, own, length, gammas[k], power)
-                        of_zeros, of_ones = _sums_by_sign(label, power)
-                        sums[0, 3 + k] += of_zeros
-                        sums[1, 3 + k] += of_ones
-                if packed is not None:
-                    if margins:
-                        _margins(source, label, power)
-                        label = its_label[: _positive(power, label, wrong, its_label, bins)]
-                    else:
+    block = _take(taken)
+    while block < len(blocks):
+        for n in range(blocks[block, 0], blocks[block, 1]):
+            for c in range(classes):
+                sums, of_channel = by_label[blocks[block, 4], n, c], by_channel[blocks[block, 4], n, c]
+                for start in range(blocks[block, 2], blocks[block, 3], tile):
+                    length = min(tile, blocks[block, 3] - start)
+                    label = labels[:length]
+                    in_target = first_of_target + n * image_of_target + c * channel_of_target + start
+                    source = logits[first + n * image + c * channel + start :]
+                    known &= _read_labels_and_ratios(target[in_target:], meaning, label, source, ratio)
+                    zeros, ones, p_zeros, p_ones = _sigmoid_sums(source, label, ratio, probability)
+                    if logs is not None:
+                        l_zeros, l_ones = _log_sigmoid_sums(source, label, ratio, own)
+                        sums[0, 1] += l_zeros
+                        sums[1, 1] += l_ones
+                    sums[0, 0] += zeros
+                    sums[1, 0] += ones
+                    sums[0, 2] += np.float64(zeros) - p_zeros
+                    sums[1, 2] += p_ones
+                    of_channel[0] += p_zeros
+                    of_channel[0] += p_ones
+                    if label_map is not None:
+                        in_maps = first_of_maps + n * image_of_maps + c * channel_of_maps + start
+                        for i in range(length):
+                            label_map[in_maps + i] = own[i]
+                    if squares is not None:
+                        of_channel[1] += _dot(probability, probability, length)
+                    if uniform is not None:
+                        of_channel[of_channel.size - 1] += _uniform_sum(source, label, own)
+                    if gammas is not None:
                         _errors(probability, label, np.int32(1), wrong)
-                    table = packed[n if packed.shape[0] > 1 else 0, c]
-                    # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
-                    _add_errors(wrong, label, np.int32(1), True, table, bins, values, cut, cut_off, shift, largest)
+                        for k in range(gammas.size):
+                            _focal(wrong, own, length, gammas[k], power)
+                            of_zeros, of_ones = _sums_by_sign(label, power)
+                            sums[0, 3 + k] += of_zeros
+                            sums[1, 3 + k] += of_ones
+                    if packed is not None:
+                        if margins:
+                            _margins(source, label, power)
+                            label = its_label[: _positive(power, label, wrong, its_label, bins)]
+                        else:
+                            _errors(probability, label, np.int32(1), wrong)
+                        table = packed[n if packed.shape[0] > 1 else 0, c]
+                        # An error of 0 is no error at any threshold; counted, it would dilute those just above it.
+                        _add_errors(wrong, label, np.int32(1), True, table, bins, values, cut, cut_off, shift, largest)
+        block = _take(taken)
     return known
 
 
@@ -745,15 +764,14 @@ def _add_error_gradients(label, found, slope, row):
 
 @_kernel
 def sigmoid_backward(
-    logits, place, target, of_target, meaning, size, labels, scratch, logs, gammas, squares, uniform,
+    logits, place, target, of_target, meaning, labels, blocks, taken, scratch, logs, gammas, squares, uniform,
     by_label, by_channel, of_map, of_maps, of_errors, margins, reads_probabilities, cut, largest, result, of_result,
 ):  # fmt: skip
-    """Writes the gradient of a block (n, C, L)."""
+    """Writes the gradient of blocks."""
     first, image, channel = place
     first_of_target, image_of_target, channel_of_target = of_target
     first_of_maps, image_of_maps, channel_of_maps = of_maps
     first_of_result, image_of_result, channel_of_result = of_result
-    images, pixels = size
     classes, tile = by_channel.shape[1], labels.size
     zero = result.dtype.type(0)
     ratio, a, wrong, slope, probability, power = (
@@ -761,53 +779,58 @@ def sigmoid_backward(
     )  # fmt: skip
     if of_errors is not None:
         kept_labels, its_place = np.empty(tile, np.int32), np.empty(tile, np.uint32)
-    for n in range(images):
-        for c in range(classes):
-            of_labels, of_channel = by_label[n, c], by_channel[n, c]
-            # Of the label 0 it is of Σ (1 - p).
-            h_of_zeros, h_of_ones = of_channel[0] - of_labels[0, 2], of_channel[0] + of_labels[1, 2]
-            of_square = of_channel[1] if squares is not None else None
-            of_uniform = of_channel[of_channel.size - 1] if uniform is not None else None
-            for start in range(0, pixels, tile):
-                length = min(tile, pixels - start)
-                label = labels[:length]
-                in_target = first_of_target + n * image_of_target + c * channel_of_target + start
-                source = logits[first + n * image + c * channel + start :]
-                in_result = first_of_result + n * image_of_result + c * channel_of_result + start
-                row = result[in_result : in_result + length]
-                if reads_probabilities:
-                    _read_labels_and_ratios(target[in_target:], meaning, label, source, ratio)
-                    if logs is not None:
-                        for i in range(length):
-                            a[i] = of_labels[1, 1] if label[i] == 1 else of_labels[0, 1]
-                        if of_map is not None:
-                            in_maps = first_of_maps + n * image_of_maps + c * channel_of_maps + start
+    block = _take(taken)
+    while block < len(blocks):
+        for n in range(blocks[block, 0], blocks[block, 1]):
+            for c in range(classes):
+                of_labels, of_channel = by_label[n, c], by_channel[n, c]
+                # Of the label 0 it is of Σ (1 - p).
+                h_of_zeros, h_of_ones = of_channel[0] - of_labels[0, 2], of_channel[0] + of_labels[1, 2]
+                of_square = of_channel[1] if squares is not None else None
+                of_uniform = of_channel[of_channel.size - 1] if uniform is not None else None
+                for start in range(blocks[block, 2], blocks[block, 3], tile):
+                    length = min(tile, blocks[block, 3] - start)
+                    label = labels[:length]
+                    in_target = first_of_target + n * image_of_target + c * channel_of_target + start
+                    source = logits[first + n * image + c * channel + start :]
+                    in_result = first_of_result + n * image_of_result + c * channel_of_result + start
+                    row = result[in_result : in_result + length]
+                    if reads_probabilities:
+                        _read_labels_and_ratios(target[in_target:], meaning, label, source, ratio)
+                        if logs is not None:
                             for i in range(length):
-                                a[i] += of_map[in_maps + i] if label[i] >= 0 else zero
-                        if gammas is not None:
-                            _sigmoid_sums(source, label, ratio, wrong)
-                            _log_sigmoid_sums(source, label, ratio, slope)
-                            _errors(wrong, label, np.int32(0), probability)  # p_y
-                            _add_focal_gradients(label, of_labels, gammas, slope, probability, wrong, power, a)
-                        of_logs = a
+                                a[i] = of_labels[1, 1] if label[i] == 1 else of_labels[0, 1]
+                            if of_map is not None:
+                                in_maps = first_of_maps + n * image_of_maps + c * channel_of_maps + start
+                                for i in range(length):
+                                    a[i] += of_map[in_maps + i] if label[i] >= 0 else zero
+                            if gammas is not None:
+                                _sigmoid_sums(source, label, ratio, wrong)
+                                _log_sigmoid_sums(source, label, ratio, slope)
+                                _errors(wrong, label, np.int32(0), probability)  # p_y
+                                _add_focal_gradients(label, of_labels, gammas, slope, probability, wrong, power, a)
+                            of_logs = a
+                        else:
+                            of_logs = None
+                        _sigmoid_gradients(
+                            source, label, ratio, of_logs, h_of_zeros, h_of_ones, of_square, of_uniform, row
+                        )
                     else:
-                        of_logs = None
-                    _sigmoid_gradients(source, label, ratio, of_logs, h_of_zeros, h_of_ones, of_square, of_uniform, row)
-                else:
-                    _read_labels(target[in_target:], meaning, label)
-                    _fill(row, length, zero)
-                if of_errors is not None:
-                    table = of_errors[n if of_errors.shape[0] > 1 else 0, c]
-                    if margins:
-                        _margins(source, label, power)
-                        its_label = kept_labels[: _positive(power, label, wrong, kept_labels, its_place)]
-                        _error_gradients(wrong, its_label, np.int32(1), table, cut, largest, power)
-                        for i in range(its_label.size):
-                            row[its_place[i]] += power[i]
-                    else:
-                        _errors_and_slopes(source, label, ratio, wrong, slope)
-                        _error_gradients(wrong, label, np.int32(1), table, cut, largest, power)
-                        _add_error_gradients(label, power, slope, row)
+                        _read_labels(target[in_target:], meaning, label)
+                        _fill(row, length, zero)
+                    if of_errors is not None:
+                        table = of_errors[n if of_errors.shape[0] > 1 else 0, c]
+                        if margins:
+                            _margins(source, label, power)
+                            its_label = kept_labels[: _positive(power, label, wrong, kept_labels, its_place)]
+                            _error_gradients(wrong, its_label, np.int32(1), table, cut, largest, power)
+                            for i in range(its_label.size):
+                                row[its_place[i]] += power[i]
+                        else:
+                            _errors_and_slopes(source, label, ratio, wrong, slope)
+                            _error_gradients(wrong, label, np.int32(1), table, cut, largest, power)
+                            _add_error_gradients(label, power, slope, row)
+        block = _take(taken)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -838,40 +861,45 @@ def _largest(logits, begin, channel, classes, length, rows, indices):
 
 
 @_kernel
-def largest_channels(logits, place, images, pixels, classes, tile, result, of_result):
-    """Writes the channel with the largest logit of a block's pixels."""
+def largest_channels(logits, place, blocks, taken, classes, tile, result, of_result):
+    """Writes the channel with the largest logit of the pixels of blocks."""
     first, image, channel = place
     first_of_result, image_of_result, _ = of_result
     rows, indices = np.empty((2, tile), logits.dtype), np.empty((2, tile), np.int32)
-    for n in range(images):
-        for start in range(0, pixels, tile):
-            length = min(tile, pixels - start)
-            index = indices[_largest(logits, first + n * image + start, channel, classes, length, rows, indices)]
-            in_result = first_of_result + n * image_of_result + start
-            for i in range(length):
-                result[in_result + i] = index[i]
+    block = _take(taken)
+    while block < len(blocks):
+        for n in range(blocks[block, 0], blocks[block, 1]):
+            for start in range(blocks[block, 2], blocks[block, 3], tile):
+                length = min(tile, blocks[block, 3] - start)
+                index = indices[_largest(logits, first + n * image + start, channel, classes, length, rows, indices)]
+                in_result = first_of_result + n * image_of_result + start
+                for i in range(length):
+                    result[in_result + i] = index[i]
+        block = _take(taken)
 
 
 @_kernel
-def count_softmax(logits, place, target, of_target, meaning, size, labels, counts):
-    """Adds the pixels of a block to their number by label and by channel with the largest logit, int64 (C, C).
+def count_softmax(logits, place, target, of_target, meaning, labels, blocks, taken, counts):
+    """Adds the pixels of blocks to their number by label and by channel with the largest logit, int64 (C, C).
 
     Returns whether all labels are known.
     """
     first, image, channel = place
     first_of_target, image_of_target, _ = of_target
-    images, pixels = size
     classes, tile, known = counts.shape[0], labels.size, True
     rows, indices = np.empty((2, tile), logits.dtype), np.empty((2, tile), np.int32)
-    for n in range(images):
-        for start in range(0, pixels, tile):
-            length = min(tile, pixels - start)
-            index = indices[_largest(logits, first + n * image + start, channel, classes, length, rows, indices)]
-            label = labels[:length]
-            known &= _read_labels(target[first_of_target + n * image_of_target + start :], meaning, label)
-            for i in range(length):
-                if label[i] >= 0:
-                    counts[label[i], index[i]] += 1
+    block = _take(taken)
+    while block < len(blocks):
+        for n in range(blocks[block, 0], blocks[block, 1]):
+            for start in range(blocks[block, 2], blocks[block, 3], tile):
+                length = min(tile, blocks[block, 3] - start)
+                index = indices[_largest(logits, first + n * image + start, channel, classes, length, rows, indices)]
+                label = labels[:length]
+                known &= _read_labels(target[first_of_target + n * image_of_target + start :], meaning, label)
+                for i in range(length):
+                    if label[i] >= 0:
+                        counts[label[i], index[i]] += 1
+        block = _take(taken)
     return known
 
 
@@ -889,25 +917,27 @@ def _count_signs(source, label):
 
 
 @_kernel
-def count_sigmoid(logits, place, target, of_target, meaning, size, labels, counts):
-    """Adds the pixels of a block to their number by channel, label and whether the logit is positive, (C, 2, 2).
+def count_sigmoid(logits, place, target, of_target, meaning, labels, blocks, taken, counts):
+    """Adds the pixels of blocks to their number by channel, label and whether the logit is positive, (C, 2, 2).
 
     Returns whether all labels are known.
     """
     first, image, channel = place
     first_of_target, image_of_target, channel_of_target = of_target
-    images, pixels = size
     classes, tile, known = counts.shape[0], labels.size, True
-    for n in range(images):
-        for c in range(classes):
-            for start in range(0, pixels, tile):
-                length = min(tile, pixels - start)
-                label = labels[:length]
-                in_target = first_of_target + n * image_of_target + c * channel_of_target + start
-                known &= _read_labels(target[in_target:], meaning, label)
-                zeros, positive, ones, both = _count_signs(logits[first + n * image + c * channel + start :], label)
-                counts[c, 0, 0] += zeros - positive
-                counts[c, 0, 1] += positive
-                counts[c, 1, 0] += ones - both
-                counts[c, 1, 1] += both
+    block = _take(taken)
+    while block < len(blocks):
+        for n in range(blocks[block, 0], blocks[block, 1]):
+            for c in range(classes):
+                for start in range(blocks[block, 2], blocks[block, 3], tile):
+                    length = min(tile, blocks[block, 3] - start)
+                    label = labels[:length]
+                    in_target = first_of_target + n * image_of_target + c * channel_of_target + start
+                    known &= _read_labels(target[in_target:], meaning, label)
+                    zeros, positive, ones, both = _count_signs(logits[first + n * image + c * channel + start :], label)
+                    counts[c, 0, 0] += zeros - positive
+                    counts[c, 0, 1] += positive
+                    counts[c, 1, 0] += ones - both
+                    counts[c, 1, 1] += both
+        block = _take(taken)
     return known

@@ -41,7 +41,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
     if "lightning.pytorch" in sys.modules:
         import_module("tests.quick_training")
-    gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 10, 10)
     gc.enable()

@@ -35,5 +35,4 @@ shapes.setup("fit")
 shapes.train_set[0]  # Numba begins to work
 with torch.no_grad():
     build(loss)(torch.zeros(1, 6, 32, 32), torch.zeros(1, 32, 32, dtype=torch.int64))
-gc.collect()
 gc.freeze()  # the copies leave alone what is there, whose pages they share

@@ -8,8 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lightning_seg import losses
-from lightning_seg.losses.engine import dtypes, self_check, torch_backend
-from lightning_seg.losses.region import lovasz
+from lightning_seg.losses.engine import dtypes, jaccard_integrals, self_check, torch_backend
 
 NAMES = [
     *("CrossEntropyLoss", "DiceLoss", "FocalLoss", "OhemCrossEntropyLoss", "TopKCrossEntropyLoss", "MCCLoss"),
@@ -64,7 +63,7 @@ def test_nor_does_a_pass_over_the_logits(softmax, requires, no_float64):
 def test_nor_do_the_slopes_of_lovasz_losses(no_float64):
     counts = torch.randint(0, 4, (3, 2, 50))
     with NoFloat64():
-        slopes = lovasz._gradients(counts, counts[:, 1].sum(1).float())
+        slopes = jaccard_integrals._gradients(counts, counts[:, 1].sum(1).float())
     assert slopes.dtype == torch.float32
     assert slopes.isfinite().all()
 

@@ -29,6 +29,7 @@ logits are read once forward, and read and written once backward.
 | `numba_backend`, `numba_kernels`, `numba_cache` | kernels for the CPU |
 | `triton_backend`, `triton_kernels` | kernels for CUDA |
 | `histograms`, `error_bins`, `label_blocks`, `block_threads`, `bin_count` | what the back ends are made of |
+| `jaccard_integrals` | the integral of the Jaccard loss over histograms of errors |
 | `reduction`, `distributed` | means over pixels, classes and images; sums over processes |
 | `lazy_property`, `dtypes` | a property computed once; what is computed in which floating-point type |
 """

@@ -61,18 +61,21 @@ class ErrorBins:
 
         The last bins may be left out of `packed`.
         """
-        kept = self.kept(dtype, pixels)
-        shift = kept + pixels.bit_length()
+        shift = self.kept(dtype, pixels) + pixels.bit_length()
         counts = packed >> shift
-        sums = sum_dtype(packed)
-        index = torch.arange(packed.shape[-1], device=packed.device)
-        octave = (index >> self.mantissa_bits).to(sums)
+        lower, step = self.edges(torch.arange(packed.shape[-1], device=packed.device), dtype, pixels)
+        places = (packed & ((1 << shift) - 1)).to(lower.dtype)
+        return counts, torch.addcmul(counts * lower, places, step)
+
+    def edges(self, index: Tensor, dtype: torch.dtype, pixels: int) -> tuple[Tensor, Tensor]:
+        """The error at which each bin begins, and by how much one place in it is more, `sum_dtype`; see `unpack`."""
+        kept = self.kept(dtype, pixels)
+        octave = (index >> self.mantissa_bits).to(sum_dtype(index))
         width = torch.exp2(octave - self.mantissa_bits)
         lower = torch.exp2(octave) - 1 + (index & ((1 << self.mantissa_bits) - 1)) * width
         # Of a place that was cut off on average half is lost.
         lower += 0.5 * (2.0**-kept - 2.0 ** -self.cut(dtype)) * width
-        places = (packed & ((1 << shift) - 1)).to(sums)
-        return counts, torch.addcmul(counts * lower, places, width, value=2.0**-kept)
+        return lower, width * 2.0**-kept
 
 
 # Of one minus a probability: 2¹² bins of equal width. See `LovaszSoftmaxLoss` for the accuracy measured.

@@ -28,7 +28,7 @@ class Histograms:
 
     def write(self, counts: Tensor, sums: Tensor) -> None:
         """Writes the number of errors in each bin and their sum, (G, C, 2, bins)."""
-        parts = [histogram.packed.flatten(0, 2) for histogram in self._of_thread.values()]
+        parts = self.packed
         counts, sums = counts.view(-1, counts.shape[3]), sums.view(-1, sums.shape[3])
         if not parts:  # there were no pixels
             counts.zero_()
@@ -47,6 +47,16 @@ class Histograms:
 
         step = max(1, block_size(sums) // max(used, 1))
         map_blocks(write_rows, [slice(row, row + step) for row in range(0, len(counts), step)], counts.device)
+
+    @property
+    def packed(self) -> list[Tensor]:
+        """What each thread has added up, int64 (rows, bins)."""
+        return [histogram.packed.flatten(0, 2) for histogram in self._of_thread.values()]
+
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """See `ErrorBins.edges`."""
+        index = torch.arange(self._bins.count, device=self._like.device)
+        return self._bins.edges(index, self._like.dtype, self._pixels)
 
     @property
     def _histogram(self) -> ErrorHistogram:

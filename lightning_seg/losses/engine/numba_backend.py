@@ -117,7 +117,36 @@ def _forward(
     outputs.by_label.copy_(torch.from_numpy(by_label.sum(0)))
     outputs.by_channel.copy_(torch.from_numpy(by_channel.sum(0)))
     if histograms is not None:
-        histograms.write(outputs.error_counts, outputs.error_sums)
+        _write_errors(histograms, outputs)
+
+
+def _write_errors(histograms: Histograms, outputs: Outputs) -> None:
+    total, *others = (packed.numpy() for packed in histograms.packed)
+    lower, step = (edges.numpy() for edges in histograms.edges())
+    counts, sums = (values.flatten(0, 2).numpy() for values in (outputs.error_counts, outputs.error_sums))
+
+    def write_rows(rows: slice) -> None:
+        for other in others:
+            np.add(total[rows], other[rows], out=total[rows])
+        kernels.write_errors(total[rows], histograms.shift, lower, step, counts[rows], sums[rows])
+
+    map_blocks(write_rows, _rows_of_blocks(total), _CPU, at_once=None)
+
+
+def write_jaccard_integrals(sums: Tensor, counts: Tensor, total: Tensor, integrals: Tensor, gradients: Tensor) -> None:
+    """Writes the last two of `jaccard_integrals`, whose groups and classes are one dimension here."""
+    arrays = [values.contiguous().numpy() for values in (sums, counts, total.to(sums.dtype))]
+    arrays += [integrals.numpy(), gradients.numpy()]
+
+    def write_rows(rows: slice) -> None:
+        kernels.write_jaccard_integrals(*(values[rows] for values in arrays))
+
+    map_blocks(write_rows, _rows_of_blocks(arrays[0]), _CPU, at_once=None)
+
+
+def _rows_of_blocks(table: Numbers) -> list[slice]:
+    step = -(-len(table) // _BLOCKS)
+    return [slice(row, row + step) for row in range(0, len(table), step)]
 
 
 def softmax_backward(

@@ -836,6 +836,45 @@ def sigmoid_backward(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@_kernel
+def write_errors(packed, shift, lower, step, counts, sums):
+    """Writes the number of errors in bins and their sum, each (rows, bins), of what `ErrorHistogram` adds up."""
+    places = (np.int64(1) << shift) - 1
+    for r in range(packed.shape[0]):
+        for i in range(packed.shape[1]):
+            count = packed[r, i] >> shift
+            counts[r, i] = count
+            sums[r, i] = count * lower[i] + (packed[r, i] & places) * step[i]
+
+
+@_kernel
+def write_jaccard_integrals(sums, counts, totals, integrals, gradients):
+    """Writes `jaccard_integrals` of histograms (rows, 2, bins), and 0 for the gradients of bins without errors."""
+    for r in range(counts.shape[0]):
+        total, wrong, found, integral = totals[r], 0.0, 0.0, 0.0
+        for i in range(counts.shape[2] - 1, -1, -1):
+            others, own = counts[r, 0, i], counts[r, 1, i]
+            of_others, of_own = 0.0, 0.0
+            if total == 0:
+                # J is 1 once there is any error: the largest ones have all of it.
+                of_others = 1 / others if others > 0 and wrong == 0 else 0.0
+            elif others > 0:
+                union, after = total + wrong, total + wrong + others
+                of_own = math.log1p(others / union) / others
+                # ΔJ = (G - F) n_b / (U U') + n_f / U', in differences that lose no digits.
+                of_others = (total - found) / (union * after) + own * (1 / after - of_own) / others
+            elif own > 0:
+                of_own = 1 / (total + wrong)
+            gradients[r, 0, i], gradients[r, 1, i] = of_others, of_own
+            integral += sums[r, 0, i] * of_others + sums[r, 1, i] * of_own
+            wrong += others
+            found += own
+        integrals[r] = integral
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
 @_part
 def _raise_index(source, channel, best, index, higher, its_index):
     """The greater number and its channel; the first of equal ones, and the first NaN before all numbers."""

@@ -21,6 +21,8 @@ from lightning_seg.losses import CrossEntropyLoss
 from lightning_seg.module import SegmentationModule
 from tests.small_module import trainer
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
+
 PALETTE = [(0, 0, 0), (200, 10, 20), (0, 0, 250)]
 
 

@@ -19,6 +19,8 @@ from lightning_seg.trust import build_trusted
 from tests import small_encoder
 from tests.readmes import ROOT
 
+pytestmark = pytest.mark.usefixtures("quick_exports")
+
 
 def of_smp(architecture, encoder_name="resnet18", **options):
     return segmentation_model(
@@ -67,7 +69,7 @@ def of_mobilenet(*arguments: Any, settings=mobilenetv3._mobilenet_v3_conf, **opt
 FAMILIES = {
     "smp.Unet": lambda: of_smp("Unet", encoder_depth=2, decoder_channels=(16, 8)),
     "smp.FPN": lambda: of_smp("FPN", "resnet34", encoder_depth=3),
-    "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus", "resnet34", encoder_depth=4),
+    "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus", "resnet34", encoder_depth=3),
     "smp.PSPNet": lambda: of_smp("PSPNet", "resnet34", encoder_depth=2, psp_out_channels=16),
     "smp.UPerNet": lambda: of_smp("UPerNet", "resnet34", encoder_depth=3, decoder_channels=16),
     "smp.Segformer": lambda: of_smp("Segformer", "mit_b0", encoder_depth=3),

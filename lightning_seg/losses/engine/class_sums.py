@@ -6,7 +6,8 @@ no gradient of its own.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from dataclasses import astuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from lightning_seg.losses.engine.interface import (
     BackEnd,
     Backward,
     ClassSums,
-    Errors,
     Forward,
     Gradients,
     Outputs,
@@ -60,31 +60,26 @@ def _class_sums(
     operator: Callable[..., Any], logits: Tensor, target: Tensor, ignore_index: int | None, requires: Requirements
 ) -> ClassSums:
     by_label, by_channel, label_map, error_sums, error_counts, _ = operator(
-        logits,
-        target,
-        ignore_index,
-        list(requires.gammas),
-        requires.squares,
-        requires.uniform,
-        requires.label_map,
-        requires.errors,
-        requires.errors_per_image,
-        requires.log_probabilities,
+        logits, target, ignore_index, *astuple(requires)
     )
     return ClassSums(by_label, by_channel, label_map, error_sums, error_counts, requires)
 
 
-def _requirements(
-    gammas: list[float],
-    squares: bool,
-    uniform: bool,
-    label_map: bool,
-    errors: str,
-    errors_per_image: bool,
-    log_probabilities: bool,
-) -> Requirements:
-    kind = cast(Errors, errors)
-    return Requirements(tuple(gammas), squares, uniform, label_map, kind, errors_per_image, log_probabilities)
+# The fields of `Requirements`, in types that torch knows.
+_REQUIREMENTS = (
+    "float[] gammas, bool squares, bool uniform, bool label_map, str errors, bool errors_per_image, "
+    "bool log_probabilities"
+)
+_TENSORS = ", ".join(["Tensor"] * len(Outputs._fields))
+_FORWARD = f"(Tensor logits, Tensor target, int? ignore_index, {_REQUIREMENTS}) -> ({_TENSORS})"
+_BACKWARD = (
+    "(Tensor? by_label, Tensor? by_channel, Tensor? by_pixel, Tensor? by_bin, Tensor logits, Tensor target, "
+    f"Tensor normalizer, int? ignore_index, {_REQUIREMENTS}) -> Tensor"
+)
+
+
+def _requirements(gammas: list[float], *others: Any) -> Requirements:
+    return Requirements(tuple(gammas), *others)
 
 
 def _operator(
@@ -95,25 +90,14 @@ def _operator(
 ) -> Callable[..., Any]:
     """Registers an operator `lightning_seg::<name>` and its gradient, whose arguments are of types that torch knows."""
 
-    @torch.library.custom_op(f"lightning_seg::{name}", mutates_args=())
-    def forward(
-        logits: Tensor,
-        target: Tensor,
-        ignore_index: int | None,
-        gammas: list[float],
-        squares: bool,
-        uniform: bool,
-        label_map: bool,
-        errors: str,
-        errors_per_image: bool,
-        log_probabilities: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        requires = _requirements(gammas, squares, uniform, label_map, errors, errors_per_image, log_probabilities)
+    @torch.library.custom_op(f"lightning_seg::{name}", mutates_args=(), schema=_FORWARD)
+    def forward(logits: Tensor, target: Tensor, ignore_index: int | None, *requirements: Any) -> Outputs:
+        requires = _requirements(*requirements)
         outputs = empty_outputs(logits, requires)
         forward_of(_back_end(logits))(logits, target, ignore_index, requires, outputs)
         return outputs
 
-    @torch.library.custom_op(f"lightning_seg::{name}_backward", mutates_args=())
+    @torch.library.custom_op(f"lightning_seg::{name}_backward", mutates_args=(), schema=_BACKWARD)
     def backward(
         by_label: Tensor | None,
         by_channel: Tensor | None,
@@ -123,22 +107,17 @@ def _operator(
         target: Tensor,
         normalizer: Tensor,
         ignore_index: int | None,
-        gammas: list[float],
-        squares: bool,
-        uniform: bool,
-        label_map: bool,
-        errors: str,
-        errors_per_image: bool,
-        log_probabilities: bool,
+        *requirements: Any,
     ) -> Tensor:
-        requires = _requirements(gammas, squares, uniform, label_map, errors, errors_per_image, log_probabilities)
-        of_map, of_errors = by_pixel if label_map else None, by_bin if errors != "none" else None
+        requires = _requirements(*requirements)
+        of_map = by_pixel if requires.label_map else None
+        of_errors = by_bin if requires.errors != "none" else None
         gradients = Gradients(by_label, by_channel, of_map, of_errors)
         return backward_of(_back_end(logits))(gradients, logits, target, normalizer, ignore_index, requires)
 
     @forward.register_fake
-    def _(logits: Tensor, target: Tensor, ignore_index: int | None, *requires: Any) -> Outputs:
-        return empty_outputs(logits, _requirements(*requires))
+    def _(logits: Tensor, target: Tensor, ignore_index: int | None, *requirements: Any) -> Outputs:
+        return empty_outputs(logits, _requirements(*requirements))
 
     @backward.register_fake
     def _(

@@ -1,6 +1,6 @@
 """The sums of one pass over the logits, and their closed gradient, against plain differentiable torch operations."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -208,3 +208,9 @@ def test_torch_compile_takes_the_operator_and_its_gradient_whole(softmax):
     compiled.backward()
     loss(theirs).backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("name", ["softmax_sums", "softmax_sums_backward", "sigmoid_sums", "sigmoid_sums_backward"])
+def test_the_operators_take_the_requirements_in_their_order(name):
+    names = [argument.name for argument in getattr(torch.ops.lightning_seg, name).default._schema.arguments]
+    assert names[-len(fields(Requirements)) :] == [field.name for field in fields(Requirements)]

@@ -25,12 +25,13 @@ from tests.forkserver import forkserver, launch_copies
 from tests.one_composition import get_mode
 
 NETWORK = ["~backbone", "+backbone={_target_:tests.runs.network.small_network}"]
-DATA = ["data.num_train=24", "data.num_val=3", "data.num_test=2", "data.image_size=32", "data.batch_size=2"]
+DATA = ["data.num_train=16", "data.num_val=3", "data.num_test=2", "data.image_size=32", "data.batch_size=2"]
 # Pictures and details of the test are no part of what is resumed.
 SMALL = [*NETWORK, *DATA, "trainer.accelerator=cpu", "trainer.max_epochs=3", "callbacks=no_pictures"]
 SMALL += ["callbacks.details=null", "callbacks.confusion=null", "callbacks.progress=null"]
-STEPS = 12  # an epoch in one process
-TWO = ["trainer=ddp_sim", "trainer.max_epochs=2"]
+STEPS = 8  # an epoch in one process
+TWO = ["trainer=ddp_sim", "trainer.max_epochs=2", "data.num_train=12", "data.batch_size=1"]
+STEPS_OF_TWO = 6
 Start = Callable[..., BaseProcess]
 
 
@@ -113,42 +114,40 @@ def check_same_run(one: Path, other: Path) -> None:
     [
         (0, ["loss=focal_dice"]),
         (2, ["loss=focal_dice"]),
-        (2, ["experiment=few_labels", "data.train_limit=8", "data.train_repeats=3"]),
+        (2, ["experiment=few_labels", "data.train_limit=4", "data.train_repeats=4"]),
     ],
 )
 def test_a_run_that_a_signal_interrupted_resumes_to_the_same_weights(
     start: Start, tmp_path: Path, whole: Callable[..., Path], workers: int, chosen: list[str]
 ) -> None:
     options = [f"data.num_workers={workers}", *chosen]
-    assert wait(start("run=cut", *options, signal_at("on_train_batch_start", 1, 4))) == 128 + signal.SIGTERM
+    assert wait(start("run=cut", *options, signal_at("on_train_batch_start", 1, 2))) == 128 + signal.SIGTERM
     log = (tmp_path / "log").read_text()
     (line,) = [line for line in log.splitlines() if line.startswith("lightning-seg-train: ")]
     assert "interrupted by SIGTERM" in line
-    assert f"holds step {STEPS + 5}; the same command with resume=auto resumes" in line
+    assert f"holds step {STEPS + 3}; the same command with resume=auto resumes" in line
     assert "Traceback" not in log
     assert wait(start("run=cut", *options, "resume=auto")) == 0
     check_same_run(whole(*chosen), tmp_path / "runs/cut")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "stop",
-    [
-        signal_at("on_train_batch_start", 1, 2, rank=1),
-        signal_at("on_validation_batch_start", 1, 0, signal.SIGUSR1, to_parent=True),
-        signal_at("on_validation_batch_start", 1, 0, signal.SIGINT, to_parent=True),
-    ],
-)
-def test_processes_stop_at_the_same_step_and_resume_together(
-    start: Start, tmp_path: Path, two_processes: Path, stop: str
-) -> None:
-    # A signal that the process is left to handle, after its children have ended, is a negative exit code.
-    assert wait(start("run=cut", *TWO, stop)) in (128 + signal.SIGTERM, -signal.SIGUSR1, 128 + signal.SIGINT)
-    step = torch.load(tmp_path / "runs/cut/checkpoints/last.ckpt", weights_only=True)["global_step"]
-    assert step == (STEPS // 2 + 3 if "rank" in stop else STEPS)
-    log = (tmp_path / "log").read_text()
-    assert f"holds step {step}; the same command" in log
-    assert "Traceback" not in log
+def test_processes_stop_at_the_same_step_and_resume_together(start: Start, tmp_path: Path, two_processes: Path) -> None:
+    """Again and again: what they resumed with is seen where they stop next, and in the end."""
+    in_validation = ("on_validation_batch_start", 1, 0)
+    stops = [
+        (signal_at("on_train_batch_start", 1, 2, rank=1), 128 + signal.SIGTERM, STEPS_OF_TWO + 3),
+        # A signal that the process is left to handle, after its children have ended, is a negative exit code.
+        (signal_at(*in_validation, signal.SIGUSR1, to_parent=True), -signal.SIGUSR1, 2 * STEPS_OF_TWO),
+        (signal_at(*in_validation, signal.SIGINT, to_parent=True), 128 + signal.SIGINT, 2 * STEPS_OF_TWO),
+    ]
+    for stop, code, step in stops:
+        assert wait(start("run=cut", *TWO, "resume=auto", stop)) == code
+        assert torch.load(tmp_path / "runs/cut/checkpoints/last.ckpt", weights_only=True)["global_step"] == step
+        log = (tmp_path / "log").read_text()
+        assert f"holds step {step}; the same command" in log
+        assert "Traceback" not in log
+        (tmp_path / "log").unlink()
     assert wait(start("run=cut", *TWO, "resume=auto")) == 0
     check_same_run(two_processes, tmp_path / "runs/cut")
 
@@ -190,17 +189,18 @@ def is_running(pid: int) -> bool:
 def test_a_job_that_slurm_starts_again_resumes_with_its_run(
     run: Run, fails: Run, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert wait(start("run=one", signal_at("on_train_batch_start", 2, 1))) == 128 + signal.SIGTERM
+    options = ["run=one", "trainer.max_epochs=2"]
+    assert wait(start(*options, signal_at("on_train_batch_start", 1, 1))) == 128 + signal.SIGTERM
     monkeypatch.chdir(tmp_path)
-    assert "resume=auto" in fails("lightning-seg-train", *SMALL, "run=one")
+    assert "resume=auto" in fails("lightning-seg-train", *SMALL, *options)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    run("lightning-seg-train", *SMALL, "run=one")
-    assert [row["step"] for row in curves(tmp_path / "runs/one")] == [str(STEPS * epoch) for epoch in (1, 2, 3)]
+    run("lightning-seg-train", *SMALL, *options)
+    assert [row["step"] for row in curves(tmp_path / "runs/one")] == [str(STEPS * epoch) for epoch in (1, 2)]
 
 
 @pytest.mark.slow
 def test_a_run_survives_twenty_kills_at_random_moments(start: Start, tmp_path: Path) -> None:
-    options = ["trainer.max_epochs=14"]  # far longer than twenty times the moments
+    options = ["trainer.max_epochs=8", "data.batch_size=1"]  # far longer than twenty times the moments
     assert wait(start("run=whole", *options)) == 0
     moments = random.Random(0)
     checkpoints = tmp_path / "runs/killed/checkpoints"
@@ -254,10 +254,11 @@ def test_a_run_whose_last_checkpoint_is_damaged_or_gone_ends_with_a_clear_line(t
 
 @pytest.mark.slow
 def test_a_signal_in_the_test_leaves_the_training_done(start: Start, tmp_path: Path) -> None:
-    assert wait(start("run=one", signal_at("on_test_batch_end", 3, 0))) == 128 + signal.SIGTERM
+    options = ["run=one", "trainer.max_epochs=1"]
+    assert wait(start(*options, signal_at("on_test_batch_end", 1, 0))) == 128 + signal.SIGTERM
     written = (tmp_path / "runs/one/curves.csv").stat().st_mtime_ns
     assert read_result(tmp_path / "runs/one") is None
-    assert wait(start("run=one", "resume=auto")) == 0
+    assert wait(start(*options, "resume=auto")) == 0
     assert (tmp_path / "runs/one/curves.csv").stat().st_mtime_ns == written
     assert read_result(tmp_path / "runs/one") is not None
 

@@ -178,9 +178,10 @@ def test_torch_finds_the_operator_sound(softmax):
 def test_no_tensor_of_the_logits_size_is_made_but_the_gradient(back_end):
     logits, target = batch(True, torch.float32, (2, 16, 64 * 1024))
     logits.requires_grad_()
+    # Of Numba what is compiled for other tests.
+    requires = Requirements(squares=True, gammas=(2.0,) if back_end == "torch" else ())
+    target = target if back_end == "torch" else target.byte()
     with torch.profiler.profile(profile_memory=True) as profile:
-        # Of Numba what is compiled for other tests.
-        requires = Requirements(squares=True, gammas=(2.0,) if back_end == "torch" else ())
         loss = computed(logits, target, True, requires)
         (loss.by_label.sum() + loss.by_channel.sum()).backward()
     changes = [event.nbytes() for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]

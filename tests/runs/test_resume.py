@@ -1,9 +1,7 @@
 import csv
-import multiprocessing
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
 from functools import cache, partial
@@ -13,16 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from hydra._internal.hydra import Hydra
 
 from lightning_seg.commands import train
-from lightning_seg.launch import processes
 from lightning_seg.runs.contents import read_result
 from lightning_seg.runs.folder import checkpoint_to_resume
 from tests.callbacks.test_last_checkpoint import check_equal
 from tests.console import Run
-from tests.forkserver import forkserver, launch_copies
-from tests.one_composition import get_mode
+from tests.forkserver import forkserver
+from tests.runs.starting import call
 
 NETWORK = ["~backbone", "+backbone={_target_:tests.runs.network.small_network}"]
 DATA = ["data.num_train=16", "data.num_val=3", "data.num_test=2", "data.image_size=32", "data.batch_size=2"]
@@ -33,19 +29,6 @@ STEPS = 8  # an epoch in one process
 TWO = ["trainer=ddp_sim", "trainer.max_epochs=2", "data.num_train=12", "data.batch_size=1"]
 STEPS_OF_TWO = 6
 Start = Callable[..., BaseProcess]
-
-
-def call(folder: Path, arguments: list[str]) -> None:
-    """Runs the command in a process of its own, which writes what it prints to `log`."""
-    multiprocessing.set_start_method(None, force=True)  # that of a process of the console
-    os.chdir(folder)
-    log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    sys.argv = ["lightning-seg-train", *arguments]
-    processes.elastic_launch = launch_copies
-    Hydra.get_mode = get_mode
-    train.main()
 
 
 def start_in(folder: Path, *arguments: str) -> BaseProcess:

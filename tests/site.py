@@ -4,6 +4,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ GUIDES = {
 }
 NOTEBOOKS = {f"notebooks.{path.stem}": path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 PICTURE = re.compile(r"<img [^>]*data:image[^>]*>")
+CONTENT = re.compile(r"(?<=data:image/png;base64,)[\w+/=]+")
 
 
 def rooms() -> list[str]:
@@ -54,11 +56,22 @@ def build(folder: Path, *, source: bool = True) -> None:
         modules[name] = page(name, relinked(text, path, name))
     for name, path in NOTEBOOKS.items():
         modules[name] = page(name, relinked(notebook(path), path, name))
+    pictures: dict[str, str] = {}
+    for name in [*rooms(), *GUIDES, *NOTEBOOKS]:  # megabytes, through which Markdown would look for its characters
+        modules[name].docstring = CONTENT.sub(partial(numbered, pictures), modules[name].docstring)
     pdoc.render.env.globals |= {"contents": contents(), "titles": titles()}
     for name, module in modules.items():
-        write(folder / f"{name.replace('.', '/')}.html", pdoc.render.html_module(module, modules))
+        html = CONTENT.sub(lambda number: pictures[number[0]], pdoc.render.html_module(module, modules))
+        write(folder / f"{name.replace('.', '/')}.html", html)
     write(folder / "index.html", pdoc.render.html_index(modules))
     write(folder / "search.js", PICTURE.sub("", pdoc.render.search_index(modules)))
+
+
+def numbered(pictures: dict[str, str], content: re.Match[str]) -> str:
+    """The number of a picture among those that stand aside while pages are made."""
+    number = str(len(pictures))
+    pictures[number] = content[0]
+    return number
 
 
 def contents() -> dict[str, Sequence[str]]:

@@ -86,8 +86,8 @@ def _pooled(pool: Callable[[Tensor, Any], Tensor], image: Tensor, output_size: A
         length = image.shape[axis]
         part, place = torch.arange(parts)[:, None], torch.arange(length)
         inside = (part * length // parts <= place) & (place * parts < (part + 1) * length)
-        weights = inside.to(image.dtype) / inside.sum(1, keepdim=True)
-        image = (image.movedim(axis, -1) @ weights.T.to(image.dtype)).movedim(-1, axis)
+        weights = (inside.to(image.dtype) / inside.sum(1, keepdim=True)).to(image.dtype)
+        image = weights @ image if axis == -2 else image @ weights.T
     return image
 
 

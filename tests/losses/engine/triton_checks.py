@@ -27,6 +27,7 @@ if DEVICE == "cpu":
     back_ends.choose_back_end = predictions.choose_back_end = lambda device, dtype, size: _choose("cuda", dtype, size)
     back_ends._verdicts["triton", torch.device("cuda")] = True  # there is no device to compare on
 
+    from triton.language import core
     from triton.runtime import interpreter
 
     _patch, _patched = interpreter._patch_lang, set()
@@ -51,6 +52,26 @@ if DEVICE == "cpu":
         return _np_dtypes[kind.name]
 
     interpreter._get_np_dtype = _known_np_dtype
+    _init_block_type, _block_types = core.block_type.__init__, {}
+    _init_tensor, _shapes = core.tensor.__init__, {}
+
+    def _init_known_block_type(self, element_type, shape):
+        """Checked and named once, like shapes of tensors below: each operation makes several types of blocks."""
+        key = element_type.name, *(size.value if isinstance(size, core.constexpr) else size for size in shape)
+        if key not in _block_types:
+            _init_block_type(self, element_type, shape)
+            _block_types[key] = vars(self)
+        vars(self).update(_block_types[key])
+
+    def _init_tensor_of_known_shape(self, handle, kind):
+        if kind.name not in _shapes:
+            _init_tensor(self, handle, kind)
+            _shapes[kind.name] = self.shape, self.numel
+        self.shape, self.numel = _shapes[kind.name]
+        self.handle, self.type, self.dtype = handle, kind, kind.scalar
+
+    core.block_type.__init__ = _init_known_block_type
+    core.tensor.__init__ = _init_tensor_of_known_shape
     # Each operation on each channel takes it a tenth of a millisecond: fewer are many.
     MANY = 10
     triton_backend._TILE, triton_backend._MOST_SUMS, triton_backend._MOST_PROBABILITIES = 4, 40, 9

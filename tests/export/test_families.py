@@ -66,13 +66,17 @@ def of_mobilenet(*arguments: Any, settings=mobilenetv3._mobilenet_v3_conf, **opt
     return [halved, dilated], last_channel
 
 
+SMALL_TRANSFORMER = {
+    **{"embed_dims": [8] * 4, "out_channels": [3, 0, *[8] * 4], "num_heads": [1, 2, 2, 2]},
+    **{"depths": [1] * 4, "sr_ratios": [2, 1, 1, 1]},
+}
 FAMILIES = {
     "smp.Unet": lambda: of_smp("Unet", encoder_depth=2, decoder_channels=(16, 8)),
-    "smp.FPN": lambda: of_smp("FPN", "resnet34", encoder_depth=3),
-    "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus", "resnet34", encoder_depth=3),
+    "smp.FPN": lambda: of_smp("FPN", "resnet34", encoder_depth=3, decoder_pyramid_channels=16),
+    "smp.DeepLabV3Plus": lambda: of_smp("DeepLabV3Plus", "resnet34", encoder_depth=3, decoder_channels=16),
     "smp.PSPNet": lambda: of_smp("PSPNet", "resnet34", encoder_depth=2, psp_out_channels=16),
     "smp.UPerNet": lambda: of_smp("UPerNet", "resnet34", encoder_depth=3, decoder_channels=16),
-    "smp.Segformer": lambda: of_smp("Segformer", "mit_b0", encoder_depth=3),
+    "smp.Segformer": lambda: of_smp("Segformer", "mit_b0", encoder_depth=3, decoder_segmentation_channels=16),
     "timm": lambda: of_smp("Unet", "tu-resnet10t", encoder_depth=2, decoder_channels=(16, 8)),
     "torchvision.fcn": of_torchvision_fcn,
     "torchvision.deeplabv3": lambda: of_conf("deeplabv3_mobilenet_v3_large"),
@@ -86,7 +90,7 @@ FAMILIES = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_network_of_each_family_agrees_at_sizes_that_the_export_has_not_seen(family, tmp_path, monkeypatch):
     small_encoder.replace(monkeypatch, "resnet34")  # the others have their own
-    for name, values in {"depths": [1, 1, 1, 1], "sr_ratios": [2, 1, 1, 1]}.items():
+    for name, values in SMALL_TRANSFORMER.items():
         monkeypatch.setitem(encoders["mit_b0"]["params"], name, values)
     monkeypatch.setattr(mobilenetv3, "_mobilenet_v3_conf", of_mobilenet)
     torch.manual_seed(0)

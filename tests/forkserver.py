@@ -8,7 +8,7 @@ import pickle
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from multiprocessing.forkserver import ensure_running
@@ -45,16 +45,6 @@ def forkserver(**environment: str) -> ForkServerContext:
     return context
 
 
-@cache
-def begin_kernels() -> None:
-    """Has Numba imported and at work, which every copy of this process that loads images would wait for again."""
-    import torch
-
-    from lightning_seg.data.warp import View, seen_labels
-
-    seen_labels(torch.zeros(4, 4, dtype=torch.uint8), View((4, 4), (1.0, 0.0, 0.5, 0.0, 1.0, 0.5)), void=None)
-
-
 def launch_copies(config: "LaunchConfig", entrypoint: Callable[..., Any]) -> Callable[..., Any]:
     """`elastic_launch`, whose processes are copies of this one instead of new ones.
 
@@ -77,7 +67,7 @@ def launch_copies(config: "LaunchConfig", entrypoint: Callable[..., Any]) -> Cal
     def launch(*arguments: Any) -> Any:
         assert pickle.dumps((entrypoint, arguments))
         if any(isinstance(argument, dict) and "data" in argument for argument in arguments):
-            begin_kernels()
+            import_module("lightning_seg.data.warp").begin_kernels()
         return elastic_launch(replace(config, start_method="fork"), as_new)(*arguments)
 
     return launch

@@ -1,5 +1,6 @@
 """What all data modules share: the classes, the loaders, and the checks of both."""
 
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
 from lightning_seg.data.albumentations import is_albumentations, with_albumentations
+from lightning_seg.data.augment import TrainingAugmentation
 from lightning_seg.data.class_weights import ESTIMATES, image_rarity
 from lightning_seg.data.distances import with_distances_for
 from lightning_seg.data.few_labels import FewImages
@@ -21,6 +23,7 @@ from lightning_seg.data.palette import default_palette
 from lightning_seg.data.shared_memory import check_shared_memory
 from lightning_seg.data.training_order import SeededSamples, TrainingLoader, TrainingOrder
 from lightning_seg.data.volume_augment import VolumeAugmentation, is_of_monai, with_monai
+from lightning_seg.data.warp import begin_kernels
 from lightning_seg.renamed import renamed_arguments, warn_renamed
 from lightning_seg.text import text_logger
 
@@ -173,6 +176,8 @@ class SegmentationDataModule(lightning.LightningDataModule):
         images = len(dataset) // processes  # type: ignore[arg-type]
         samples = SeededSamples(dataset, seed)
         self._check_shared_memory(samples, self.batch_size)
+        if self.num_workers and isinstance(self.augment, TrainingAugmentation) and are_copies():
+            begin_kernels()
         return TrainingLoader(
             samples,
             self.batch_size,
@@ -393,6 +398,12 @@ def _images(images: Sequence[Tensor]) -> Tensor:
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:
     """As `torch.stack`, but a single one is not copied."""
     return torch.stack(list(tensors)) if len(tensors) > 1 else tensors[0][None]
+
+
+def are_copies() -> bool:
+    """Whether the processes that load images begin as copies of this one."""
+    methods = multiprocessing.get_all_start_methods()  # the default first
+    return (multiprocessing.get_start_method(allow_none=True) or methods[0]) == "fork"
 
 
 def augmented(sample: Sample, augment: Augment | None) -> Sample:

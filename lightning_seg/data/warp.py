@@ -26,6 +26,12 @@ def kernels() -> ModuleType | None:
     return found
 
 
+@cache
+def begin_kernels() -> None:
+    """Has Numba imported and at work, if it can be: a third of a second, once for all copies of this process."""
+    seen_labels(torch.zeros(2, 2, dtype=torch.uint8), View((2, 2), (1.0, 0.0, 0.5, 0.0, 1.0, 0.5)), None)
+
+
 class View(NamedTuple):
     """What is seen of an image: a pixel of column x and row y shows its `(ax + by + c, dx + ey + f)`, column and row.
 

@@ -7,11 +7,19 @@ from torch.utils.data import SequentialSampler
 from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from lightning_seg import SegmentationModule
-from lightning_seg.data import SegmentationDataModule, ShapesDataModule
+from lightning_seg.data import SegmentationDataModule, ShapesDataModule, training_augmentation
 from lightning_seg.data.datamodule import collate
+from lightning_seg.data.warp import begin_kernels, kernels
 from lightning_seg.losses import BoundaryLoss, CrossEntropyDiceLoss
 
 CAMVID = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
+
+
+def no_change() -> Any:
+    nothing = dict.fromkeys(
+        ("rotation", "horizontal_flip", "vertical_flip", "brightness", "contrast", "saturation", "hue", "blur"), 0.0
+    )
+    return training_augmentation(crop_size=None, scale=[1.0, 1.0], ignore_index=None, **nothing)
 
 
 def module(**options: Any) -> SegmentationDataModule:
@@ -47,6 +55,35 @@ def test_contradicting_arguments_are_refused_at_construction(options: dict[str, 
 @pytest.mark.parametrize("ignore_index", [None, 3, 11, 255, -1])
 def test_ignore_index_may_be_any_value_that_is_not_a_class(ignore_index: int | None) -> None:
     assert module(ignore_index=ignore_index).ignore_index == ignore_index
+
+
+@pytest.mark.parametrize(
+    ("workers", "augment", "method", "begun"),
+    [
+        (2, no_change(), "fork", 1),
+        (0, no_change(), "fork", 0),
+        (2, None, "fork", 0),
+        (2, no_change(), "spawn", 0),
+    ],
+)
+def test_kernels_begin_once_for_the_processes_that_are_copies_of_this_one(
+    monkeypatch: pytest.MonkeyPatch, workers: int, augment: Any, method: str, begun: int
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none: method)
+    monkeypatch.setattr("lightning_seg.data.datamodule.begin_kernels", lambda: calls.append(1))
+    data = shapes(num_workers=workers, augment=augment)
+    data.setup("fit")
+    data.train_dataloader()
+    assert len(calls) == begun
+
+
+def test_kernels_that_began_wait_for_nothing_when_they_are_used() -> None:
+    pytest.importorskip("numba")
+    begin_kernels()
+    compiled = kernels()
+    assert compiled is not None
+    assert compiled.sample_labels.overloads
 
 
 def test_classes_have_names_and_colors_by_default() -> None:

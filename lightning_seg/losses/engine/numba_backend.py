@@ -135,7 +135,7 @@ def _write_errors(histograms: Histograms, outputs: Outputs) -> None:
 
 def write_jaccard_integrals(sums: Tensor, counts: Tensor, total: Tensor, integrals: Tensor, gradients: Tensor) -> None:
     """Writes the last two of `jaccard_integrals`, whose groups and classes are one dimension here."""
-    arrays = [values.contiguous().numpy() for values in (sums, counts, total.to(sums.dtype))]
+    arrays = [values.detach().contiguous().numpy() for values in (sums, counts, total.to(sums.dtype))]
     arrays += [integrals.numpy(), gradients.numpy()]
 
     def write_rows(rows: slice) -> None:

@@ -3,6 +3,7 @@
 import gc
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_module
@@ -19,7 +20,7 @@ LATER = [
     *("encodings.utf_8_sig", "rich._emoji_codes"),
 ]
 # What most copies compose.
-SMALL = ["~backbone", "callbacks=no_pictures"]
+SMALL = ["~backbone", "+backbone={_target_:tests.runs.network.small_network}", "callbacks=no_pictures"]
 CPU = [*SMALL, "trainer=cpu"]
 CHOSEN = [[], SMALL, [*SMALL, "trainer=ddp_sim"], [*SMALL, "loss=focal_dice"], CPU, [*CPU, "loss=ce"]]
 
@@ -28,11 +29,11 @@ for name in LATER:
         import_module(name)
 with initialize_config_module("lightning_seg.conf", version_base="1.3"):
     for choices in CHOSEN:
-        config = compose("train", ["data.num_train=1", "data.image_size=32", *choices])
-        data, loss = (OmegaConf.to_container(part, resolve=True) for part in (config.data, config.loss))
-shapes = build(data)
+        composed = compose("train", ["data.num_train=1", "data.image_size=32", *choices])
+        config: Any = OmegaConf.to_container(composed, resolve=True)
+shapes = build(config["data"])
 shapes.setup("fit")
 shapes.train_set[0]  # Numba begins to work
 with torch.no_grad():
-    build(loss)(torch.zeros(1, 6, 32, 32), torch.zeros(1, 32, 32, dtype=torch.int64))
+    build(config["loss"])(torch.zeros(1, 6, 32, 32), torch.zeros(1, 32, 32, dtype=torch.int64))
 gc.freeze()  # the copies leave alone what is there, whose pages they share

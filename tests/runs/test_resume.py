@@ -183,7 +183,7 @@ def test_a_job_that_slurm_starts_again_resumes_with_its_run(
 
 @pytest.mark.slow
 def test_a_run_survives_twenty_kills_at_random_moments(start: Start, tmp_path: Path) -> None:
-    options = ["trainer.max_epochs=12", "data.batch_size=1"]  # far longer than twenty times the moments
+    options = ["trainer.max_epochs=10", "data.batch_size=1"]  # far longer than twenty times the moments
     assert wait(start("run=whole", *options)) == 0
     moments = random.Random(0)
     checkpoints = tmp_path / "runs/killed/checkpoints"

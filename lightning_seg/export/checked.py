@@ -1,7 +1,9 @@
 """What every exported file goes through: it is written aside, compared with the module, and only then gets its name."""
 
-from collections.abc import Callable
-from contextlib import suppress
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +49,26 @@ def write_checked(
     network, reference = ExportedNetwork(module, argmax=argmax, half=half), ExportedNetwork(module)
     _trace_quickly(network, reference)
     with atomic_write(output, overwrite=overwrite) as temporary:
-        run = write(network, temporary)
+        with _silenced():
+            run = write(network, temporary)
         try:
             return check_agreement(run, network, reference, tolerance)
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:400]
             raise ValueError(f"the export to {output} failed its check and was removed: {reason}") from error
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Without warnings and logs of the exporter's own doings; of what fails it logs what it raises, too."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def _trace_quickly(network: ExportedNetwork, reference: ExportedNetwork) -> None:

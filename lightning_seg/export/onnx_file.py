@@ -1,7 +1,5 @@
 """ONNX files with dynamic batch, height and width, compared with the module before they get their name."""
 
-import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,24 +67,18 @@ def _write(network: ExportedNetwork, path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _program(network: ExportedNetwork) -> Any:
-    before = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own doings
-        logging.disable(logging.WARNING)
-        try:
-            return torch.onnx.export(
-                network,
-                (network.example(*EXAMPLE),),
-                dynamo=True,
-                dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
-                input_names=["image"],
-                output_names=["labels" if network.argmax else "logits"],
-                verbose=False,
-            )
-        except Exception as error:  # whatever the exporter makes of a network
-            raise ValueError(_reason(error)) from error
-        finally:
-            logging.disable(before)
+    try:
+        return torch.onnx.export(
+            network,
+            (network.example(*EXAMPLE),),
+            dynamo=True,
+            dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
+            input_names=["image"],
+            output_names=["labels" if network.argmax else "logits"],
+            verbose=False,
+        )
+    except Exception as error:  # whatever the exporter makes of a network
+        raise ValueError(_reason(error)) from error
 
 
 def _reason(error: BaseException) -> str:

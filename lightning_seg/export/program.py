@@ -1,6 +1,5 @@
 """Programs of `torch.export` with dynamic batch, height and width, compared with the module."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,8 @@ def write_program(
 
 
 def _write(network: ExportedNetwork, path: Path) -> Callable[[Tensor], Tensor]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter's own doings
-        torch.export.save(_program(network), path, extra_files=metadata(network))
-        exported: Any = torch.export.load(path).module()
+    torch.export.save(_program(network), path, extra_files=metadata(network))
+    exported: Any = torch.export.load(path).module()
 
     def run(image: Tensor) -> Tensor:
         with torch.inference_mode():

@@ -3,6 +3,7 @@
 They have few layers, of which each costs the exporter a second of reasoning about sizes.
 """
 
+import logging
 from typing import Any
 
 import pytest
@@ -109,9 +110,12 @@ REFUSED = {
 @pytest.mark.parametrize("family", REFUSED)
 def test_what_the_readme_lists_as_not_exported_is_one_line_and_leaves_no_file(family, tmp_path, monkeypatch):
     small_encoder.replace(monkeypatch, "resnet34")
+    logged: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.Logger, "callHandlers", lambda _, record: logged.append(record))
     make, message = REFUSED[family]
     module = SegmentationModule(make(), CrossEntropyLoss(), num_classes=3).eval()
     with pytest.raises(ValueError, match=message) as raised:
         write_onnx(module, tmp_path / "model.onnx")
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.iterdir())
+    assert [record.getMessage() for record in logged if record.levelno >= logging.WARNING] == []

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from typing import Any
 
 import lightning
@@ -16,7 +17,7 @@ class Signal(lightning.Callback):
         batch: the batch; None for hooks that are not called with one.
         signum: the signal.
         rank: the process that sends it.
-        to_parent: whether to the process that started it, instead of itself.
+        to_parent: whether to the process that started it, which passes it on, instead of itself.
     """
 
     def __init__(
@@ -37,3 +38,13 @@ class Signal(lightning.Callback):
         here = (trainer.current_epoch, batch) == self.place and trainer.global_rank == self.rank
         if here and not trainer.sanity_checking:
             os.kill(os.getppid() if self.to_parent else os.getpid(), self.signum)
+            if self.to_parent:
+                self.wait()
+
+    def wait(self) -> None:
+        """Waits until this process has got what the other passes on, which it may do a tenth of a second later."""
+        handler: Any = signal.getsignal(self.signum)
+        end = time.monotonic() + 30
+        while not handler.__self__.received:
+            assert time.monotonic() < end
+            time.sleep(0.01)
